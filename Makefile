@@ -1,0 +1,52 @@
+# Needs python3 (3.11 or later) and make; everything else is made or fetched by the targets themselves.
+PYTHON3 ?= python3
+BIN := .venv/bin
+# Written by tools/venv when the environment holds exactly what constraints.txt says.
+READY := .venv/softcxl.ready
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help demo test test-unit test-guest lint format docs bench clean venv
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+$(READY): pyproject.toml constraints.txt tools/venv
+	@$(PYTHON3) tools/venv .venv
+
+venv: $(READY) ## the Python environment, in .venv
+
+demo: $(READY) ## boot Linux over two CXL devices written in Python
+	@$(BIN)/python examples/demo.py
+
+test: test-unit test-guest ## everything: unit tests, then tests in real guests
+
+test-unit: $(READY) ## the tests that need no guest (seconds)
+	@$(PYTEST) -q -m "not guest"
+
+test-guest: $(READY) ## the tests that boot Linux (minutes); fetches what it needs first
+	@$(BIN)/softcxl lab setup
+	@$(PYTEST) -v -m guest
+
+lint: $(READY) ## ruff, mypy --strict and the architecture's import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy src tests
+	@$(BIN)/lint-imports --no-logo
+
+format: $(READY) ## rewrite the sources in the house format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: $(READY) ## the documentation in docs/_build/html, its examples executed
+	@$(BIN)/python -m sphinx -W --keep-going -q -b doctest docs docs/_build/doctest
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs: docs/_build/html/index.html"
+
+bench: $(READY) ## what it costs, as ratios against named peers
+	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean: ## everything that was made in this checkout (not the shared download cache)
+	rm -rf .venv build dist docs/_build docs/reference/generated .hypothesis .import_linter_cache \
+	  .mypy_cache .pytest_cache .ruff_cache .coverage
+	find src tests docs examples benchmarks tools -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
