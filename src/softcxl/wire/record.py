@@ -1,0 +1,164 @@
+"""Records: the payloads, tables and messages of the standards, packed in order.
+
+The class body is the table; `pack` and `unpack` are generated once, at import, and can be read at
+`Record.__layout__.source`.
+
+>>> from softcxl.wire import Record, ascii, u64, u24, reserved
+>>> class Identity(Record, size=0x1E, spec="CXL 3.1 §8.2.9.9.1.1"):
+...     fw_revision: str = ascii(16)
+...     total_capacity: int = u64("in multiples of 256 MiB")
+...     poison_list_max: int = u24()
+...     _reserved: None = reserved(3)
+>>> Identity(fw_revision="1.0", total_capacity=2, poison_list_max=256).pack().hex()
+'312e30000000000000000000000000000200000000000000000100000000'
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, dataclass_transform
+
+from softcxl.wire.codec import generate
+from softcxl.wire.errors import DeclarationError, LayoutError, RangeError
+from softcxl.wire.item import (
+    MISSING,
+    Item,
+    ascii,
+    counted,
+    i8,
+    i16,
+    i32,
+    nested,
+    raw,
+    reserved,
+    tail,
+    u8,
+    u16,
+    u24,
+    u32,
+    u64,
+    uuid,
+    word,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLayout:
+    """A record's table. `size` is in bytes, the smallest one where it varies; `fixed_size` then is None."""
+
+    name: str
+    spec: str
+    doc: str
+    size: int
+    fixed_size: int | None
+    fields: tuple[Item, ...]
+    source: str
+
+
+@dataclass_transform(
+    kw_only_default=True,
+    field_specifiers=(
+        u8, u16, u24, u32, u64, i8, i16, i32, ascii, uuid, raw, reserved, word, nested, counted, tail,
+    ),
+)  # fmt: skip
+class Record:
+    """Base of all records. Subclass with `spec=` and, to have it checked, `size=` (bytes; the smallest where the
+    record ends in a list). Arguments are keywords; equality is by value."""
+
+    __layout__: ClassVar[RecordLayout]
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init_subclass__(cls, *, size: int | None = None, spec: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        inherited = getattr(cls, "__layout__", None)
+        items = list(inherited.fields) if inherited else []
+        for name, value in list(vars(cls).items()):
+            if isinstance(value, Item):
+                value.name = name
+                items.append(value)
+                delattr(cls, name)
+        _check(cls, items)
+        least = sum(item.size or 0 for item in items if item.kind not in ("nested",)) + sum(
+            item.of.__layout__.size for item in items if item.kind == "nested"
+        )
+        fixed = least if all(item.size is not None for item in items) else None
+        if size is not None and size != least:
+            raise DeclarationError(f"{cls.__name__}: the items add up to {least:#x} bytes, not {size:#x}")
+        source, namespace = generate(cls.__name__, items)
+        for method in ("__init__", "pack", "_parse"):
+            function = namespace[method]
+            function.__qualname__ = f"{cls.__qualname__}.{method}"
+            setattr(cls, method, classmethod(function) if method == "_parse" else function)
+        cls.__layout__ = RecordLayout(
+            name=cls.__name__,
+            spec=spec or (inherited.spec if inherited else ""),
+            doc=(cls.__doc__ or "").strip(),
+            size=least,
+            fixed_size=fixed,
+            fields=tuple(items),
+            source=source,
+        )
+
+    def pack(self) -> bytes:
+        """The record's bytes. Raises `RangeError` where a value does not fit its item."""
+        raise NotImplementedError(type(self))  # pragma: no cover - generated for every record
+
+    @classmethod
+    def _parse(cls, data: Any, offset: int) -> tuple[Self, int]:
+        raise NotImplementedError(cls)  # pragma: no cover - generated for every record
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray | memoryview) -> Self:
+        """The record that `data` holds, all of it. Raises `LayoutError` where it is short or long."""
+        record, end = cls.parse(data, 0)
+        if end != len(data):
+            raise LayoutError(f"{cls.__name__}: {len(data)} bytes given, {end} used")
+        return record
+
+    @classmethod
+    def unpack_from(cls, data: bytes | bytearray | memoryview, offset: int = 0) -> Self:
+        """The record that starts at byte `offset` of `data`; what follows it is left alone."""
+        return cls.parse(data, offset)[0]
+
+    @classmethod
+    def parse(cls, data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[Self, int]:
+        """The record that starts at byte `offset` of `data`, and the offset where it ends."""
+        try:
+            return cls._parse(data, offset)
+        except struct.error:
+            raise LayoutError(
+                f"{cls.__name__}: {max(0, len(data) - offset)} bytes given, at least {cls.__layout__.size} needed"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise LayoutError(f"{cls.__name__}: text that is not ASCII: {error.object!r}") from None
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with the named items changed."""
+        names = [item.name for item in self.__layout__.fields if item.kind != "reserved"]
+        return type(self)(**({name: getattr(self, name) for name in names} | changes))
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return self.__dict__ == other.__dict__
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
+
+
+def _check(cls: type, items: list[Item]) -> None:
+    seen: set[str] = set()
+    for position, item in enumerate(items):
+        if item.name == "__layout__" or item.name in ("pack", "unpack", "unpack_from", "parse", "replace"):
+            raise DeclarationError(f"{cls.__name__}.{item.name}: that name is taken by Record itself")
+        if item.kind == "tail" and position != len(items) - 1:
+            raise DeclarationError(f"{cls.__name__}.{item.name}: a tail is the last item")
+        if item.kind == "counted" and item.count not in seen:
+            raise DeclarationError(f"{cls.__name__}.{item.name}: its count {item.count!r} is no earlier item")
+        if item.name in seen:
+            raise DeclarationError(f"{cls.__name__}.{item.name}: declared twice")
+        seen.add(item.name)
+
+
+__all__ = ["MISSING", "RangeError", "Record", "RecordLayout"]
