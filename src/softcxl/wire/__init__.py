@@ -6,7 +6,7 @@ from softcxl.wire.errors import DeclarationError, LayoutError, RangeError, WireE
 from softcxl.wire.file import RegisterFile
 from softcxl.wire.hook import on_read, on_write
 from softcxl.wire.item import (
-    ascii,
+    ascii,  # noqa: A004
     counted,
     i8,
     i16,
@@ -49,6 +49,6 @@ __all__ = [
     "RO", "ROS", "RW", "RW1C", "RW1CS", "RW1S", "RW1SS", "RWL", "RWLS", "RWO", "RWOS", "RWS",
     "Block", "DeclarationError", "Field", "HwInit", "Law", "LayoutError", "Placed", "RangeError", "Record",
     "Register", "RegisterFile", "Reset", "RsvdP", "RsvdZ", "WireError",
-    "ascii", "at", "bit", "bits", "counted", "describe", "i8", "i16", "i32", "nested", "on_read", "on_write", "raw",
-    "reserved", "tail", "to_plain", "u8", "u16", "u24", "u32", "u64", "uuid", "word",
+    "ascii", "at", "bit", "bits", "counted", "describe", "i8", "i16", "i32", "nested", "on_read", "on_write",
+    "raw", "reserved", "tail", "to_plain", "u8", "u16", "u24", "u32", "u64", "uuid", "word",
 ]  # fmt: skip

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from softcxl.wire.errors import DeclarationError
-from softcxl.wire.register import Register
 
+if TYPE_CHECKING:
+    from softcxl.wire.register import Register
+
+NIL = UUID(int=0)
 MISSING: Any = type("MISSING", (), {"__repr__": lambda self: "MISSING"})()
 
 
@@ -53,7 +56,7 @@ def _integer(code: str, size: int, first: Any, doc: str, default: Any, kind: Any
 
 
 def u8(kind: Any = "", doc: str = "", *, default: Any = MISSING) -> Any:
-    """An unsigned byte, or the member of an `IntEnum` given first. A number that is no member does not unpack."""
+    """An unsigned byte, or a member of the `IntEnum` given first; a number that is no member does not unpack."""
     return _integer("B", 1, kind, doc, default)
 
 
@@ -92,12 +95,12 @@ def i32(doc: str = "", *, default: int = 0) -> Any:
     return _integer("i", 4, doc, "", default)
 
 
-def ascii(size: int, doc: str = "", *, default: str = "") -> Any:
+def ascii(size: int, doc: str = "", *, default: str = "") -> Any:  # noqa: A001 - the standards' word
     """ASCII text in `size` bytes, padded with NULs; unpacks up to the first NUL."""
     return Item("ascii", size, f"{size}s", doc, default=default)
 
 
-def uuid(doc: str = "", *, little: bool = False, default: UUID = UUID(int=0)) -> Any:
+def uuid(doc: str = "", *, little: bool = False, default: UUID = NIL) -> Any:
     """A UUID in RFC 4122 byte order, or with its first three groups little-endian."""
     return Item("uuid", 16, "16s", doc, default=default, little=little)
 

@@ -15,16 +15,18 @@ The class body is the table; `pack` and `unpack` are generated once, at import, 
 
 from __future__ import annotations
 
+import copy
 import struct
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, dataclass_transform
 
-from softcxl.wire.codec import generate
+from softcxl.wire.codec import wrong_size
 from softcxl.wire.errors import DeclarationError, LayoutError, RangeError
+from softcxl.wire.generate import generate
 from softcxl.wire.item import (
     MISSING,
     Item,
-    ascii,
+    ascii,  # noqa: A004
     counted,
     i8,
     i16,
@@ -63,8 +65,8 @@ class RecordLayout:
     ),
 )  # fmt: skip
 class Record:
-    """Base of all records. Subclass with `spec=` and, to have it checked, `size=` (bytes; the smallest where the
-    record ends in a list). Arguments are keywords; equality is by value."""
+    """Base of all records. Subclass with `spec=` and, to have it checked, `size=` (bytes; the smallest where it
+    varies). Arguments are keywords; equality is by value."""
 
     __layout__: ClassVar[RecordLayout]
     __hash__ = None  # type: ignore[assignment]
@@ -73,23 +75,30 @@ class Record:
         super().__init_subclass__(**kwargs)
         inherited = getattr(cls, "__layout__", None)
         items = list(inherited.fields) if inherited else []
+        annotated = vars(cls).get("__annotations__")
         for name, value in list(vars(cls).items()):
             if isinstance(value, Item):
+                if annotated is not None and name not in annotated:
+                    raise DeclarationError(f"{cls.__name__}.{name}: needs a type, as `{name}: int = u8()`")
                 value.name = name
                 items.append(value)
                 delattr(cls, name)
         _check(cls, items)
-        least = sum(item.size or 0 for item in items if item.kind not in ("nested",)) + sum(
-            item.of.__layout__.size for item in items if item.kind == "nested"
-        )
+        least = sum(item.of.__layout__.size if item.kind == "nested" else item.size or 0 for item in items)
         fixed = least if all(item.size is not None for item in items) else None
         if size is not None and size != least:
             raise DeclarationError(f"{cls.__name__}: the items add up to {least:#x} bytes, not {size:#x}")
         source, namespace = generate(cls.__name__, items)
-        for method in ("__init__", "pack", "_parse"):
-            function = namespace[method]
-            function.__qualname__ = f"{cls.__qualname__}.{method}"
-            setattr(cls, method, classmethod(function) if method == "_parse" else function)
+        for method in ("__init__", "pack"):
+            setattr(cls, method, _named(namespace[method], cls))
+        for method in (
+            "_parse",
+            "unpack",
+        ):  # a record of varying size that extends a fixed one takes unpack back
+            made = (
+                classmethod(_named(namespace[method], cls)) if method in namespace else vars(Record)[method]
+            )
+            setattr(cls, method, made)
         cls.__layout__ = RecordLayout(
             name=cls.__name__,
             spec=spec or (inherited.spec if inherited else ""),
@@ -124,19 +133,21 @@ class Record:
     @classmethod
     def parse(cls, data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[Self, int]:
         """The record that starts at byte `offset` of `data`, and the offset where it ends."""
+        if offset < 0:
+            raise LayoutError(f"{cls.__name__}: offset {offset} is before the first byte")
         try:
             return cls._parse(data, offset)
         except struct.error:
-            raise LayoutError(
-                f"{cls.__name__}: {max(0, len(data) - offset)} bytes given, at least {cls.__layout__.size} needed"
-            ) from None
-        except UnicodeDecodeError as error:
-            raise LayoutError(f"{cls.__name__}: text that is not ASCII: {error.object!r}") from None
+            raise wrong_size(cls, data, offset) from None
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with the named items changed."""
-        names = [item.name for item in self.__layout__.fields if item.kind != "reserved"]
-        return type(self)(**({name: getattr(self, name) for name in names} | changes))
+        """A copy with the named items changed; it shares no word, nested record or list with this one."""
+        kept = {name: copy.deepcopy(getattr(self, name)) for name in self._names() if name not in changes}
+        return type(self)(**kept, **changes)
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [item.name for item in cls.__layout__.fields if item.kind != "reserved"]
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
@@ -144,21 +155,40 @@ class Record:
         return self.__dict__ == other.__dict__
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._names())
+        return f"{type(self).__name__}({shown})"
+
+
+def _named(function: Any, owner: type) -> Any:
+    function.__qualname__, function.__module__ = f"{owner.__qualname__}.{function.__name__}", owner.__module__
+    return function
 
 
 def _check(cls: type, items: list[Item]) -> None:
-    seen: set[str] = set()
+    seen: dict[str, Item] = {}
     for position, item in enumerate(items):
-        if item.name == "__layout__" or item.name in ("pack", "unpack", "unpack_from", "parse", "replace"):
-            raise DeclarationError(f"{cls.__name__}.{item.name}: that name is taken by Record itself")
-        if item.kind == "tail" and position != len(items) - 1:
-            raise DeclarationError(f"{cls.__name__}.{item.name}: a tail is the last item")
-        if item.kind == "counted" and item.count not in seen:
-            raise DeclarationError(f"{cls.__name__}.{item.name}: its count {item.count!r} is no earlier item")
+        where = f"{cls.__name__}.{item.name}"
+        if item.name in _TAKEN:
+            raise DeclarationError(f"{where}: that name is taken by Record itself")
+        if item.name.startswith("_") and item.kind != "reserved":
+            raise DeclarationError(f"{where}: only reserved items begin with an underscore")
         if item.name in seen:
-            raise DeclarationError(f"{cls.__name__}.{item.name}: declared twice")
-        seen.add(item.name)
+            raise DeclarationError(f"{where}: declared twice")
+        if item.kind == "tail" and position != len(items) - 1:
+            raise DeclarationError(f"{where}: a tail is the last item")
+        if item.kind == "counted":
+            count = seen.get(item.count)
+            if count is None or count.kind not in ("int", "u24") or count.of is not None:
+                raise DeclarationError(f"{where}: its count {item.count!r} is no earlier integer item")
+        if item.kind in ("counted", "tail") and item.of is not None and not _least(item.of):
+            raise DeclarationError(f"{where}: a list of items that may take no byte has no length")
+        seen[item.name] = item
 
+
+def _least(element: Any) -> int:
+    return int(element.size or 0) if isinstance(element, Item) else int(element.__layout__.size)
+
+
+_TAKEN = frozenset(("self", "__layout__", "pack", "unpack", "unpack_from", "parse", "replace"))
 
 __all__ = ["MISSING", "RangeError", "Record", "RecordLayout"]
