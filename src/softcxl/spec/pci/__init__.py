@@ -1,0 +1,1 @@
+"""Configuration space of a PCI Express function: header, capabilities, data objects."""
