@@ -1,0 +1,1 @@
+"""Registers and tables of CXL: DVSECs, component registers, device registers, CDAT."""
