@@ -1,0 +1,73 @@
+"""What a door serves, and what it gives in return: the whole contract between a function and the outside.
+
+A function (a BAR, a config space, interrupts) need not know sockets, and a door need not know PCI.
+`pci.Function` satisfies `Port` by its shape alone.
+
+Threads: a door calls a port from its own thread, one call at a time. A port calls its bus from any thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One BAR, ROM or config space.
+
+    `size` is in bytes. `mappable` holds (offset, size) pairs, page-aligned and in order, of what a guest may
+    map as memory: accesses there reach the file `fd` (which holds the region from its offset 0) and never the
+    port.
+    """
+
+    size: int
+    readable: bool = True
+    writable: bool = True
+    mappable: tuple[tuple[int, int], ...] = ()
+    fd: int | None = None
+
+
+@runtime_checkable
+class Bus(Protocol):
+    """What a function can do to the machine it is plugged into, from `attach` until `detach`."""
+
+    def interrupt(self, kind: int, vector: int) -> None:
+        """Fire vector `vector` of type `kind` (INTx 0, MSI 1, MSI-X 2, error 3, request 4). Never fails: a
+        vector that the guest has not set up is ignored."""
+
+    def dma_read(self, address: int, size: int) -> bytes:
+        """`size` bytes of guest memory. Raises `OSError` (EFAULT not mapped, EACCES not readable, ETIMEDOUT
+        and ENOTCONN no answer)."""
+
+    def dma_write(self, address: int, data: bytes) -> None:
+        """Store `data` in guest memory. Raises `OSError` as `dma_read` does."""
+
+
+@runtime_checkable
+class Port(Protocol):
+    """A function as a door sees it."""
+
+    def regions(self) -> Sequence[Region | None]:
+        """Indices 0-5 the BARs, 6 the ROM, 7 config space, 8 VGA; None where there is none."""
+
+    def irqs(self) -> Sequence[int]:
+        """How many vectors there are of INTx, MSI, MSI-X, error and request."""
+
+    def read(self, region: int, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`; both are inside the region."""
+
+    def write(self, region: int, offset: int, data: bytes) -> None:
+        """Store `data` at `offset`; all of it is inside the region."""
+
+    def reset(self) -> None:
+        """Function-level reset, by the guest's machine."""
+
+    def attach(self, bus: Bus) -> None:
+        """A guest has come; `bus` is good until `detach`."""
+
+    def detach(self) -> None:
+        """The guest has gone. The device keeps its state."""

@@ -1,0 +1,241 @@
+"""A function's socket: listens, serves one client after another, closes cleanly."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import select
+import socket
+import stat
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from softcxl.transport.vfio_user.errors import DoorError, DoorInUse
+from softcxl.transport.vfio_user.framing import Channel
+from softcxl.transport.vfio_user.recording import Recorder, RecordingChannel
+from softcxl.transport.vfio_user.session import MAX_MESSAGE, Session
+from softcxl.transport.vfio_user.traffic import Traffic
+
+if TYPE_CHECKING:
+    from softcxl.transport.port import Port
+
+log = logging.getLogger(__name__)
+
+_CLOSE_SECONDS = 10.0
+_LOCK_SECONDS = 2.0
+
+
+class Door:
+    """Serves `port` to vfio-user clients at the Unix socket `path`, from `open` (or `with`) until `close`.
+
+    One client at a time, on one thread of its own; a second one waits until the first has gone. Reconnecting
+    is allowed, and the device keeps its state.
+
+    `spin_us` is how many microseconds the thread looks for the next message before it sleeps: it saves a wake
+    where a core is free, and takes that core. `record` names a file for a log of all messages (`recording`).
+    `dma_timeout` is in seconds, for guest memory that takes messages. `traffic` counts.
+
+    Raises `DoorInUse` where a live server listens at `path`, `DoorError` where `path` cannot be a socket. A
+    socket that a dead server left is replaced. The socket's mode is 0600.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        path: str | os.PathLike[str],
+        *,
+        spin_us: float = 0,
+        record: str | os.PathLike[str] | None = None,
+        dma_timeout: float = 2.0,
+    ) -> None:
+        self.port = port
+        self.path = Path(path)
+        self.traffic = Traffic()
+        self._spin_us = spin_us
+        self._record = record
+        self._dma_timeout = dma_timeout
+        self._recorder: Recorder | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._closing = False
+        self._session: Session | None = None
+        self._listener: socket.socket | None = None
+        self._identity = (0, 0)
+        self._wake = -1
+        self._known_faults: set[tuple[object, ...]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Door {self.path}>"
+
+    @property
+    def connected(self) -> bool:
+        """Whether a client is here."""
+        return self._session is not None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Start to listen."""
+        if self._thread is not None:
+            raise DoorError(f"{self.path}: this door is open already")
+        self._closing = False
+        self._listener = self._listen()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        if self._record is not None:
+            self._recorder = Recorder(self._record)
+        self._thread = threading.Thread(target=self._run, name=f"door {self.path.name}", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Send the client away, stop listening, remove the socket. From any thread, and more than once.
+
+        Returns when the thread has ended; called by the port, on that thread, it only asks for it. Raises
+        `DoorError` where the port does not return from a call within 10 seconds.
+        """
+        with self._lock:
+            thread = self._thread
+            if thread is None:
+                return
+            self._closing = True
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+            if self._session is not None:
+                self._session.stop()
+        if thread is threading.current_thread():
+            return
+        thread.join(_CLOSE_SECONDS)
+        if thread.is_alive():
+            raise DoorError(f"{self.path}: the port has not returned from a call for {_CLOSE_SECONDS:.0f} s")
+        self._thread = None
+
+    def _listen(self) -> socket.socket:
+        address = str(self.path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        directory = -1
+        try:
+            directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # Two doors that find the same dead socket must not both replace it.
+            _lock(directory)
+            self._clear()
+            listener.bind(address)
+            self.path.chmod(0o600)  # nobody connects before listen()
+            status = self.path.lstat()
+            self._identity = status.st_dev, status.st_ino
+            listener.listen(8)
+            listener.setblocking(False)
+        except DoorError:
+            listener.close()
+            raise
+        except OSError as error:
+            listener.close()
+            if "too long" in str(error):
+                raise DoorError(
+                    f"{address}: {len(os.fsencode(address))} bytes, a socket's path has at most 107"
+                ) from None
+            raise DoorError(f"{address}: cannot listen: {error.strerror or error}") from error
+        finally:
+            if directory >= 0:
+                os.close(directory)
+        return listener
+
+    def _clear(self) -> None:
+        """Remove a dead socket from the path. Raises `DoorError` where it holds anything else."""
+        try:
+            mode = self.path.lstat().st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(mode):
+            raise DoorError(f"{self.path}: exists and is no socket, so it is left alone")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            failure = probe.connect_ex(str(self.path))
+        if failure == errno.ECONNREFUSED:
+            self.path.unlink(missing_ok=True)
+        elif failure != errno.ENOENT:
+            raise DoorInUse(f"{self.path}: a live server listens there")
+
+    def _run(self) -> None:
+        assert self._listener is not None
+        try:
+            while not self._closing:
+                client = self._accept(self._listener)
+                if client is not None:
+                    self._visit(client)
+        finally:
+            self._end()
+
+    def _accept(self, listener: socket.socket) -> socket.socket | None:
+        ready = select.poll()
+        ready.register(listener, select.POLLIN)
+        ready.register(self._wake, select.POLLIN)
+        ready.poll()
+        if self._closing:
+            return None
+        try:
+            client, _ = listener.accept()
+        except BlockingIOError:
+            return None  # it left before it was taken
+        except OSError as error:
+            log.warning("%s: cannot accept a client: %s", self.path, error)
+            ready.unregister(listener)
+            ready.poll(100)  # out of descriptors or memory: not again at once
+            return None
+        client.setblocking(True)
+        return client
+
+    def _visit(self, client: socket.socket) -> None:
+        self.traffic.connections += 1
+        if self._recorder is None:
+            channel = Channel(client, MAX_MESSAGE, self._spin_us)
+        else:
+            channel = RecordingChannel(client, MAX_MESSAGE, self._recorder, self._spin_us)
+        session = Session(channel, self.port, self.traffic, self._dma_timeout, self._known_faults)
+        with self._lock:
+            self._session = session
+            if self._closing:
+                session.stop()
+        try:
+            session.serve()
+        except Exception:
+            log.exception("%s: this client's session failed; a bug of the door", self.path)
+        finally:
+            with self._lock:
+                self._session = None
+
+    def _end(self) -> None:
+        with self._lock:
+            self._closing = True
+            if self._listener is not None:
+                self._listener.close()
+            self._listener = None
+            os.close(self._wake)
+            self._wake = -1
+        try:
+            status = self.path.lstat()
+            if (status.st_dev, status.st_ino) == self._identity:
+                self.path.unlink()
+        except FileNotFoundError:
+            pass
+        if self._recorder is not None:
+            self._recorder.close()
+
+
+def _lock(directory: int) -> None:
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() > until:
+                return  # somebody else has a use for the lock; it only guards against a rare race
+            time.sleep(0.01)

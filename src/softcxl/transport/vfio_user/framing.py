@@ -1,0 +1,202 @@
+"""Messages on a socket: 16 bytes of header with file descriptors beside them, then the payload.
+
+The header is read alone. Clients pipeline, and a descriptor comes with the first byte of its message: a read
+across two messages would give it to the wrong one.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import select
+import socket
+import time
+from struct import Struct
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from softcxl.spec.vfio_user import Header, HeaderFlags, MessageType
+from softcxl.transport.vfio_user.errors import Disconnected, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Frame = tuple[int, int, int, int, bytes, list[int] | None]
+"""Message id, command, flags, error, payload, descriptors. The receiver owns the descriptors; None says that
+there were more than `MAX_FDS`, and that they are closed already."""
+
+HEADER = Struct("<HHIII")
+HEADER_SIZE = Header.__layout__.size
+TYPE = int(HeaderFlags.make(type=15))
+REPLY = int(HeaderFlags.make(type=MessageType.REPLY))
+NO_REPLY = int(HeaderFlags.make(no_reply=True))
+ERROR = int(HeaderFlags.make(error=True))
+
+MAX_FDS = 16
+"""Descriptors taken in one message: as many as QEMU ever sends."""
+
+_ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+_CHUNK = 1 << 18
+
+
+class Channel:
+    """One connection's messages. `receive` is for one thread at a time, `send` for any.
+
+    `max_size` is the largest message taken, header included.
+    """
+
+    def __init__(self, sock: socket.socket, max_size: int, spin_us: float = 0) -> None:
+        self.max_size = max_size
+        self._socket = sock
+        self._recvmsg = sock.recvmsg
+        self._recv = sock.recv
+        self._sendall = sock.sendall
+        self._spin_ns = int(spin_us * 1000)
+        self._sending = Lock()
+        self._head = b""
+        self._body = bytearray()
+        self._fds: list[int] | None = []
+        self._broken = False
+
+    def receive(self, timeout: float | None = None) -> Frame:
+        """The next message. Raises `Disconnected` at the end, `ProtocolError` for a header that makes no
+        sense, and `TimeoutError` after `timeout` seconds; what had come by then is kept for the next call."""
+        if timeout is not None:
+            return self._receive_before(time.monotonic() + timeout)
+        if self._spin_ns:
+            frame = self._receive_spinning()
+            if frame is not None:
+                return frame
+        if self._head or self._broken:
+            return self._complete(0)
+        try:
+            head, ancillary, flags, _ = self._recvmsg(HEADER_SIZE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        except OSError as error:
+            raise Disconnected(str(error)) from None
+        if ancillary or flags or len(head) != HEADER_SIZE:
+            self._took(head, ancillary, flags)
+            return self._complete(0)
+        ident, command, size, flags, error_code = HEADER.unpack(head)
+        if HEADER_SIZE < size <= self.max_size and flags & TYPE <= REPLY:
+            try:
+                payload = self._recv(size - HEADER_SIZE)
+            except OSError as error:
+                raise Disconnected(str(error)) from None
+            if len(payload) == size - HEADER_SIZE:
+                return ident, command, flags, error_code, payload, []
+            self._body += payload
+            if not payload:
+                raise Disconnected("the client left in the middle of a message")
+        self._head = head
+        return self._complete(0)
+
+    def _complete(self, flags: int) -> Frame:
+        """Go on with a message of which some bytes may be here. Raises `BlockingIOError` where `flags` say
+        not to wait and more must come."""
+        if self._broken:
+            raise Disconnected("the connection had ended")
+        try:
+            while len(self._head) < HEADER_SIZE:
+                self._took(
+                    *self._recvmsg(
+                        HEADER_SIZE - len(self._head), _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC
+                    )[:3]
+                )
+            ident, command, size, message_flags, error = HEADER.unpack(self._head)
+            self._check(command, size, message_flags)
+            body = self._body
+            while len(body) < size - HEADER_SIZE:
+                chunk = self._recv(min(size - HEADER_SIZE - len(body), _CHUNK), flags)
+                if not chunk:
+                    raise Disconnected("the client left in the middle of a message")
+                body += chunk
+        except BlockingIOError:
+            raise
+        except OSError as failure:
+            raise Disconnected(str(failure)) from None
+        frame = ident, command, message_flags, error, bytes(body), self._fds
+        self._head, self._body, self._fds = b"", bytearray(), []
+        return frame
+
+    def _took(self, head: bytes, ancillary: Sequence[tuple[int, int, bytes]], flags: int) -> None:
+        received = array.array("i")
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                received.frombytes(data[: len(data) - len(data) % received.itemsize])
+        if self._fds is not None:
+            self._fds += received
+            if flags & socket.MSG_CTRUNC or len(self._fds) > MAX_FDS:
+                close_all(self._fds)
+                self._fds = None
+        else:
+            close_all(received)
+        if not head:
+            raise Disconnected("the client left")
+        self._head += head
+
+    def _check(self, command: int, size: int, flags: int) -> None:
+        if HEADER_SIZE <= size <= self.max_size and flags & TYPE <= REPLY:
+            return
+        # Whoever reads next (it may be another thread) must not take what follows for a header.
+        self._broken = True
+        self.shutdown()
+        if flags & TYPE > REPLY:
+            raise ProtocolError(f"command {command}: message type {flags & TYPE}, where 0 and 1 are allowed")
+        raise ProtocolError(
+            f"command {command}: a message of {size} bytes, {HEADER_SIZE} to {self.max_size} are allowed"
+        )
+
+    def _receive_before(self, deadline: float) -> Frame:
+        ready = select.poll()
+        ready.register(self._socket, select.POLLIN)
+        while True:
+            try:
+                return self._complete(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError from None
+                ready.poll(left * 1000)
+
+    def _receive_spinning(self) -> Frame | None:
+        # A sleeping wake costs tens of µs; where a core is free, looking again is cheaper.
+        until = time.perf_counter_ns() + self._spin_ns
+        while True:
+            try:
+                return self._complete(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                if time.perf_counter_ns() > until:
+                    return None
+
+    def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Send one whole message; `fds` go with its first byte. Raises `Disconnected`."""
+        try:
+            with self._sending:
+                if fds:
+                    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+                    sent = self._socket.sendmsg([data], [rights], socket.MSG_NOSIGNAL)
+                    data = data[sent:]
+                self._sendall(data, socket.MSG_NOSIGNAL)
+        except OSError as error:
+            raise Disconnected(str(error)) from None
+
+    def shutdown(self) -> None:
+        """End the connection, from any thread: both `receive` and `send` return at once."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the client was faster
+
+    def close(self) -> None:
+        """Give up the socket, after `shutdown`. The caller must keep others out of `receive`."""
+        self._broken = True
+        close_all(self._fds or ())
+        self._fds = []
+        with self._sending:
+            self._socket.close()
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close descriptors that came with a message and that nobody took."""
+    for fd in fds:
+        os.close(fd)
