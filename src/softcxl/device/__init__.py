@@ -1,0 +1,1 @@
+"""CXL behaviour: what a device does with its registers, commands and media."""

@@ -1,0 +1,119 @@
+"""A CXL endpoint: the function, DVSECs and component registers that Type 1, 2 and 3 devices have alike."""
+
+from __future__ import annotations
+
+from softcxl.device.component import ComponentRegisters
+from softcxl.device.decoder import HdmDecoders
+from softcxl.pci.function import Function
+from softcxl.pci.region import SharedRegisters
+from softcxl.spec.cxl.component import COMPONENT_BLOCK_SIZE, ComponentCapabilityId, Ras
+from softcxl.spec.cxl.dvsec import (
+    DeviceDvsec,
+    DeviceGpfDvsec,
+    MediaType,
+    MemoryClass,
+    RegisterBlockId,
+    RegisterLocatorDvsec,
+)
+from softcxl.spec.cxl.port import FlexBusPortDvsec
+from softcxl.spec.pci.extended import AdvancedErrorReporting, DeviceSerialNumber
+from softcxl.wire import Block, RegisterFile, Reset, on_write
+
+COMPONENT_BAR, DEVICE_BAR = 0, 2
+_RAS_VERSION = 3
+
+
+class Endpoint(Function):
+    """A CXL device's function 0. `memory` is its HDM in bytes (0: none), decoded by `decoders` HDM decoders.
+
+    The DVSECs' own state lives through a function-level reset, which leaves CXL.cache and CXL.mem alone
+    (CXL 3.1 §9.5).
+    """
+
+    def __init__(
+        self,
+        *,
+        vendor_id: int,
+        device_id: int,
+        class_code: int,
+        serial: int,
+        memory: int,
+        decoders: int,
+        cache: bool = False,
+        interrupts: str = "msi",
+    ) -> None:
+        super().__init__(
+            vendor_id=vendor_id, device_id=device_id, class_code=class_code, interrupts=interrupts
+        )
+        self.serial = serial
+        self.aer = self.add_extended(AdvancedErrorReporting)
+        self.add_extended(DeviceSerialNumber).serial_number.value = serial
+        self.dvsec = self.add_extended(DeviceDvsec)
+        self.flex_bus = self.add_extended(FlexBusPortDvsec)
+        self.gpf = self.add_extended(DeviceGpfDvsec)
+        self.locator = self.add_extended(RegisterLocatorDvsec)
+        self._blocks_located = 0
+        self._describe(memory, cache)
+
+        file = RegisterFile(COMPONENT_BLOCK_SIZE)
+        self.component = ComponentRegisters(file)
+        self.ras = self.component.add(ComponentCapabilityId.RAS, _RAS_VERSION, Ras, hooks=self)
+        self.decoders = HdmDecoders(self.component, decoders, memory) if memory else None
+        self.add_bar(COMPONENT_BAR, file)
+        self.locate(RegisterBlockId.COMPONENT, COMPONENT_BAR)
+
+    def locate(self, block_id: RegisterBlockId, bar: int, offset: int = 0) -> None:
+        """Name a register block in the Register Locator."""
+        self._blocks_located += 1
+        low = getattr(self.locator, f"block{self._blocks_located}_low")
+        low.bar, low.block_id, low.offset_low = bar, block_id, offset >> 16
+        self.locator.header1.length = 0x0C + 8 * self._blocks_located
+
+    def add_device_block(self, file: SharedRegisters, mappable: tuple[int, int] | None) -> None:
+        """Map the device register block."""
+        self.add_bar(DEVICE_BAR, file, [mappable] if mappable else [])
+        self.locate(RegisterBlockId.DEVICE, DEVICE_BAR)
+
+    @property
+    def memory_enabled(self) -> bool:
+        """The device answers CXL.mem requests."""
+        return self.dvsec.control.mem_enable
+
+    def _describe(self, memory: int, cache: bool) -> None:
+        dvsec = self.dvsec
+        dvsec.capability.mem_capable = memory > 0
+        dvsec.capability.cache_capable = cache
+        dvsec.capability.hdm_count = 1 if memory else 0
+        if memory:
+            dvsec.range1_size_high.memory_size_high = memory >> 32
+            low = dvsec.range1_size_low
+            low.memory_size_low = memory >> 28 & 0xF
+            low.memory_info_valid = low.memory_active = True
+            low.media_type, low.memory_class = MediaType.CDAT, MemoryClass.CDAT
+        status = self.flex_bus.status
+        capability = self.flex_bus.capability
+        capability.io_capable = capability.mem_capable = True
+        capability.cache_capable = cache
+        status.io_enabled = status.mem_enabled = True
+        status.cache_enabled = cache
+
+    # -- behaviour -----------------------------------------------------------------------------------------------
+
+    @on_write(DeviceDvsec.lock.config_lock)
+    def _lock_dvsec(self, old: int, new: int) -> None:
+        if new:
+            self.config.lock(self.dvsec)
+
+    def on_reset(self, kind: Reset) -> None:
+        if kind is Reset.FLR:
+            kept: list[tuple[Block, bytes]] = [
+                (block, bytes(block)) for block in (self.dvsec, self.flex_bus, self.gpf)
+            ]
+            super().on_reset(kind)
+            for block, value in kept:
+                self.config.data[block.base : block.base + len(value)] = value
+            return
+        super().on_reset(kind)
+        self.component.file.reset(kind)
+        if self.decoders is not None:
+            self.decoders.reset()

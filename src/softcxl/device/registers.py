@@ -1,0 +1,44 @@
+"""Device registers: the block that holds a device's status and mailboxes, with its capability array."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from softcxl.spec.cxl.device import (
+    CapabilitiesArray,
+    DeviceCapabilityHeader,
+    DeviceCapabilityId,
+    DeviceType,
+)
+from softcxl.wire import Block, RegisterFile
+
+B = TypeVar("B", bound=Block)
+
+_STRIDE = CapabilitiesArray.__layout__.size
+
+
+class DeviceRegisters:
+    """The device register block `file`, and the capability array in it that `list_capability` extends."""
+
+    def __init__(self, file: RegisterFile, device_type: DeviceType) -> None:
+        self.file = file
+        self.array = file.place(0, CapabilitiesArray).array
+        self.array.type = device_type
+
+    def add(
+        self, offset: int, capability_id: DeviceCapabilityId, version: int, block: type[B], *, hooks: object = None
+    ) -> B:
+        """Place `block` at `offset` and list it."""
+        placed = self.file.place(offset, block, hooks=hooks)
+        self.list_capability(capability_id, version, offset, block.__layout__.size)
+        return placed
+
+    def list_capability(self, capability_id: DeviceCapabilityId, version: int, offset: int, length: int) -> None:
+        """Add an entry to the capability array. Sizes in bytes."""
+        number = self.array.count + 1
+        header = self.file.place(_STRIDE * number, DeviceCapabilityHeader)
+        header.identity.capability_id = capability_id
+        header.identity.version = version
+        header.offset.value = offset
+        header.length.value = length
+        self.array.count = number

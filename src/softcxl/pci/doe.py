@@ -1,0 +1,104 @@
+"""Data Object Exchange: a mailbox in configuration space that carries requests and responses a dword at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from softcxl.pci.function import Function
+from softcxl.spec.pci.doe import (
+    MAX_DWORDS,
+    VENDOR_PCI_SIG,
+    DataObjectHeader,
+    DataObjectType,
+    DiscoveryRequest,
+    DiscoveryResponse,
+)
+from softcxl.spec.pci.extended import DataObjectExchange
+from softcxl.wire import Reset, WireError, on_write
+
+Protocol = Callable[[bytes], bytes | None]
+"""Takes a request's body and returns the response's body, or None where the object gets no response."""
+
+_HEADER = DataObjectHeader.__layout__.size
+_NONE = DiscoveryResponse(vendor_id=0xFFFF, object_type=0, next_index=0)
+
+
+class DoeMailbox:
+    """One DOE instance of `function`, serving `protocols` by (vendor, object type), and Discovery.
+
+    Objects are answered at once, so `busy` is never seen set. An object of unknown type or of the wrong length
+    is dropped without an answer and without an error bit, as PCIe 6.0 §6.30.1 has it; writing past 2^18 dwords,
+    or reading where nothing waits, changes nothing.
+    """
+
+    def __init__(self, function: Function, protocols: dict[tuple[int, int], Protocol]) -> None:
+        self.protocols = {(VENDOR_PCI_SIG, int(DataObjectType.DISCOVERY)): self._discover, **protocols}
+        self._written: list[int] = []
+        self._waiting: list[int] = []
+        self.registers = function.add_extended(DataObjectExchange, hooks=self)
+
+    def reset(self, kind: Reset) -> None:
+        """Drop what is under way; the registers themselves are configuration space's to reset."""
+        self._drop()
+
+    def _drop(self) -> None:
+        self._written, self._waiting = [], []
+        self._show()
+
+    def _show(self) -> None:
+        self.registers.status.data_object_ready = bool(self._waiting)
+        self.registers.read_mailbox.value = self._waiting[0] if self._waiting else 0
+
+    @on_write(DataObjectExchange.write_mailbox)
+    def _append(self, old: int, new: int) -> None:
+        if len(self._written) < MAX_DWORDS:
+            self._written.append(new)
+
+    @on_write(DataObjectExchange.read_mailbox)
+    def _next(self, old: int, new: int) -> None:
+        if self._waiting:
+            self._waiting.pop(0)
+            self._show()
+
+    @on_write(DataObjectExchange.control)
+    def _command(self, old: int, new: int) -> None:
+        control = self.registers.control
+        if control.abort:
+            control.abort = control.go = False
+            self._drop()
+        elif control.go:
+            control.go = False
+            written, self._written = self._written, []
+            response = self._answer(b"".join(dword.to_bytes(4, "little") for dword in written))
+            self._waiting = [
+                int.from_bytes(response[at : at + 4], "little") for at in range(0, len(response), 4)
+            ]
+            self._show()
+
+    def _answer(self, request: bytes) -> bytes:
+        """The whole response object, or nothing where there is none."""
+        try:
+            header = DataObjectHeader.unpack_from(request)
+        except WireError:
+            return b""
+        length = header.length & MAX_DWORDS - 1 or MAX_DWORDS
+        protocol = self.protocols.get((header.vendor_id, header.object_type))
+        if protocol is None or 4 * length != len(request):
+            return b""
+        body = protocol(request[_HEADER:])
+        if body is None:
+            return b""
+        body += bytes(-len(body) % 4)
+        return header.replace(length=(_HEADER + len(body)) // 4 % MAX_DWORDS).pack() + body
+
+    def _discover(self, body: bytes) -> bytes | None:
+        try:
+            request = DiscoveryRequest.unpack(body)
+        except WireError:
+            return None
+        known = list(self.protocols)
+        if request.index >= len(known):
+            return _NONE.pack()
+        vendor, kind = known[request.index]
+        following = request.index + 1 if request.index + 1 < len(known) else 0
+        return DiscoveryResponse(vendor_id=vendor, object_type=kind, next_index=following).pack()

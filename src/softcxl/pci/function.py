@@ -1,0 +1,189 @@
+"""A PCI Express endpoint function: configuration space with its capabilities, BARs, interrupts and resets.
+
+A function is plugged in by giving it to a door (`softcxl.transport`) or a bridge; it sees offsets, never
+addresses or sockets. All accesses hold the function's one lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TypeVar
+
+from softcxl.pci.region import CONFIG_REGION, MSI, MSIX, REGION_COUNT, Bar, Bus, Region
+from softcxl.spec.pci.capability import Msi, Msix, PowerManagement
+from softcxl.spec.pci.express import PciExpress, PortType
+from softcxl.spec.pci.header import CONFIG_SPACE_SIZE, BarType, Type0Header
+from softcxl.wire import Block, DeclarationError, RegisterFile, Reset, on_write
+
+B = TypeVar("B", bound=Block)
+
+_FIRST_CAPABILITY, _FIRST_EXTENDED = 0x40, 0x100
+_UNASSIGNED = 0
+
+
+class Function:
+    """An endpoint function. `interrupts` is "msi" (one vector) or "msix" (16), the kind it signals with.
+
+    Subclasses add capabilities, BARs and registers in their `__init__` and end it with `finish`.
+    """
+
+    vectors = {"msi": 1, "msix": 16}
+
+    def __init__(
+        self, *, vendor_id: int, device_id: int, class_code: int, revision: int = 0, interrupts: str = "msi"
+    ) -> None:
+        if interrupts not in self.vectors:
+            raise ValueError(f"interrupts: {interrupts!r} is neither 'msi' nor 'msix'")
+        self.lock = threading.RLock()
+        self.config = RegisterFile(CONFIG_SPACE_SIZE)
+        self.interrupts = interrupts
+        self._bars: dict[int, Bar] = {}
+        self._bus: Bus | None = None
+        self._capability_end, self._extended_end = _FIRST_CAPABILITY, _FIRST_EXTENDED
+        self._last_capability: Block | None = None
+        self._last_extended: Block | None = None
+        self.header = self.config.place(0, Type0Header, hooks=self)
+        self.header.vendor_id.value = vendor_id
+        self.header.device_id.value = device_id
+        self.header.revision_id.value = revision
+        self.header.class_code.assign(class_code)
+        self.power = self.add_capability(PowerManagement)
+        self.express = self.add_capability(PciExpress)
+        self.express.capabilities.port_type = PortType.ENDPOINT
+        self.msi = self.add_capability(Msi) if interrupts == "msi" else None
+        self.msix = self.add_capability(Msix) if interrupts == "msix" else None
+
+    # -- building ------------------------------------------------------------------------------------------------
+
+    def add_capability(self, block: type[B], *, size: int | None = None, hooks: object = None) -> B:
+        """Append a capability to the list in the first 256 bytes; the function's own hooks are bound to it too."""
+        offset = self._capability_end
+        size = size or block.__layout__.size
+        if offset + size > _FIRST_EXTENDED:
+            raise DeclarationError(f"{block.__name__}: {size:#x} bytes at {offset:#x} do not fit below 100h")
+        placed = self._place(offset, block, hooks)
+        if self._last_capability is None:
+            self.header.capabilities_pointer.value = offset
+        else:
+            self._last_capability.header.next_pointer = offset  # type: ignore[attr-defined]
+        self._last_capability = placed
+        self._capability_end = offset + (size + 3 & ~3)
+        return placed
+
+    def add_extended(self, block: type[B], *, size: int | None = None, hooks: object = None) -> B:
+        """Append an extended capability (from 100h on). `size` is for one that is longer than its block."""
+        offset = self._extended_end
+        size = size or block.__layout__.size
+        if offset + size > CONFIG_SPACE_SIZE:
+            raise DeclarationError(f"{block.__name__}: {size:#x} bytes at {offset:#x} do not fit configuration space")
+        placed = self._place(offset, block, hooks)
+        if self._last_extended is not None:
+            self._last_extended.header.next_offset = offset  # type: ignore[attr-defined]
+        self._last_extended = placed
+        self._extended_end = offset + (size + 3 & ~3)
+        return placed
+
+    def _place(self, offset: int, block: type[B], hooks: object) -> B:
+        placed = self.config.place(offset, block, hooks=self)
+        if hooks is not None and hooks is not self:
+            self.config.listen(placed, hooks)
+        return placed
+
+    def add_bar(self, index: int, file: RegisterFile, mappable: Sequence[tuple[int, int]] = ()) -> Bar:
+        """Map `file` at the 64-bit memory BAR `index` (0, 2 or 4). Its size is a power of two, at least 4 KiB."""
+        if index not in (0, 2, 4) or index in self._bars:
+            raise DeclarationError(f"BAR {index}: 64-bit BARs are 0, 2 and 4, each used once")
+        if file.size < 4096 or file.size & (file.size - 1):
+            raise DeclarationError(f"BAR {index}: {file.size:#x} is not a power of two of at least 4 KiB")
+        bar = self._bars[index] = Bar(index, file, tuple(mappable))
+        self._size_bars(0, 0)
+        return bar
+
+    def finish(self) -> None:
+        """Take everything built so far for the state that resets return to."""
+        self.config.seal()
+        for bar in self._bars.values():
+            bar.file.seal()
+
+    # -- the port ------------------------------------------------------------------------------------------------
+
+    def regions(self) -> list[Region | None]:
+        """Nine regions, by index: BARs 0 to 5, ROM, configuration space, VGA."""
+        found: list[Region | None] = [None] * REGION_COUNT
+        for index, bar in self._bars.items():
+            found[index] = bar.region()
+        found[CONFIG_REGION] = Region(self.config.size)
+        return found
+
+    def irqs(self) -> list[int]:
+        """How many vectors of INTx, MSI, MSI-X, error and request there are."""
+        count = self.vectors[self.interrupts]
+        return [0, count if self.msi else 0, count if self.msix else 0, 0, 0]
+
+    def read(self, region: int, offset: int, size: int) -> bytes:
+        """Software's read: `size` bytes at `offset` of a region."""
+        with self.lock:
+            return self._file(region).read(offset, size)
+
+    def write(self, region: int, offset: int, data: bytes) -> None:
+        """Software's write."""
+        with self.lock:
+            self._file(region).write(offset, data)
+
+    def _file(self, region: int) -> RegisterFile:
+        return self.config if region == CONFIG_REGION else self._bars[region].file
+
+    def reset(self) -> None:
+        """Conventional (hot) reset, as the machine does it to all that is below a port when it resets."""
+        with self.lock:
+            self.on_reset(Reset.HOT)
+
+    def attach(self, bus: Bus) -> None:
+        """A machine has plugged the function in."""
+        self._bus = bus
+
+    def detach(self) -> None:
+        """The machine has gone: no interrupt or DMA reaches it any more. State is kept."""
+        self._bus = None
+
+    @property
+    def attached(self) -> bool:
+        return self._bus is not None
+
+    def interrupt(self, vector: int) -> None:
+        """Signal message `vector`; one the function does not have falls to vector 0, as MSI with fewer granted."""
+        bus = self._bus
+        if bus is not None:
+            bus.interrupt(MSI if self.msi else MSIX, vector if vector < self.vectors[self.interrupts] else 0)
+
+    # -- behaviour -----------------------------------------------------------------------------------------------
+
+    def on_reset(self, kind: Reset) -> None:
+        """Return registers to what `kind` leaves them. Subclasses extend it. The lock is held."""
+        self.config.reset(kind)
+
+    @on_write(Type0Header.bar0)
+    @on_write(Type0Header.bar1)
+    @on_write(Type0Header.bar2)
+    @on_write(Type0Header.bar3)
+    @on_write(Type0Header.bar4)
+    @on_write(Type0Header.bar5)
+    def _size_bars(self, old: int, new: int) -> None:
+        """Keep of what was written the bits that a BAR of its size decodes."""
+        halves = [getattr(self.header, f"bar{index}") for index in range(6)]
+        for index in (0, 2, 4):
+            low, high = halves[index], halves[index + 1]
+            bar = self._bars.get(index)
+            if bar is None:
+                low.value = high.value = _UNASSIGNED
+                continue
+            address = (high.value << 32 | low.value) & ~(bar.file.size - 1)
+            low.value = address & 0xFFFFFFFF | BarType.BITS_64 << 1
+            high.value = address >> 32
+
+    @on_write(PciExpress.device_control.initiate_function_level_reset)
+    def _function_level_reset(self, old: int, new: int) -> None:
+        if new:
+            self.express.device_control.initiate_function_level_reset = False
+            self.on_reset(Reset.FLR)
