@@ -1,0 +1,201 @@
+"""The keys of a topology file: fields are the keys, annotations the limits.
+
+The strict reader, the limits' checks and the reference page are all made from these classes; rules that see
+more than one key are in `softcxl.fabric.rules`. Sizes are bytes here, and `256MiB` or a number in the file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from softcxl.fabric.sizes import CAPACITY_UNIT, GIB, KIB, MIB, TIB
+
+
+def _key(
+    doc: str,
+    *,
+    form: str | None = None,
+    least: int | None = None,
+    most: int | None = None,
+    unit: int | None = None,
+    pattern: str | None = None,
+) -> Meta:
+    """One key: what it means, how it is written (`form`), and its limits.
+
+    `least` and `most` bound a number, or the number of entries; `unit` is what a number is a multiple of.
+    They are not msgspec's own limits, which know no 64-bit numbers and no optional ones.
+    """
+    limits = {"form": form, "least": least, "most": most, "unit": unit, "pattern": pattern}
+    return Meta(description=doc, extra={name: limit for name, limit in limits.items() if limit is not None})
+
+
+#: Names become QEMU ids and parts of socket paths.
+NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
+Name = Annotated[str, Meta(extra={"form": "name", "pattern": NAME})]
+#: Ports hold a device, a switch, or nothing yet.
+Ports = list[Name | None]
+#: An interleave granularity in bytes (CXL 3.1 §8.2.4.20.7).
+Granularity = Literal[256, 512, 1024, 2048, 4096, 8192, 16384]
+Restriction = Literal["volatile", "persistent", "fixed"]
+
+#: How many ways memory may be interleaved (CXL 3.1 §8.2.4.20.7).
+WAYS = (1, 2, 3, 4, 6, 8, 12, 16)
+LARGEST = 1 << 52
+LABEL_STORAGE = 128 * KIB
+
+
+class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A memory device."""
+
+    type: Annotated[Literal["type3"], _key("what kind of device it is")] = "type3"
+    volatile: Annotated[
+        int, _key("volatile capacity", form="size", least=0, most=LARGEST, unit=CAPACITY_UNIT)
+    ] = 0
+    persistent: Annotated[
+        int,
+        _key(
+            "persistent capacity; what it holds survives if `file` or `state` is given",
+            form="size",
+            least=0,
+            most=LARGEST,
+            unit=CAPACITY_UNIT,
+        ),
+    ] = 0
+    label_storage: Annotated[
+        int | None,
+        _key(
+            "label storage area; without this key 128KiB where there is persistent capacity, else none",
+            form="size",
+            least=0,
+            most=64 * MIB,
+            unit=4 * KIB,
+        ),
+    ] = None
+    serial: Annotated[
+        int | None,
+        _key(
+            "serial number, another for each device; without this key one made from the device's name",
+            form="hex",
+            least=1,
+            most=(1 << 64) - 1,
+        ),
+    ] = None
+    vendor_id: Annotated[
+        int | None, _key("PCI vendor ID; without this key the model's own", form="hex", least=1, most=0xFFFE)
+    ] = None
+    device_id: Annotated[
+        int | None, _key("PCI device ID; without this key the model's own", form="hex", least=0, most=0xFFFF)
+    ] = None
+    decoders: Annotated[Literal[1, 2, 4, 6, 8, 10, 12, 14, 16], _key("HDM decoders of the device")] = 4
+    event_log_depth: Annotated[
+        int, _key("records that each event log holds before it overflows", least=1, most=65535)
+    ] = 256
+    file: Annotated[
+        str | None,
+        _key("file of the persistent capacity, made where it is absent; relative to the topology file"),
+    ] = None
+    model: Annotated[
+        str | None,
+        _key(
+            "your own Python class for the device, as `module:Class`, in place of the built-in Type 3",
+            pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
+            form="class",
+        ),
+    ] = field(name="class", default=None)
+
+
+class Switch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A switch with one upstream port, plugged in wherever a port names it."""
+
+    ports: Annotated[
+        Ports,
+        _key("downstream ports: each a device, another switch, or null", least=1, most=16),
+    ]
+
+
+class Bridge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A CXL host bridge and its root ports."""
+
+    ports: Annotated[
+        Ports,
+        _key("root ports: each a device, a switch, or null for one kept empty", least=1, most=16),
+    ]
+
+
+class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A fixed memory window (CFMWS): addresses that the host's firmware sets aside for CXL memory."""
+
+    size: Annotated[
+        int,
+        _key(
+            "how much address space; a multiple of 256MiB for each target",
+            form="size",
+            least=CAPACITY_UNIT,
+            most=LARGEST,
+            unit=CAPACITY_UNIT,
+        ),
+    ]
+    targets: Annotated[
+        list[Name],
+        _key("the bridges behind it, interleaved in this order", least=1, most=16),
+    ]
+    granularity: Annotated[Granularity, _key("bytes to one target before the next", form="size")] = 256
+    arithmetic: Annotated[Literal["modulo", "xor"], _key("how an address selects its target")] = "modulo"
+    restrictions: Annotated[
+        list[Restriction],
+        _key("what memory may be used in it; `fixed`: its decoders may not be changed", most=3),
+    ] = field(default_factory=lambda: ["volatile", "persistent"])
+    qtg: Annotated[int, _key("QoS throttling group", least=0, most=65535)] = 0
+
+
+class FirmwareRegion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A region that is there when the kernel starts, its decoders programmed as firmware would."""
+
+    window: Annotated[
+        int, _key("which window: an index into `windows`; regions follow one another in it", least=0, most=15)
+    ]
+    devices: Annotated[list[Name], _key("the devices, in the order of their positions", least=1, most=16)]
+    granularity: Annotated[
+        Granularity | None, _key("bytes to one device; without this key the window's", form="size")
+    ] = None
+    type: Annotated[Literal["ram", "pmem"], _key("volatile or persistent capacity of the devices")] = "ram"
+    size: Annotated[
+        int | None,
+        _key(
+            "size of the region; without this key, as much as every device of it has left",
+            form="size",
+            least=CAPACITY_UNIT,
+            most=LARGEST,
+            unit=CAPACITY_UNIT,
+        ),
+    ] = None
+
+
+class Host(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A computer: one virtual machine when it is booted."""
+
+    bridges: Annotated[dict[Name, Bridge], _key("its CXL host bridges", least=1, most=8)]
+    windows: Annotated[list[Window], _key("its fixed memory windows", most=16)] = field(default_factory=list)
+    regions: Annotated[list[FirmwareRegion], _key("regions that firmware has made", most=16)] = field(
+        default_factory=list
+    )
+    memory: Annotated[int, _key("its ordinary RAM", form="size", least=256 * MIB, most=TIB, unit=2 * MIB)] = (
+        GIB
+    )
+    cpus: Annotated[int, _key("its processors", least=1, most=255)] = 1
+
+
+class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole fabric."""
+
+    devices: Annotated[dict[Name, Type3], _key("the devices, by name", most=1024)]
+    switches: Annotated[dict[Name, Switch], _key("the switches, by name", most=256)] = field(
+        default_factory=dict
+    )
+    hosts: Annotated[dict[Name, Host], _key("the hosts, by name", most=64)] = field(default_factory=dict)
+    state: Annotated[
+        str | None,
+        _key("folder for what must survive a restart; relative to the topology file"),
+    ] = None

@@ -1,0 +1,169 @@
+"""What each key allows: as a check of values, and as words for messages and for the reference page.
+
+The limits stand in the annotations of `softcxl.fabric.keys`; nothing here knows a particular key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import inspect
+
+from softcxl.fabric.sizes import format_size, shorten
+
+#: Where a value stands: keys and indices from the top.
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A value that does not hold, by its path, and what else the verdict rests on.
+
+    `because` names single values; `within` names places all of whose contents matter.
+    """
+
+    path: Path
+    message: str
+    because: tuple[Path, ...] = ()
+    within: tuple[Path, ...] = ()
+
+    def rests_on(self, broken: Path) -> bool:
+        """Whether a fault at `broken` puts this one in doubt."""
+        singles = (self.path, *self.because, *self.within)
+        return any(one[: len(broken)] == broken for one in singles) or any(
+            broken[: len(whole)] == whole for whole in self.within
+        )
+
+
+def spell(path: Path) -> str:
+    """A path as people say it: `hosts.alpha.windows[0].size`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
+def closest(word: str, known: Iterable[object]) -> str:
+    """`; did you mean 'mem0'?` where one of `known` is near `word`, else nothing."""
+    match = difflib.get_close_matches(str(word)[:64], list(map(str, known)), n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def bare(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any]]:
+    """A type without its annotations and without `| None`, and the limits that stood on it."""
+    extra: dict[str, Any] = {}
+    while True:
+        if isinstance(kind, inspect.Metadata):
+            extra |= kind.extra or {}
+            kind = kind.type
+        elif isinstance(kind, inspect.UnionType):
+            kind = next(one for one in kind.types if not isinstance(one, inspect.NoneType))
+        else:
+            return kind, extra
+
+
+def optional(kind: inspect.Type) -> bool:
+    """Whether null is allowed."""
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    return isinstance(kind, inspect.UnionType)
+
+
+def is_number(kind: inspect.Type) -> bool:
+    """Whether a bare type holds whole numbers."""
+    if isinstance(kind, inspect.LiteralType):
+        return isinstance(kind.values[0], int)
+    return isinstance(kind, inspect.IntType)
+
+
+def allowed(kind: inspect.Type) -> str:
+    """What may stand here, in words: `a multiple of 256MiB`, `one of modulo, xor`."""
+    inner, extra = bare(kind)
+    if isinstance(inner, inspect.LiteralType):
+        return f"one of {', '.join(map(str, inner.values))}"
+    if isinstance(inner, inspect.StructType):
+        return f"a mapping with the keys {', '.join(one.encode_name for one in inner.fields)}"
+    if isinstance(inner, inspect.DictType):
+        return f"a mapping of names, {_many(extra)}"
+    if isinstance(inner, inspect.ListType):
+        return f"a list, {_many(extra)}"
+    if is_number(inner):
+        return _number(extra)
+    forms = {
+        "name": "a name of at most 32 letters, digits, _ and -, a letter first",
+        "class": "a Python class as `module:Class`",
+    }
+    return forms.get(extra.get("form", ""), "text")
+
+
+def _many(extra: dict[str, Any]) -> str:
+    least, most = extra.get("least", 0), extra.get("most")
+    return f"{least} to {most} entries" if least else f"at most {most} entries"
+
+
+def _number(extra: dict[str, Any]) -> str:
+    shown = _writer(extra)
+    least, most, unit = (extra.get(limit) for limit in ("least", "most", "unit"))
+    what = f"a multiple of {shown(unit)}" if unit else "a size" if extra.get("form") == "size" else "a number"
+    return f"{what} from {shown(least)} to {shown(most)}"
+
+
+def _writer(extra: dict[str, Any]) -> Any:
+    return {"size": format_size, "hex": hex}.get(extra.get("form", ""), str)
+
+
+def faults(value: Any, kind: inspect.Type, path: Path = ()) -> Iterator[Fault]:
+    """Everything in `value` that is outside its key's limits."""
+    if value is None and optional(kind):
+        return
+    inner, extra = bare(kind)
+    if isinstance(inner, inspect.StructType):
+        if isinstance(value, inner.cls):
+            for field in inner.fields:
+                yield from faults(getattr(value, field.name), field.type, (*path, field.encode_name))
+            return
+        yield Fault(path, f"{shorten(str(value))} is not a {inner.cls.__name__}")
+    elif isinstance(inner, inspect.DictType):
+        if not isinstance(value, dict):
+            yield Fault(path, f"{shorten(str(value))} is not a dict")
+            return
+        yield from _count(len(value), extra, path)
+        for key, one in value.items():
+            yield from faults(key, inner.key_type, (*path, key))
+            yield from faults(one, inner.value_type, (*path, key))
+    elif isinstance(inner, inspect.ListType):
+        if not isinstance(value, list | tuple):
+            yield Fault(path, f"{shorten(str(value))} is not a list")
+            return
+        yield from _count(len(value), extra, path)
+        for at, one in enumerate(value):
+            yield from faults(one, inner.item_type, (*path, at))
+    elif is_number(inner):
+        yield from _bounds(value, inner, extra, path)
+    elif isinstance(inner, inspect.LiteralType):
+        if value not in inner.values:
+            yield Fault(path, f"{shorten(str(value))} is not {allowed(kind)}{closest(value, inner.values)}")
+    elif not isinstance(value, str) or not re.fullmatch(extra.get("pattern", "(?s:.+)"), value):
+        yield Fault(path, f"{shorten(str(value))} is not {allowed(kind)}")
+
+
+def _count(count: int, extra: dict[str, Any], path: Path) -> Iterator[Fault]:
+    if not extra.get("least", 0) <= count <= extra.get("most", count):
+        yield Fault(path, f"has {count} entries; allowed are {_many(extra)}")
+
+
+def _bounds(value: Any, kind: inspect.Type, extra: dict[str, Any], path: Path) -> Iterator[Fault]:
+    if not isinstance(value, int) or isinstance(value, bool):
+        yield Fault(path, f"{shorten(str(value))} is not a whole number")
+        return
+    shown = _writer(extra)
+    if isinstance(kind, inspect.LiteralType):
+        if value not in kind.values:
+            yield Fault(path, f"{shown(value)} is not {allowed(kind)}")
+        return
+    least, most, unit = extra.get("least", value), extra.get("most", value), extra.get("unit", 1)
+    if not least <= value <= most:
+        yield Fault(path, f"{shown(value)} is not {_number(extra)}")
+    elif value % unit:
+        yield Fault(path, f"{shown(value)} is not a multiple of {shown(unit)}")

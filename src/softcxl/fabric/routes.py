@@ -1,0 +1,32 @@
+"""How a host reaches its devices: through which bridge, which ports, which switches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from softcxl.fabric.keys import Host, Topology
+
+#: A bridge's name, then the number of each port on the way down: the root port, then switches' ports.
+Route = tuple[str | int, ...]
+
+
+def routes(topology: Topology, host: Host) -> dict[str, Route]:
+    """Every device that `host` reaches and its route, in the order of bridges and ports.
+
+    A circle of switches is walked once; `softcxl.fabric.rules` refuses it.
+    """
+    found: dict[str, Route] = {}
+    for name, bridge in host.bridges.items():
+        for device, route in _below(topology, bridge.ports, (name,), frozenset()):
+            found.setdefault(device, route)
+    return found
+
+
+def _below(
+    topology: Topology, ports: list[str | None], route: Route, above: frozenset[str]
+) -> Iterator[tuple[str, Route]]:
+    for number, name in enumerate(ports):
+        if name in topology.devices:
+            yield name, (*route, number)
+        elif name in topology.switches and name not in above:
+            yield from _below(topology, topology.switches[name].ports, (*route, number), above | {name})

@@ -1,0 +1,162 @@
+"""Rules of a topology that see more than one key, and the defaults that depend on more than one.
+
+Each rule yields its faults; none raises, whatever the values are, as long as their Python types are right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+
+import msgspec
+
+from softcxl.fabric.keys import LABEL_STORAGE, WAYS, Host, Topology, Type3
+from softcxl.fabric.limits import Fault, Path, closest, spell
+from softcxl.fabric.regions import settled
+from softcxl.fabric.sizes import CAPACITY_UNIT, format_size, shorten
+
+
+def serial_of(name: str, device: Type3) -> int:
+    """The device's serial number: as given, or one made from its name, whatever others there are."""
+    if device.serial is not None:
+        return device.serial
+    digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=4).digest()
+    return 0x5C << 32 | int.from_bytes(digest, "big")
+
+
+def devices(topology: Topology) -> Iterator[Fault]:
+    """Capacity, serial numbers, label storage and files."""
+    serials: dict[int, str] = {}
+    files: dict[str, str] = {}
+    for name, device in topology.devices.items():
+        at: Path = ("devices", name)
+        capacity = ((*at, "volatile"), (*at, "persistent"))
+        if device.volatile + device.persistent == 0:
+            yield Fault(at, "has no capacity; give `volatile`, `persistent` or both", capacity)
+        if device.label_storage and device.label_storage < LABEL_STORAGE:
+            label, least = format_size(device.label_storage), format_size(LABEL_STORAGE)
+            yield Fault((*at, "label_storage"), f"{label} is too small; allowed are 0 and from {least} on")
+        serial = serial_of(name, device)
+        if serial in serials:
+            other = serials[serial]
+            message = f"{serial:#x} is also the serial number of {other}; each device needs its own"
+            yield Fault((*at, "serial"), message, (("devices", other, "serial"),))
+        serials.setdefault(serial, name)
+        if device.file is None:
+            continue
+        if not device.persistent:
+            message = "a file holds persistent capacity, and this device has none; give `persistent`"
+            yield Fault((*at, "file"), message, capacity)
+        if device.file in files:
+            yield Fault((*at, "file"), f"{shorten(device.file)} is also the file of {files[device.file]}")
+        files.setdefault(device.file, name)
+
+
+def ports(topology: Topology) -> Iterator[Fault]:
+    """What is plugged in is there, and plugged in once; switches do not go round in a circle."""
+    for name in topology.switches:
+        if name in topology.devices:
+            yield Fault(("switches", name), f"{name} is a device already; ports tell them apart by name")
+    known = [*topology.devices, *topology.switches]
+    taken: dict[str, str] = {}
+    for path, name in _plugs(topology):
+        if name not in topology.devices and name not in topology.switches:
+            listing = "" if closest(name, known) else f"; there are {_listed(known)}"
+            message = f"{shorten(name)} is neither a device nor a switch{closest(name, known)}{listing}"
+            yield Fault(path, message, (("devices",), ("switches",)))
+        elif name in taken:
+            yield Fault(path, f"{name} is plugged in already, at {taken[name]}")
+        else:
+            taken[name] = spell(path)
+    for name in topology.switches:
+        circle = _circle(topology, name)
+        if circle:
+            yield Fault(("switches", name), f"is plugged into itself: {' > '.join(circle)}")
+
+
+def windows(topology: Topology) -> Iterator[Fault]:
+    """A window's targets are bridges of its host, and its size can be interleaved over them."""
+    for host_name, host in topology.hosts.items():
+        for number, window in enumerate(host.windows):
+            at: Path = ("hosts", host_name, "windows", number)
+            wrong = list(_targets(host, window.targets, (*at, "targets")))
+            yield from wrong
+            ways = len(window.targets)
+            step = CAPACITY_UNIT * max(ways, 1)
+            if not wrong and window.size % step:
+                size = format_size(window.size)
+                message = (
+                    f"{size} is not a multiple of {format_size(step)} (256MiB for each of {ways} targets)"
+                )
+                yield Fault((*at, "size"), message, ((*at, "targets"),))
+            for index, word in enumerate(window.restrictions):
+                if word in window.restrictions[:index]:
+                    yield Fault((*at, "restrictions", index), f"{word} is given twice")
+
+
+def _targets(host: Host, targets: list[str], at: Path) -> Iterator[Fault]:
+    for index, name in enumerate(targets):
+        if name not in host.bridges:
+            hint = closest(name, host.bridges) or f"; there are {_listed(list(host.bridges))}"
+            message = f"{shorten(name)} is not a bridge of this host{hint}"
+            yield Fault((*at, index), message, ((*at[:2], "bridges"),))
+        elif name in targets[:index]:
+            yield Fault((*at, index), f"{name} is a target twice")
+    if targets and len(targets) not in WAYS:
+        yield Fault(at, f"{len(targets)} targets cannot be interleaved; allowed are {_listed(WAYS)}")
+
+
+def _plugs(topology: Topology) -> Iterator[tuple[Path, str]]:
+    for switch_name, switch in topology.switches.items():
+        for number, name in enumerate(switch.ports):
+            if name is not None:
+                yield ("switches", switch_name, "ports", number), name
+    for host_name, host in topology.hosts.items():
+        for bridge_name, bridge in host.bridges.items():
+            for number, name in enumerate(bridge.ports):
+                if name is not None:
+                    yield ("hosts", host_name, "bridges", bridge_name, "ports", number), name
+
+
+def _circle(topology: Topology, start: str) -> list[str]:
+    """The way from `start` back to itself, if `start` is the first name on it in the file; else nothing."""
+    order = list(topology.switches)
+    ways = [[start]]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop()
+        for name in topology.switches[way[-1]].ports:
+            if name == start:
+                return [*way, start]
+            # Through an earlier switch the circle is that switch's, and was reported there.
+            if name in topology.switches and name not in seen and order.index(name) > order.index(start):
+                seen.add(name)
+                ways.append([*way, name])
+    return []
+
+
+def _listed(names: list[str] | tuple[int, ...]) -> str:
+    shown = [str(name)[:40] for name in names[:12]]
+    return ", ".join(shown) + (f" and {len(names) - 12} more" if len(names) > 12 else "") or "none"
+
+
+def filled(topology: Topology, folder: FilePath) -> Topology:
+    """`topology`, which holds, with every default filled in and every path absolute."""
+
+    def device(name: str, given: Type3) -> Type3:
+        labels = given.label_storage
+        if labels is None:
+            labels = LABEL_STORAGE if given.persistent else 0
+        file = None if given.file is None else str(folder / given.file)
+        return msgspec.structs.replace(given, serial=serial_of(name, given), label_storage=labels, file=file)
+
+    def host(given: Host) -> Host:
+        return msgspec.structs.replace(given, regions=settled(topology, given))
+
+    return msgspec.structs.replace(
+        topology,
+        devices={name: device(name, one) for name, one in topology.devices.items()},
+        hosts={name: host(one) for name, one in topology.hosts.items()},
+        state=None if topology.state is None else str(folder / topology.state),
+    )
