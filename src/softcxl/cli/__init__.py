@@ -1,0 +1,124 @@
+"""The command line: `softcxl COMMAND`.
+
+Exit status:
+
+====  ==============================================================================
+0     it worked
+1     it was understood and failed: the message says what and where
+2     bad usage, or a file that is wrong: nothing was started
+3     something that is needed is not on this machine: the message says how to get it
+70    an error inside SoftCXL; `--debug` shows where
+130   interrupted by Ctrl-C
+====  ==============================================================================
+
+`softcxl vm run` passes on the status of the command that ran in the guest. Errors are a sentence on stderr,
+never a traceback, except with `--debug` or with SOFTCXL_DEBUG set.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import softcxl
+
+#: Every command and where it is defined; imported only when it is asked for, so that each starts fast.
+COMMANDS = {
+    "check": "softcxl.cli.check:check",
+}
+
+INTERNAL_ERROR = 70
+INTERRUPTED = 130
+#: More problems than this are counted, not shown.
+SHOWN_PROBLEMS = 50
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+class Options:
+    """What was asked for ahead of the command."""
+
+    def __init__(self) -> None:
+        self.debug = os.environ.get("SOFTCXL_DEBUG", "") not in ("", "0")
+
+
+@click.command(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit status: 0 done, 1 failed, 2 bad usage or a wrong file, 3 something needed is missing, "
+    "70 internal error, 130 interrupted.",
+)
+@click.version_option(softcxl.__version__, prog_name="softcxl", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show Python tracebacks (also: SOFTCXL_DEBUG=1).")
+@click.pass_obj
+def cli(options: Options, debug: bool) -> None:
+    """CXL devices in Python that an unmodified Linux drives as hardware."""
+    options.debug |= debug
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; `arguments` are `sys.argv[1:]` unless given."""
+    options = Options()
+    try:
+        given = None if arguments is None else list(arguments)
+        status = cli.main(given, prog_name="softcxl", standalone_mode=False, obj=options)
+        sys.stdout.flush()
+    except Exception as error:  # noqa: BLE001  the last line of defence: whatever it is becomes a sentence
+        return _failed(error, options)
+    return status if isinstance(status, int) else 0
+
+
+def _failed(error: Exception, options: Options) -> int:
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, click.Abort):
+        click.echo("softcxl: interrupted", err=True)
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has gone (`| head`): nothing to say, nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if options.debug:
+        traceback.print_exception(error)
+    if any(base.__module__.partition(".")[0] == "softcxl" for base in type(error).__mro__):
+        complain(error)
+        return int(getattr(error, "exit_code", 1))
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"softcxl: {where}{reason}", err=True)
+        return 1
+    hint = "" if options.debug else "; --debug shows where"
+    click.echo(f"softcxl: internal error: {type(error).__name__}: {error}{hint}", err=True)
+    return INTERNAL_ERROR
+
+
+def complain(error: Exception) -> None:
+    """An error of ours on stderr: a sentence, or a line for each problem as editors expect it."""
+    problems: list[Any] | None = getattr(error, "problems", None)
+    if problems is None:
+        click.echo(f"softcxl: {error}", err=True)
+        return
+    for problem in problems[:SHOWN_PROBLEMS]:
+        click.echo(str(problem), err=True)
+    count = len(problems)
+    more = f", the first {SHOWN_PROBLEMS} of them shown" if count > SHOWN_PROBLEMS else ""
+    click.echo(f"softcxl: {count} problem{'s' if count != 1 else ''}{more}", err=True)

@@ -1,0 +1,36 @@
+"""How things look in a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from softcxl.fabric.tree import Node
+
+_STYLES = {
+    "fabric": "bold",
+    "host": "bold cyan",
+    "bridge": "cyan",
+    "switch": "magenta",
+    "device": "bold green",
+    "empty": "dim",
+    "window": "yellow",
+    "region": "yellow",
+    "spare": "dim",
+}
+
+
+def rich_tree(node: Node) -> Tree:
+    """The fabric for a terminal: the lines of `node.lines()`, in colour where there is any."""
+    label = Text(node.title, _STYLES[node.kind])
+    if node.facts:
+        label.append(f": {node.facts}", "default not bold")
+    branch = Tree(label, guide_style="dim")
+    branch.children.extend(rich_tree(child) for child in node.children)
+    return branch
+
+
+def print_tree(node: Node) -> None:
+    """Print the fabric to stdout. A line longer than the terminal is folded, never cut."""
+    Console(highlight=False, emoji=False).print(rich_tree(node), soft_wrap=True)
