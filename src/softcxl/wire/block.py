@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from softcxl.wire.errors import DeclarationError
 from softcxl.wire.register import Register
@@ -12,10 +12,15 @@ R = TypeVar("R", bound=Register)
 
 
 class Placed(Generic[R]):
-    """A register of a block at a byte offset. On the block class it is the register's type (its fields name the
-    place, for hooks); on a placed block it is the register itself."""
+    """A register of a block at a byte offset.
+
+    On the block class it is the register's type, whose fields name the place to hooks; on a placed block it
+    is the register itself.
+    """
 
     def __init__(self, offset: int, register: type[R], doc: str) -> None:
+        if offset < 0:
+            raise DeclarationError(f"{register.__name__} at {offset}: an offset is not negative")
         self.offset, self.register, self.doc = offset, register, doc
         self.name = ""
 
@@ -24,6 +29,8 @@ class Placed(Generic[R]):
             raise DeclarationError(
                 f"{owner.__name__}.{name}: a register's name does not begin with an underscore"
             )
+        if name in ("base", "blank"):
+            raise DeclarationError(f"{owner.__name__}.{name}: that name is taken by Block itself")
         self.name = name
         self.register = self.register.placed(owner, self.offset, name)
 
@@ -56,9 +63,11 @@ class BlockLayout:
 
 
 class Block:
-    """Base of all register blocks. Subclass with `spec=` and, where it is larger than its registers, `size=`."""
+    """Base of all register blocks. Subclass with `spec=` and `size=` (bytes; default: its registers' end)."""
 
     __layout__: ClassVar[BlockLayout]
+    _data: Any
+    _base: int
 
     def __init_subclass__(cls, *, spec: str = "", size: int | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -86,7 +95,14 @@ class Block:
 
     def __init__(self, data: Any, base: int = 0) -> None:
         """The block as a live view of `data` (any writable buffer) from byte `base`."""
-        self._data, self._base = data, base
+        self.__dict__.update(_data=data, _base=base)
+
+    if not TYPE_CHECKING:  # type checkers know which registers there are
+
+        def __setattr__(self, name: str, value: object) -> None:
+            known = ", ".join(placed.name for placed in self.__layout__.registers)
+            what = f"{type(self).__name__}.{name}"
+            raise AttributeError(f"{what}: assign to a register's field, or use its assign(); it has {known}")
 
     @classmethod
     def blank(cls) -> Self:

@@ -84,7 +84,7 @@ def to_plain(value: Any) -> Any:
     """A register, block, record or field value as dicts, lists, numbers and strings, ready for JSON."""
     if isinstance(value, Register):
         fields = value.__layout__.fields
-        return {field.name: to_plain(field.__get__(value, type(value))) for field in fields}
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields}
     if isinstance(value, Block):
         return {
             placed.name: to_plain(getattr(value, placed.name)) for placed in type(value).__layout__.registers

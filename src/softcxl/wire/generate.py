@@ -1,8 +1,8 @@
 """Writes a record's `__init__`, `pack`, `unpack` and `_parse` from its items, as plain Python text.
 
 Neighbours of fixed size, those of nested records included, share one `struct.Struct`: a record of fixed size
-packs and unpacks in a single call. A value that struct makes as it is goes straight to its attribute; the others
-pass through a local `_vN` first.
+packs and unpacks in a single call. A value that struct makes as it is goes straight to its attribute; the
+others pass through a local `_vN` first.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class _Writer:
         return [*lines, "    return self, _offset"]
 
     def _from_struct(self, run: _Run) -> tuple[list[str], str, str, list[str]]:
-        """Lines that make the nested records, what struct's values are assigned to, its format, lines after."""
+        """Lines that make nested records, what struct's values are assigned to, its format, lines after."""
         opened = [f"    {local} = {target} = _new({of})" for local, target, of in run.opened]
         targets, after = [], []
         for number, leaf in enumerate(run.leaves):

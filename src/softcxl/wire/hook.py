@@ -30,7 +30,7 @@ Place = type[Register] | Field[Any]
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One hook of a class: the method's name and what it listens to, as an offset in its block and a bit range."""
+    """One hook of a class: its method's name, and where in a block it listens (bytes, then bits)."""
 
     method: str
     write: bool

@@ -56,7 +56,7 @@ def _integer(code: str, size: int, first: Any, doc: str, default: Any, kind: Any
 
 
 def u8(kind: Any = "", doc: str = "", *, default: Any = MISSING) -> Any:
-    """An unsigned byte, or a member of the `IntEnum` given first; a number that is no member does not unpack."""
+    """An unsigned byte, or a member of the `IntEnum` given first; any other number does not unpack."""
     return _integer("B", 1, kind, doc, default)
 
 

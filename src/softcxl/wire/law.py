@@ -5,7 +5,9 @@ expression that applies it stands in `softcxl.wire.file`::
 
     new = (old & ~rw | data & rw) & ~(data & w1c) | data & w1s
 
-`RWO` and `RWL` are `RW` until they are narrowed: `RWO` by the first write, `RWL` by the device's lock.
+`RWO` and `RWL` are `RW` until they are narrowed: `RWO` by the first write, `RWL` by the device's lock. A
+write reaches the bits of the bytes that it covers: half a register's `RWO` bits stay writable after a write
+to the rest.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ class Reset(enum.IntEnum):
 class Law:
     """One access law.
 
-    `once` bits take one write between resets; `lockable` bits stop taking writes while the device has them
-    locked; `sticky` bits keep their value over hot and function-level resets; `reserved` bits have no meaning.
+    `once` bits take one write of their byte between resets; `lockable` bits take none while the device has
+    them locked; `sticky` bits keep their value over hot and function-level resets; `reserved` bits have no
+    meaning.
     """
 
     name: str

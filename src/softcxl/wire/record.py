@@ -65,8 +65,11 @@ class RecordLayout:
     ),
 )  # fmt: skip
 class Record:
-    """Base of all records. Subclass with `spec=` and, to have it checked, `size=` (bytes; the smallest where it
-    varies). Arguments are keywords; equality is by value."""
+    """Base of all records.
+
+    Subclass with `spec=` and, to have it checked, `size=` (bytes; the least where it varies). Arguments are
+    keywords; equality is by value.
+    """
 
     __layout__: ClassVar[RecordLayout]
     __hash__ = None  # type: ignore[assignment]
