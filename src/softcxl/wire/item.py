@@ -47,6 +47,11 @@ def _integer(code: str, size: int, first: Any, doc: str, default: Any, kind: Any
         of = first
     if of is not None and not (isinstance(of, type) and issubclass(of, enum.IntEnum)):
         raise DeclarationError(f"an integer item takes an IntEnum or a description, not {of!r}")
+    for member in of or ():
+        if not 0 <= member < 1 << 8 * size:
+            raise DeclarationError(
+                f"{of.__name__}.{member.name} = {int(member):#x} does not fit {size} bytes"
+            )
     if default is MISSING:
         if of is None:
             default = 0
