@@ -40,14 +40,14 @@ class Item:
 
 
 def _integer(code: str, size: int, first: Any, doc: str, default: Any, kind: Any = "int") -> Any:
-    of = None
+    of: Any = None
     if isinstance(first, str):
         doc = first or doc
     else:
         of = first
     if of is not None and not (isinstance(of, type) and issubclass(of, enum.IntEnum)):
         raise DeclarationError(f"an integer item takes an IntEnum or a description, not {of!r}")
-    for member in of or ():
+    for member in () if of is None else of:
         if not 0 <= member < 1 << 8 * size:
             raise DeclarationError(
                 f"{of.__name__}.{member.name} = {int(member):#x} does not fit {size} bytes"
