@@ -54,11 +54,9 @@ def regions(topology: Topology) -> Iterator[Fault]:
             found = list(_names(topology, host, region, at))
             if not found:
                 window = host.windows[region.window]
-                found = [
-                    *_window(region, window, at),
-                    *_order(region, window, reached, at),
-                    *_size(region, room, at),
-                ]
+                found = list(_window(region, window, at)) or list(_order(region, window, reached, at))
+            if not found:
+                found = list(_size(region, room, at))
             yield from found
             if not found:
                 room.take(region)
@@ -115,35 +113,32 @@ def _window(region: FirmwareRegion, window: Window, at: Path) -> Iterator[Fault]
 
 def _order(region: FirmwareRegion, window: Window, reached: dict[str, Route], at: Path) -> Iterator[Fault]:
     places = ((*at[:2], "bridges"), ("switches",), (*at[:2], "windows", region.window, "targets"))
-    ways = len(window.targets)
+
+    def fault(message: str, *position: int) -> Fault:
+        return Fault((*at, "devices", *position), message, within=places)
+
+    targets = window.targets
     for position, name in enumerate(region.devices):
-        path = (*at, "devices", position)
         route = reached.get(name)
         if route is None:
-            yield Fault(path, f"{name} is not plugged into this host", within=places)
-        elif route[0] not in window.targets:
-            targets = ", ".join(window.targets)
-            yield Fault(
-                path, f"{name} is behind {route[0]}; window {region.window} leads to {targets}", within=places
-            )
-        elif window.targets[position % ways] != route[0]:
-            message = f"position {position} of this window belongs to {window.targets[position % ways]}, "
-            yield Fault(path, f"{message}and {name} is behind {route[0]}", within=places)
-    known = [reached[name] for name in region.devices if name in reached]
-    if len(known) < len(region.devices) or any(
-        window.targets[position % ways] != route[0] for position, route in enumerate(known) if ways
-    ):
+            yield fault(f"{name} is not plugged into this host", position)
+            return
+        if route[0] not in targets:
+            leads = f"window {region.window} leads to {', '.join(targets) or 'nothing'}"
+            yield fault(f"{name} is behind {route[0]}; {leads}", position)
+            return
+        due = targets[position % len(targets)]
+        if due != route[0]:
+            yield fault(f"position {position} belongs to {due}, and {name} is behind {route[0]}", position)
+            return
+    if len(region.devices) % len(targets):
+        yield fault(f"{len(region.devices)} devices cannot share {len(targets)} targets evenly")
         return
-    if len(known) % max(ways, 1):
-        message = f"{len(known)} devices cannot share {ways} targets evenly"
-        yield Fault((*at, "devices"), message, within=places)
-        return
-    for first in range(ways):
-        below = [(route[1:], name) for route, name in zip(known, region.devices, strict=True)][first::ways]
-        out = _out_of_turn(below)
+    below = [(reached[name][1:], name) for name in region.devices]
+    for first, target in enumerate(targets):
+        out = _out_of_turn(below[first :: len(targets)])
         if out:
-            message = f"below {window.targets[first]}, {out}"
-            yield Fault((*at, "devices"), message, within=places)
+            yield fault(f"below {target}, {out}")
 
 
 def _out_of_turn(below: Sequence[tuple[Route, str]]) -> str:
@@ -167,23 +162,24 @@ def _out_of_turn(below: Sequence[tuple[Route, str]]) -> str:
 def _size(region: FirmwareRegion, room: _Room, at: Path) -> Iterator[Fault]:
     needed = _RESTRICTION.get(region.type, "volatile")
     ways = len(region.devices)
-    capacities = tuple(("devices", name, needed) for name in region.devices)
+    if region.size is not None and region.size % (CAPACITY_UNIT * ways):
+        given, step = format_size(region.size), format_size(CAPACITY_UNIT * ways)
+        message = f"{given} is not a multiple of {step} (256MiB for each of {ways} devices)"
+        yield Fault((*at, "size"), message)
+        return
+    share = CAPACITY_UNIT if region.size is None else region.size // ways
     for index, name in enumerate(region.devices):
         left = room.of(region)[name]
-        share = CAPACITY_UNIT if region.size is None else region.size // ways
         if left < share:
             has = format_size(left) if left else "none"
             message = f"{name} has {has} left of its {needed} capacity, {format_size(share)} is needed"
-            yield Fault((*at, "devices", index), message, capacities)
+            yield Fault((*at, "devices", index), message, (("devices", name, needed),))
+            return
     size = room.size(region)
-    if size % (CAPACITY_UNIT * ways):
-        step = format_size(CAPACITY_UNIT * ways)
-        message = f"{format_size(size)} is not a multiple of {step} (256MiB for each of {ways} devices)"
-        yield Fault((*at, "size"), message, capacities)
     left = room.windows[region.window]
     if size > left:
-        message = (
-            f"{format_size(size)} does not fit in window {region.window}, which has {format_size(left)} left"
-        )
+        has = format_size(left) if left else "nothing"
+        message = f"{format_size(size)} does not fit in window {region.window}, which has {has} left"
+        capacities = tuple(("devices", name, needed) for name in region.devices)
         its = (*at[:2], "windows", region.window, "size")
         yield Fault((*at, "size"), message, (*capacities, its))

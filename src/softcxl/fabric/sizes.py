@@ -45,7 +45,7 @@ def parse_size(text: str) -> int:
     """Bytes from `256MiB`, `1GiB`, `64 KiB`, a plain number or `0x…`. ValueError says what is allowed."""
     text = text.strip()
     match = _SIZE.fullmatch(text)
-    if not match or not match[3]:
+    if not match or not match[3] or text[:2].lower() == "0x":
         if match and match[2]:
             raise ValueError(f"{shorten(text)} is not a whole number of bytes")
         return _parse_bytes(text)
