@@ -14,13 +14,15 @@ It refuses by raising `CommandError(ReturnCode.X)`. The Command Effects Log is d
 from __future__ import annotations
 
 import logging
+
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from softcxl.device.clock import Clock, Timer
 from softcxl.spec.command.base import Command, ReturnCode
-from softcxl.wire import LayoutError, Record, WireError
+from softcxl.wire import LayoutError, Record, ValueUnknown
 
 log = logging.getLogger(__name__)
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -95,11 +97,12 @@ class Cci:
     """A command interface over the commands of `sets`; where two handle the same opcode, the first one does.
 
     `barred(command)` is asked before each command whether the device's state forbids it, and with what code.
-    `ended()` is called when a background operation has ended.
+    `ended()` is called when a background operation has ended. `lock` is the function's: its holder calls
+    `execute`, and timers take it.
     """
 
-    def __init__(self, clock: Clock, *, payload_max: int) -> None:
-        self.clock, self.payload_max = clock, payload_max
+    def __init__(self, clock: Clock, lock: AbstractContextManager[object], *, payload_max: int) -> None:
+        self.clock, self.lock, self.payload_max = clock, lock, payload_max
         self.handlers: dict[int, tuple[Command, Callable[..., Any]]] = {}
         self.background = BackgroundStatus()
         self.barred: Callable[[Command], ReturnCode | None] = lambda command: None
@@ -163,17 +166,18 @@ class Cci:
 
     def finish(self) -> None:
         """End the background operation now (its timer does)."""
-        work, self._work = self._work, None
-        if work is None:
-            return
-        try:
-            code = work.finish()
-        except CommandError as refused:
-            code = refused.code
-        except Exception:
-            log.exception("background command %04Xh failed", self.background.opcode)
-            code = ReturnCode.INTERNAL_ERROR
-        self._end(code, 100)
+        with self.lock:
+            work, self._work = self._work, None
+            if work is None:
+                return
+            try:
+                code = work.finish()
+            except CommandError as refused:
+                code = refused.code
+            except Exception:
+                log.exception("background command %04Xh failed", self.background.opcode)
+                code = ReturnCode.INTERNAL_ERROR
+            self._end(code, 100)
 
     def abort(self) -> None:
         """Abort the background operation (CXL 3.1 §8.2.9.1.5). Refused where it cannot be."""
@@ -213,11 +217,10 @@ def _parse(request: type[Record], payload: bytes) -> Record:
         raise CommandError(ReturnCode.INVALID_PAYLOAD_LENGTH)
     try:
         record, end = request.parse(payload)
-    except LayoutError as error:
-        code = ReturnCode.INVALID_PAYLOAD_LENGTH if error.short else ReturnCode.INVALID_INPUT
-        raise CommandError(code) from None
-    except WireError:
+    except ValueUnknown:
         raise CommandError(ReturnCode.INVALID_INPUT) from None
+    except LayoutError:
+        raise CommandError(ReturnCode.INVALID_PAYLOAD_LENGTH) from None
     if end != len(payload):
         raise CommandError(ReturnCode.INVALID_PAYLOAD_LENGTH)
     return record

@@ -167,7 +167,17 @@ class HdmDecoders:
             if mapping is not None and mapping.size:
                 self.host.release(mapping)
 
-    def program(self, number: int, *, hpa: int, size: int, ways: int, granularity: int, lock: bool = False) -> None:
+    def program(
+        self,
+        number: int,
+        *,
+        hpa: int,
+        size: int,
+        ways: int,
+        granularity: int,
+        skip: int = 0,
+        lock: bool = False,
+    ) -> None:
         """Set and commit a decoder as platform firmware does. Sizes in bytes. Raises `CommitError`."""
         decoder = self.decoders[number]
         registers = decoder.registers
@@ -175,6 +185,8 @@ class HdmDecoders:
         registers.base_high.assign(hpa >> 32)
         registers.size_low.assign(size & 0xF0000000)
         registers.size_high.assign(size >> 32)
+        registers.dpa_skip_low.assign(skip & 0xF0000000)
+        registers.dpa_skip_high.assign(skip >> 32)
         registers.control.interleave_ways = encode_ways(ways)
         registers.control.interleave_granularity = encode_granularity(granularity)
         registers.control.lock_on_commit = lock
@@ -217,4 +229,3 @@ class HdmDecoders:
         if hpa + size > 1 << 52:
             raise CommitError(f"host addresses end at {hpa + size:#x}, beyond 52 bits")
         return Mapping(number, hpa, size, ways, granularity, dpa, skip)
-

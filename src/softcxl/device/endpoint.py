@@ -6,7 +6,7 @@ from softcxl.device.component import ComponentRegisters
 from softcxl.device.decoder import HdmDecoders
 from softcxl.pci.function import Function
 from softcxl.pci.region import SharedRegisters
-from softcxl.spec.cxl.component import COMPONENT_BLOCK_SIZE, ComponentCapabilityId, Ras
+from softcxl.spec.cxl.component import COMPONENT_BLOCK_SIZE, RAS_VERSION, ComponentCapabilityId, Ras
 from softcxl.spec.cxl.dvsec import (
     DeviceDvsec,
     DeviceGpfDvsec,
@@ -20,7 +20,6 @@ from softcxl.spec.pci.extended import AdvancedErrorReporting, DeviceSerialNumber
 from softcxl.wire import Block, RegisterFile, Reset, on_write
 
 COMPONENT_BAR, DEVICE_BAR = 0, 2
-_RAS_VERSION = 3
 
 
 class Endpoint(Function):
@@ -57,7 +56,7 @@ class Endpoint(Function):
 
         file = RegisterFile(COMPONENT_BLOCK_SIZE)
         self.component = ComponentRegisters(file)
-        self.ras = self.component.add(ComponentCapabilityId.RAS, _RAS_VERSION, Ras, hooks=self)
+        self.ras = self.component.add(ComponentCapabilityId.RAS, RAS_VERSION, Ras, hooks=self)
         self.decoders = HdmDecoders(self.component, decoders, memory) if memory else None
         self.add_bar(COMPONENT_BAR, file)
         self.locate(RegisterBlockId.COMPONENT, COMPONENT_BAR)

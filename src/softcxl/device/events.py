@@ -65,7 +65,9 @@ class EventLogs(CommandSet):
     ) -> None:
         if not 1 <= depth <= 0xFFFF:
             raise ValueError(f"event log depth {depth}: 1 to 65535 records are allowed")
-        self.logs = {kind: Log(depth) for kind in EventLog if kind is not EventLog.DYNAMIC_CAPACITY}
+        self.logs: dict[EventLog, Log] = {
+            kind: Log(depth) for kind in EventLog if kind is not EventLog.DYNAMIC_CAPACITY
+        }
         self.vectors = {kind: 1 + kind for kind in EventLog}
         self._timestamp, self._status, self._interrupt = timestamp, status, interrupt
         self._room = (payload_max - GetEventRecordsResponse.__layout__.size) // EVENT_RECORD_SIZE
@@ -153,7 +155,10 @@ class EventLogs(CommandSet):
         if request.flags.clear_all:
             log.records.clear()
         else:
-            oldest = [log.records[index].header.handle for index in range(min(len(request.handles), len(log.records)))]
+            oldest = [
+                log.records[index].header.handle
+                for index in range(min(len(request.handles), len(log.records)))
+            ]
             if not request.handles or request.handles != oldest:
                 raise CommandError(ReturnCode.INVALID_HANDLE)
             for _ in request.handles:

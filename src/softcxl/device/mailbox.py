@@ -24,7 +24,9 @@ class MailboxDoor:
         self, file: RegisterFile, offset: int, cci: Cci, *, vector: int, interrupt: Callable[[int], None]
     ) -> None:
         if cci.payload_max not in PAYLOAD_SIZES:
-            raise ValueError(f"mailbox payload of {cci.payload_max} bytes: a power of two from 256 to 1 MiB is allowed")
+            raise ValueError(
+                f"mailbox payload of {cci.payload_max} bytes: a power of two from 256 to 1 MiB is allowed"
+            )
         self._file, self._cci, self._interrupt, self._vector = file, cci, interrupt, vector
         self._payload = offset + MAILBOX_PAYLOAD_OFFSET
         self.registers = file.place(offset, Mailbox, hooks=self)
@@ -69,7 +71,9 @@ class MailboxDoor:
         data = self._file.data
         payload = bytes(data[self._payload : self._payload + min(length, self._cci.payload_max)])
         if length > self._cci.payload_max:
-            payload += bytes(length - self._cci.payload_max)  # longer than any command's: refused for its length
+            payload += bytes(
+                length - self._cci.payload_max
+            )  # longer than any command's: refused for its length
         reply = self._cci.execute(command.opcode, payload)
         answer = reply.payload[: self._cci.payload_max]
         data[self._payload : self._payload + len(answer)] = answer

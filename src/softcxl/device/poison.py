@@ -1,9 +1,39 @@
-"""Which 64-byte lines of a device's media are poisoned, and why: one truth for lists, events and reads."""
+"""Poison: which 64-byte lines of a device's media are bad, and why: one truth for lists, events and reads."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from softcxl.device.cci import CommandError, CommandSet, command
+from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.command.events import EventLog
+from softcxl.spec.command.poison import (
+    CLEAR_POISON,
+    GET_POISON_LIST,
+    INJECT_POISON,
+    ClearPoisonRequest,
+    GetPoisonListRequest,
+    GetPoisonListResponse,
+    InjectPoisonRequest,
+    MediaErrorAddress,
+    MediaErrorRecord,
+    PoisonListFlags,
+    PoisonSource,
+)
+from softcxl.spec.cxl.events import (
+    GENERAL_MEDIA_EVENT,
+    EventAddress,
+    EventDescriptor,
+    EventHeader,
+    GeneralMediaEvent,
+    GeneralMediaEventType,
+    TransactionType,
+)
+
+if TYPE_CHECKING:
+    from softcxl.device.type3 import Type3
 
 LINE = 64
 """Bytes of a cache line, the unit of poison (CXL 3.1 §8.2.9.9.4)."""
@@ -65,3 +95,87 @@ class PoisonMap:
 
     def _span(self, dpa: int, length: int) -> tuple[int, int]:
         return bisect_left(self._order, dpa & ~(LINE - 1)), bisect_left(self._order, dpa + length)
+
+
+class PoisonCommands(CommandSet):
+    """Get Poison List, Inject Poison and Clear Poison over `map`, of at most `limit` lines.
+
+    A list too long for one reply is fetched by the same request again: the device remembers where it was.
+    """
+
+    def __init__(self, device: Type3, limit: int) -> None:
+        self.map = PoisonMap()
+        self.limit = limit
+        self._device = device
+        self._overflow = 0
+        self._room = (device.cci.payload_max - GetPoisonListResponse.__layout__.size) // (
+            MediaErrorRecord.__layout__.size
+        )
+        self._asked: tuple[int, int, int] | None = None  # address, length, generation of a list half fetched
+        self._next = 0
+
+    def add(self, dpa: int, source: PoisonSource) -> bool:
+        """Poison the line at `dpa`, and log the event. Returns False where the list has no room for it."""
+        if dpa in self.map:
+            return True
+        if len(self.map) >= self.limit:
+            self._overflow = self._overflow or self._device.timestamp.now() or 1
+            return False
+        self.map.add(dpa, source)
+        injected = source is PoisonSource.INJECTED
+        address = EventAddress.make(dpa=dpa // LINE, volatile=dpa < self._device.capacity.volatile)
+        self._device.events.record(
+            EventLog.INFORMATIONAL if injected else EventLog.FAILURE,
+            GeneralMediaEvent(
+                header=EventHeader(identifier=GENERAL_MEDIA_EVENT),
+                address=address,
+                descriptor=EventDescriptor.make(uncorrectable=True),
+                event_type=GeneralMediaEventType.ECC_ERROR,
+                transaction_type=TransactionType.HOST_INJECT_POISON if injected else TransactionType.UNKNOWN,
+            ),
+        )
+        return True
+
+    @command(GET_POISON_LIST)
+    def get_poison_list(self, request: GetPoisonListRequest) -> GetPoisonListResponse:
+        address, length = request.address & ~(LINE - 1), request.length * LINE
+        self._within(address, length)
+        asked = (address, length, self.map.generation)
+        start = self._next if asked == self._asked else address
+        records: list[MediaErrorRecord] = []
+        self._asked = None
+        for first, size, source in self.map.runs(start, address + length - start):
+            if len(records) == self._room:
+                self._asked, self._next = asked, first
+                break
+            where = MediaErrorAddress.make(dpa=first // LINE, source=PoisonSource(source))
+            records.append(MediaErrorRecord(address=where, length=size // LINE))
+        return GetPoisonListResponse(
+            flags=PoisonListFlags.make(more=self._asked is not None, overflow=self._overflow > 0),
+            overflow_timestamp=self._overflow,
+            count=len(records),
+            records=records,
+        )
+
+    @command(INJECT_POISON)
+    def inject_poison(self, request: InjectPoisonRequest) -> None:
+        self._line(request.address)
+        if not self.add(request.address, PoisonSource.INJECTED):
+            raise CommandError(ReturnCode.INJECT_POISON_LIMIT)
+
+    @command(CLEAR_POISON)
+    def clear_poison(self, request: ClearPoisonRequest) -> None:
+        self._line(request.address)
+        self.map.remove(request.address)
+        self._device.space.write(request.address, request.write_data)
+        if len(self.map) < self.limit:
+            self._overflow = 0
+
+    def _line(self, address: int) -> None:
+        if address % LINE:
+            raise CommandError(ReturnCode.INVALID_INPUT)
+        self._within(address, LINE)
+
+    def _within(self, address: int, length: int) -> None:
+        if address + length > self._device.capacity.total:
+            raise CommandError(ReturnCode.INVALID_PHYSICAL_ADDRESS)

@@ -26,14 +26,22 @@ class DeviceRegisters:
         self.array.type = device_type
 
     def add(
-        self, offset: int, capability_id: DeviceCapabilityId, version: int, block: type[B], *, hooks: object = None
+        self,
+        offset: int,
+        capability_id: DeviceCapabilityId,
+        version: int,
+        block: type[B],
+        *,
+        hooks: object = None,
     ) -> B:
         """Place `block` at `offset` and list it."""
         placed = self.file.place(offset, block, hooks=hooks)
         self.list_capability(capability_id, version, offset, block.__layout__.size)
         return placed
 
-    def list_capability(self, capability_id: DeviceCapabilityId, version: int, offset: int, length: int) -> None:
+    def list_capability(
+        self, capability_id: DeviceCapabilityId, version: int, offset: int, length: int
+    ) -> None:
         """Add an entry to the capability array. Sizes in bytes."""
         number = self.array.count + 1
         header = self.file.place(_STRIDE * number, DeviceCapabilityHeader)

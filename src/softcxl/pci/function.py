@@ -76,7 +76,9 @@ class Function:
         offset = self._extended_end
         size = size or block.__layout__.size
         if offset + size > CONFIG_SPACE_SIZE:
-            raise DeclarationError(f"{block.__name__}: {size:#x} bytes at {offset:#x} do not fit configuration space")
+            raise DeclarationError(
+                f"{block.__name__}: {size:#x} bytes at {offset:#x} do not fit configuration space"
+            )
         placed = self._place(offset, block, hooks)
         if self._last_extended is not None:
             self._last_extended.header.next_offset = offset  # type: ignore[attr-defined]

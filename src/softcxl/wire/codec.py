@@ -7,7 +7,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from softcxl.wire.errors import LayoutError, RangeError
+from softcxl.wire.errors import LayoutError, RangeError, ValueUnknown
 from softcxl.wire.item import Item
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Members(dict[int, Any]):
-    """The members of an enum by number; a number that is none raises `LayoutError` naming the item."""
+    """The members of an enum by number; a number that is none raises `ValueUnknown` naming the item."""
 
     def __init__(self, kind: type[enum.IntEnum], where: str) -> None:
         super().__init__({int(member): member for member in kind})
@@ -26,7 +26,7 @@ class Members(dict[int, Any]):
             return self.kind(value)
         except ValueError:
             allowed = ", ".join(f"{member.value:#x} {member.name}" for member in self.kind)
-            raise LayoutError(f"{self.where}: {value:#x} is none of {allowed}") from None
+            raise ValueUnknown(f"{self.where}: {value:#x} is none of {allowed}") from None
 
 
 def text(value: bytes, where: str) -> str:
@@ -34,7 +34,7 @@ def text(value: bytes, where: str) -> str:
     try:
         return value.partition(b"\0")[0].decode("ascii")
     except UnicodeDecodeError:
-        raise LayoutError(f"{where}: {value!r} is not ASCII text") from None
+        raise ValueUnknown(f"{where}: {value!r} is not ASCII text") from None
 
 
 @functools.lru_cache(maxsize=1024)

@@ -5,7 +5,8 @@
     WireError (ValueError)
     ├── DeclarationError   a declaration contradicts itself: raised at import, a bug in the table
     ├── RangeError         a value does not fit its field, or an access lies outside its file
-    └── LayoutError        bytes that are not what the record says: too short, too long, no such enum member
+    └── LayoutError        bytes that are not as long as the record says
+        └── ValueUnknown   bytes of the right length with a value that an item cannot have
 """
 
 from __future__ import annotations
@@ -25,3 +26,7 @@ class RangeError(WireError):
 
 class LayoutError(WireError):
     """Bytes do not have the form that the record declares."""
+
+
+class ValueUnknown(LayoutError):
+    """An item holds a number that is no member of its enum, or text that is not ASCII."""

@@ -1,0 +1,79 @@
+"""What the memory device is and how its capacity is divided: Identify and the partition commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from softcxl.device.cci import CommandSet, command
+from softcxl.spec.command.memory import (
+    CAPACITY_UNIT,
+    GET_PARTITION_INFO,
+    IDENTIFY_MEMORY_DEVICE,
+    GetPartitionInfoResponse,
+    IdentifyMemoryDevice,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Bytes of volatile and of persistent capacity; DPA 0 is the first byte of the volatile one."""
+
+    volatile: int
+    persistent: int
+
+    def __post_init__(self) -> None:
+        for name in ("volatile", "persistent"):
+            size = getattr(self, name)
+            if size < 0 or size % CAPACITY_UNIT:
+                raise ValueError(f"{name} capacity of {size:#x} bytes: multiples of 256 MiB are allowed")
+        if not self.total:
+            raise ValueError("a memory device has some capacity, volatile or persistent")
+
+    @property
+    def total(self) -> int:
+        return self.volatile + self.persistent
+
+
+class CapacityCommands(CommandSet):
+    """Identify Memory Device and Get Partition Info, of a device whose partitions are fixed."""
+
+    def __init__(
+        self,
+        capacity: Capacity,
+        *,
+        fw_revision: str,
+        event_log_depth: int,
+        lsa_size: int,
+        poison_list_max: int,
+    ) -> None:
+        self.capacity = capacity
+        self._identity = IdentifyMemoryDevice(
+            fw_revision=fw_revision,
+            total_capacity=capacity.total // CAPACITY_UNIT,
+            volatile_only_capacity=capacity.volatile // CAPACITY_UNIT,
+            persistent_only_capacity=capacity.persistent // CAPACITY_UNIT,
+            partition_alignment=0,
+            informational_event_log_size=event_log_depth,
+            warning_event_log_size=event_log_depth,
+            failure_event_log_size=event_log_depth,
+            fatal_event_log_size=event_log_depth,
+            lsa_size=lsa_size,
+            poison_list_maximum=poison_list_max,
+            inject_poison_limit=0,
+            dynamic_capacity_event_log_size=0,
+        )
+        self._identity.poison_handling.injects_persistent_poison = True
+
+    @command(IDENTIFY_MEMORY_DEVICE)
+    def identify(self) -> IdentifyMemoryDevice:
+        return self._identity
+
+    @command(GET_PARTITION_INFO)
+    def get_partition_info(self) -> GetPartitionInfoResponse:
+        volatile, persistent = (
+            self.capacity.volatile // CAPACITY_UNIT,
+            self.capacity.persistent // CAPACITY_UNIT,
+        )
+        return GetPartitionInfoResponse(
+            active_volatile=volatile, active_persistent=persistent, next_volatile=0, next_persistent=0
+        )

@@ -1,0 +1,87 @@
+"""The Coherent Device Attribute Table, made from what the device is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from softcxl.device.capacity import Capacity
+from softcxl.spec.cxl.cdat import (
+    LAST_ENTRY,
+    CdatHeader,
+    Dsemts,
+    Dslbis,
+    Dsmas,
+    DsmasFlags,
+    EfiMemoryType,
+    LatencyBandwidthType,
+    ReadEntryRequest,
+    ReadEntryResponse,
+)
+from softcxl.wire import WireError
+
+_PS_PER_NS, _MB_PER_GB = 1000, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What the device says of its memory: latencies in ns, bandwidths in GB/s."""
+
+    read_latency: int = 150
+    write_latency: int = 250
+    read_bandwidth: int = 32
+    write_bandwidth: int = 16
+
+
+class CdatTable:
+    """The table of a device with `capacity`, and the DOE protocol that reads it (CXL 3.1 §8.1.11)."""
+
+    def __init__(self, capacity: Capacity, performance: Performance | None = None) -> None:
+        self.performance = performance or Performance()
+        self._sequence = 0
+        self.build(capacity)
+
+    def build(self, capacity: Capacity) -> None:
+        """Make the table anew; its sequence number tells that it is another one."""
+        entries: list[bytes] = []
+        parts = (
+            (0, capacity.volatile, False),
+            (capacity.volatile, capacity.persistent, True),
+        )
+        for handle, (base, size, persistent) in enumerate(part for part in parts if part[1]):
+            entries += self._range(handle, base, size, persistent)
+        length = CdatHeader.__layout__.size + sum(map(len, entries))
+        header = CdatHeader(length=length, revision=2, checksum=0, sequence=self._sequence)
+        header.checksum = -sum(header.pack() + b"".join(entries)) % 256
+        self.entries = [header.pack(), *entries]
+        self._sequence += 1
+
+    def _range(self, handle: int, base: int, size: int, persistent: bool) -> list[bytes]:
+        flags = DsmasFlags.make(non_volatile=persistent)
+        kind = EfiMemoryType.RESERVED if persistent else EfiMemoryType.SPECIFIC_PURPOSE
+        told = self.performance
+        measures = (
+            (LatencyBandwidthType.READ_LATENCY, _PS_PER_NS, told.read_latency),
+            (LatencyBandwidthType.WRITE_LATENCY, _PS_PER_NS, told.write_latency),
+            (LatencyBandwidthType.READ_BANDWIDTH, _MB_PER_GB, told.read_bandwidth),
+            (LatencyBandwidthType.WRITE_BANDWIDTH, _MB_PER_GB, told.write_bandwidth),
+        )
+        return [
+            Dsmas(handle=handle, flags=flags, dpa_base=base, dpa_length=size).pack(),
+            *(
+                Dslbis(handle=handle, data_type=data_type, entry_base_unit=unit, entry0=value).pack()
+                for data_type, unit, value in measures
+            ),
+            Dsemts(handle=handle, memory_type=kind, dpa_offset=0, dpa_length=size).pack(),
+        ]
+
+    def exchange(self, body: bytes) -> bytes | None:
+        """Answer one Table Access request; None, which is no response, to one that asks for what is not there."""
+        try:
+            request = ReadEntryRequest.unpack(body)
+        except WireError:
+            return None
+        handle = request.entry_handle
+        if request.request_code or request.table_type or handle >= len(self.entries):
+            return None
+        following = handle + 1 if handle + 1 < len(self.entries) else LAST_ENTRY
+        return ReadEntryResponse(entry_handle=following, entry=self.entries[handle]).pack()

@@ -1,0 +1,118 @@
+"""Health, alerts and the shutdown state (CXL 3.1 §8.2.9.9.3)."""
+
+from __future__ import annotations
+
+from softcxl.device.cci import CommandError, CommandSet, command
+from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.command.health import (
+    GET_ALERT_CONFIGURATION,
+    GET_HEALTH_INFO,
+    GET_SHUTDOWN_STATE,
+    SET_ALERT_CONFIGURATION,
+    SET_SHUTDOWN_STATE,
+    Alerts,
+    GetAlertConfigurationResponse,
+    GetShutdownStateResponse,
+    SetAlertConfigurationRequest,
+    SetShutdownStateRequest,
+    ShutdownState,
+)
+from softcxl.spec.cxl.events import AdditionalState, DeviceHealth, MediaHealth
+
+_LIFE_MAX = 100
+
+
+class HealthCommands(CommandSet):
+    """The device's condition, the thresholds at which it warns, and how it was shut down.
+
+    `info` is the condition itself, for the device or a test to change; what follows from thresholds is worked out
+    when it is read.
+    """
+
+    def __init__(self) -> None:
+        self.info = DeviceHealth(media_status=MediaHealth.NORMAL, life_used=0, device_temperature=25)
+        self.shutdown_state = ShutdownState.CLEAN
+        every = Alerts(0x1F)
+        self.alerts = GetAlertConfigurationResponse(
+            programmable=every,
+            life_used_critical=75,
+            life_used_warning=40,
+            over_temperature_critical=90,
+            under_temperature_critical=-20,
+            over_temperature_warning=70,
+            under_temperature_warning=0,
+        )
+
+    def additional(self) -> DeviceHealth:
+        """The condition with Additional Status as the thresholds make it."""
+        info, alerts = self.info, self.alerts
+        shown = info.replace()
+        status = shown.additional_status
+        status.assign(0)
+        on = alerts.valid
+        if info.life_used >= alerts.life_used_critical:
+            status.life_used = AdditionalState.CRITICAL
+        elif on.life_used and info.life_used >= alerts.life_used_warning:
+            status.life_used = AdditionalState.WARNING
+        temperature = info.device_temperature
+        if (
+            temperature >= alerts.over_temperature_critical
+            or temperature <= alerts.under_temperature_critical
+        ):
+            status.device_temperature = AdditionalState.CRITICAL
+        elif (on.over_temperature and temperature >= alerts.over_temperature_warning) or (
+            on.under_temperature and temperature <= alerts.under_temperature_warning
+        ):
+            status.device_temperature = AdditionalState.WARNING
+        status.corrected_volatile_errors = (
+            on.corrected_volatile_errors
+            and info.corrected_volatile_error_count >= alerts.corrected_volatile_errors_warning
+        )
+        status.corrected_persistent_errors = (
+            on.corrected_persistent_errors
+            and info.corrected_persistent_error_count >= alerts.corrected_persistent_errors_warning
+        )
+        return shown
+
+    @command(GET_HEALTH_INFO)
+    def get_health_info(self) -> DeviceHealth:
+        return self.additional()
+
+    @command(GET_ALERT_CONFIGURATION)
+    def get_alert_configuration(self) -> GetAlertConfigurationResponse:
+        return self.alerts
+
+    @command(SET_ALERT_CONFIGURATION)
+    def set_alert_configuration(self, request: SetAlertConfigurationRequest) -> None:
+        alerts, chosen = self.alerts, request.valid
+        on = int(request.enable) & int(chosen)
+        if on & Alerts.life_used.mask and not 0 < request.life_used_warning < alerts.life_used_critical:
+            raise CommandError(ReturnCode.INVALID_INPUT)
+        if (
+            on & Alerts.over_temperature.mask
+            and request.over_temperature_warning >= alerts.over_temperature_critical
+        ):
+            raise CommandError(ReturnCode.INVALID_INPUT)
+        if (
+            on & Alerts.under_temperature.mask
+            and request.under_temperature_warning <= alerts.under_temperature_critical
+        ):
+            raise CommandError(ReturnCode.INVALID_INPUT)
+        alerts.valid.assign(int(alerts.valid) & ~int(chosen) & 0x1F | on & 0x1F)
+        for field, item in (
+            (Alerts.life_used, "life_used_warning"),
+            (Alerts.over_temperature, "over_temperature_warning"),
+            (Alerts.under_temperature, "under_temperature_warning"),
+            (Alerts.corrected_volatile_errors, "corrected_volatile_errors_warning"),
+            (Alerts.corrected_persistent_errors, "corrected_persistent_errors_warning"),
+        ):
+            if on & field.mask:
+                setattr(alerts, item, getattr(request, item))
+
+    @command(GET_SHUTDOWN_STATE)
+    def get_shutdown_state(self) -> GetShutdownStateResponse:
+        return GetShutdownStateResponse(state=self.shutdown_state)
+
+    @command(SET_SHUTDOWN_STATE)
+    def set_shutdown_state(self, request: SetShutdownStateRequest) -> None:
+        self.shutdown_state = request.state

@@ -1,0 +1,253 @@
+"""From a topology to live objects: devices, hosts with their windows, and doors that guests come in by."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from softcxl.device.clock import Clock, SystemClock
+from softcxl.device.decoder import CommitError
+from softcxl.device.type3 import Type3
+from softcxl.fabric import keys, topology
+from softcxl.fabric.errors import BuildError
+from softcxl.fabric.host import HostMemory, HostWindow
+from softcxl.fabric.layout import window_bases
+from softcxl.fabric.routes import Route, routes
+from softcxl.memory.errors import MemoryFault
+from softcxl.memory.media import Medium
+from softcxl.memory.window import Window
+from softcxl.transport.vfio_user import Door, DoorError
+
+
+@dataclass(frozen=True, slots=True)
+class LiveHost:
+    """A host: what the topology says of it, its memory windows, and the way to each of its devices."""
+
+    name: str
+    key: keys.Host
+    memory: HostMemory
+    routes: dict[str, Route]
+    regions: tuple[FirmwareProgram, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareProgram:
+    """A region that firmware makes: where it is, and what each device's decoder is set to. Sizes in bytes."""
+
+    key: keys.FirmwareRegion
+    hpa: int
+    size: int
+    granularity: int
+    skips: tuple[int, ...]
+
+
+class Fabric:
+    """A whole fabric, live in this process, until `close`.
+
+    `devices` are its memory devices by name, `hosts` its hosts. Raises `BuildError` where a part cannot be made:
+    a file that is in use or of the wrong size, a disk that is full, a device class that does not import.
+
+    >>> with Fabric.loads('''
+    ... devices: {mem0: {volatile: 256MiB}}
+    ... hosts: {alpha: {bridges: {hb0: {ports: [mem0]}}, windows: [{size: 256MiB, targets: [hb0]}]}}
+    ... ''') as fabric:
+    ...     hex(fabric.hosts["alpha"].memory.windows[0].base)
+    '0x100000000'
+    """
+
+    def __init__(self, given: keys.Topology, *, folder: str | Path = ".", clock: Clock | None = None) -> None:
+        self.topology = given
+        self.folder = Path(folder)
+        self.devices: dict[str, Type3] = {}
+        self.hosts: dict[str, LiveHost] = {}
+        self._stack = ExitStack()
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            if clock is None:
+                clock = SystemClock()
+                self._stack.callback(clock.close)
+            self._build(clock)
+            undo.pop_all()
+
+    @classmethod
+    def load(cls, path: str | Path, *, clock: Clock | None = None) -> Self:
+        """The fabric of a topology file. Raises `TopologyError` too."""
+        return cls(topology.load(path), folder=Path(path).parent, clock=clock)
+
+    @classmethod
+    def loads(cls, text: str, *, clock: Clock | None = None) -> Self:
+        """The fabric of a topology given as YAML text."""
+        return cls(topology.loads(text), clock=clock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close everything; persistent capacity is on its files by then. Twice does no harm."""
+        for device in self.devices.values():
+            device.space.sync()
+        self._stack.close()
+        self.devices, self.hosts = {}, {}
+
+    # -- building ------------------------------------------------------------------------------------------------
+
+    def _build(self, clock: Clock) -> None:
+        try:
+            for name, key in self.topology.devices.items():
+                self.devices[name] = self._device(name, key, clock)
+            for name, host in self.topology.hosts.items():
+                self.hosts[name] = self._host(name, host)
+        except (MemoryFault, OSError) as error:
+            raise BuildError(str(error)) from error
+        for name, key in self.topology.devices.items():
+            if key.persistent and key.volatile and self.devices[name].medium.persistent:
+                self.devices[name].space.clear(0, key.volatile)  # volatile bytes do not outlive the process
+
+    @property
+    def state(self) -> Path | None:
+        """The folder of what survives the process, or None: the topology's `state`, or where a device's file is."""
+        if self.topology.state:
+            return Path(self.topology.state)
+        files = [key.file for key in self.topology.devices.values() if key.file]
+        return Path(files[0]).parent if files else None
+
+    def _medium(self, name: str, size: int, path: Path | None) -> Medium:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        medium = Medium.memfd(name, size) if path is None else Medium.open(path, size)
+        self._stack.callback(medium.close)
+        return medium
+
+    def _device(self, name: str, key: keys.Type3, clock: Clock) -> Type3:
+        model = self._model(name, key.model) if key.model else Type3
+        home = (
+            Path(key.file)
+            if key.file
+            else self.state / f"{name}.mem"
+            if self.state and key.persistent
+            else None
+        )
+        labels = home.with_name(home.name + ".labels") if home else None
+        try:
+            device = model(
+                name,
+                volatile=key.volatile,
+                persistent=key.persistent,
+                label_storage=key.label_storage or 0,
+                serial=key.serial or 0,
+                decoders=key.decoders,
+                event_log_depth=key.event_log_depth,
+                vendor_id=key.vendor_id,
+                device_id=key.device_id,
+                clock=clock,
+                medium=self._medium(name, key.volatile + key.persistent, home),
+                label_medium=self._medium(f"{name}-labels", key.label_storage, labels)
+                if key.label_storage
+                else None,
+            )
+        except (TypeError, ValueError) as error:
+            raise BuildError(f"devices.{name}: {error}") from error
+        self._stack.callback(device.close)
+        return device
+
+    def _model(self, name: str, path: str) -> type[Type3]:
+        module, _, attribute = path.partition(":")
+        sys.path.insert(0, str(self.folder.absolute()))
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise BuildError(f"devices.{name}.class: {path} cannot be imported: {error}") from error
+        finally:
+            sys.path.pop(0)
+        if not (isinstance(found, type) and issubclass(found, Type3)):
+            raise BuildError(f"devices.{name}.class: {path} is no subclass of softcxl.Type3")
+        return found
+
+    def _host(self, name: str, key: keys.Host) -> LiveHost:
+        memory = HostMemory()
+        bases = window_bases(key.memory, [window.size for window in key.windows])
+        for number, (window, base) in enumerate(zip(key.windows, bases, strict=True)):
+            label = f"{name}-window{number}"
+            path = self.state / f"{label}.mem" if self.state and "persistent" in window.restrictions else None
+            medium = self._medium(label, window.size, path)
+            memory.windows.append(HostWindow(f"window{number}", window, Window(base, window.size, medium)))
+        reached = routes(self.topology, key)
+        regions = tuple(self._programs(key, memory))
+        for device_name in reached:
+            device = self.devices[device_name]
+            for one in memory.windows:
+                device.space.attach(one.window)
+            memory.plug(device)
+        for region in regions:
+            for position, device_name in enumerate(region.key.devices):
+                memory.firmware[device_name, region.hpa] = position
+        live = LiveHost(name, key, memory, reached, regions)
+        for device_name in {name for region in regions for name in region.key.devices}:
+            self._firmware(live, self.devices[device_name])
+        return live
+
+    def _programs(self, key: keys.Host, memory: HostMemory) -> Iterator[FirmwareProgram]:
+        ends = [window.base for window in memory.windows]
+        used: dict[str, int] = {}  # the first DPA above what a device's regions have taken
+        for region in key.regions:
+            size = region.size or 0
+            skips = []
+            for name in region.devices:
+                start = self.devices[name].capacity.volatile if region.type == "pmem" else 0
+                start = max(start, used.get(name, 0))
+                skips.append(start - used.get(name, 0))
+                used[name] = start + size // len(region.devices)
+            hpa, ends[region.window] = ends[region.window], ends[region.window] + size
+            yield FirmwareProgram(region, hpa, size, region.granularity or 256, tuple(skips))
+
+    def _firmware(self, host: LiveHost, device: Type3) -> None:
+        """Have the device's decoders programmed after every reset, as platform firmware does."""
+
+        def program() -> None:
+            number = 0
+            for region in host.regions:
+                if device.name in region.key.devices:
+                    assert device.decoders is not None
+                    device.decoders.program(
+                        number,
+                        hpa=region.hpa,
+                        size=region.size,
+                        ways=len(region.key.devices),
+                        granularity=region.granularity,
+                        skip=region.skips[region.key.devices.index(device.name)],
+                    )
+                    device.dvsec.control.mem_enable = True
+                    number += 1
+
+        device.platform = program
+        try:
+            program()
+        except CommitError as error:
+            raise BuildError(f"devices.{device.name}: the firmware's region: {error}") from error
+
+    # -- doors ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def doors(self, host: str, folder: str | Path, *, spin_us: float = 0) -> Iterator[dict[str, Door]]:
+        """Open a vfio-user door, ``folder/NAME.sock``, for each device that `host` reaches; yields them by name.
+
+        Raises `BuildError` where a socket cannot be made.
+        """
+        with ExitStack() as stack:
+            opened: dict[str, Door] = {}
+            for name in self.hosts[host].routes:
+                try:
+                    door = Door(self.devices[name], Path(folder) / f"{name}.sock", spin_us=spin_us)
+                    opened[name] = stack.enter_context(door)
+                except (DoorError, OSError) as error:
+                    raise BuildError(f"devices.{name}: {error}") from error
+            yield opened

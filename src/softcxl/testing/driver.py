@@ -1,0 +1,161 @@
+"""A small driver: finds a memory device's registers as an operating system does, and sends mailbox commands.
+
+It knows a `Function` only by its regions, and the layouts only as numbers of its own, so that what it finds
+is a second opinion on what `softcxl.spec` declares.
+
+>>> from softcxl.device.type3 import Type3
+>>> driver = Driver(Type3("mem0", volatile=256 << 20))
+>>> code, payload = driver.send(0x4000)
+>>> code, len(payload)
+(0, 69)
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Protocol
+
+CONFIG = 7
+_CXL_VENDOR = 0x1E98
+_DVSEC, _DOE = 0x0023, 0x002E
+_LOCATOR_DVSEC = 8
+_COMPONENT_BLOCK, _DEVICE_BLOCK = 1, 3
+_CACHE_MEM = 0x1000
+
+
+class Port(Protocol):
+    """A function, seen from outside."""
+
+    def read(self, region: int, offset: int, size: int) -> bytes: ...
+
+    def write(self, region: int, offset: int, data: bytes) -> None: ...
+
+
+class Driver:
+    """Drives the memory device behind `port`."""
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.blocks = dict(self._located())
+        self.capabilities = dict(self._device_capabilities())
+        self.mailbox = self.capabilities.get(2, (0, 0))[0]
+        bar, base = self.blocks[_DEVICE_BLOCK]
+        self._bar = bar
+        self._mailbox = base + self.mailbox
+        self.payload_max = 1 << (self.read32(bar, self._mailbox) & 0x1F)
+
+    # -- accesses
+    # ------------------------------------------------------------------------------------------------
+
+    def read32(self, region: int, offset: int) -> int:
+        return int.from_bytes(self.port.read(region, offset, 4), "little")
+
+    def read64(self, region: int, offset: int) -> int:
+        return int.from_bytes(self.port.read(region, offset, 8), "little")
+
+    def write32(self, region: int, offset: int, value: int) -> None:
+        self.port.write(region, offset, value.to_bytes(4, "little"))
+
+    def write64(self, region: int, offset: int, value: int) -> None:
+        self.port.write(region, offset, value.to_bytes(8, "little"))
+
+    # -- discovery
+    # -----------------------------------------------------------------------------------------------
+
+    def extended_capabilities(self) -> Iterator[tuple[int, int]]:
+        """(ID, offset) of each extended capability, in the order of the list."""
+        offset, seen = 0x100, set()
+        while offset and offset not in seen:
+            seen.add(offset)
+            header = self.read32(CONFIG, offset)
+            if not header:
+                return
+            yield header & 0xFFFF, offset
+            offset = header >> 20
+
+    def dvsec(self, number: int) -> int:
+        """Configuration-space offset of the CXL DVSEC with this ID. Raises `LookupError`."""
+        for capability, offset in self.extended_capabilities():
+            if (
+                capability == _DVSEC
+                and self.read32(CONFIG, offset + 4) & 0xFFFF == _CXL_VENDOR
+                and self.read32(CONFIG, offset + 8) & 0xFFFF == number
+            ):
+                return offset
+        raise LookupError(f"no CXL DVSEC {number}")
+
+    def _located(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        locator = self.dvsec(_LOCATOR_DVSEC)
+        length = self.read32(CONFIG, locator + 4) >> 20
+        for entry in range(0x0C, length, 8):
+            low, high = (self.read32(CONFIG, locator + entry + half) for half in (0, 4))
+            yield low >> 8 & 0xFF, (low & 7, high << 32 | low & 0xFFFF0000)
+
+    def _device_capabilities(self) -> Iterator[tuple[int, tuple[int, int]]]:
+        bar, base = self.blocks[_DEVICE_BLOCK]
+        count = self.read64(bar, base) >> 32 & 0xFFFF
+        for number in range(1, count + 1):
+            header = base + 16 * number
+            capability = self.read32(bar, header) & 0xFFFF
+            yield capability, (self.read32(bar, header + 4), self.read32(bar, header + 8))
+
+    def component_capability(self, number: int) -> tuple[int, int]:
+        """(BAR, offset) of the component capability with this ID. Raises `LookupError`."""
+        bar, base = self.blocks[_COMPONENT_BLOCK]
+        start = base + _CACHE_MEM
+        for index in range(1, (self.read32(bar, start) >> 24) + 1):
+            header = self.read32(bar, start + 4 * index)
+            if header & 0xFFFF == number:
+                return bar, start + (header >> 20)
+        raise LookupError(f"no component capability {number}")
+
+    # -- the mailbox
+    # ---------------------------------------------------------------------------------------------
+
+    def send(self, opcode: int, payload: bytes = b"") -> tuple[int, bytes]:
+        """Send one command; returns its return code and output payload."""
+        bar, mailbox = self._bar, self._mailbox
+        self.write64(bar, mailbox + 0x08, len(payload) << 16 | opcode)
+        if payload:
+            self.port.write(bar, mailbox + 0x20, payload)
+        self.write32(bar, mailbox + 0x04, 1)
+        if self.read32(bar, mailbox + 0x04) & 1:
+            raise TimeoutError(f"command {opcode:04X}h: the doorbell did not clear")
+        code = self.read64(bar, mailbox + 0x10) >> 32 & 0xFFFF
+        length = self.read64(bar, mailbox + 0x08) >> 16 & 0xFFFFF
+        return code, self.port.read(bar, mailbox + 0x20, length) if length else b""
+
+    def background(self) -> tuple[bool, int, int, int]:
+        """(running, opcode, percent, return code) of the background operation."""
+        running = self.read64(self._bar, self._mailbox + 0x10) & 1
+        status = self.read64(self._bar, self._mailbox + 0x18)
+        return bool(running), status & 0xFFFF, status >> 16 & 0x7F, status >> 32 & 0xFFFF
+
+    # -- data object exchange
+    # ------------------------------------------------------------------------------------
+
+    def exchange(self, vendor: int, kind: int, body: bytes) -> bytes | None:
+        """Send a data object through the first DOE mailbox; returns the response's body, None if there is none."""
+        doe = next(offset for capability, offset in self.extended_capabilities() if capability == _DOE)
+        body += bytes(-len(body) % 4)
+        request = struct.pack("<HBxI", vendor, kind, 2 + len(body) // 4) + body
+        for at in range(0, len(request), 4):
+            self.port.write(CONFIG, doe + 0x10, request[at : at + 4])
+        self.write32(CONFIG, doe + 0x08, 1 << 31)
+        received = b""
+        while self.read32(CONFIG, doe + 0x0C) >> 31:
+            received += self.port.read(CONFIG, doe + 0x14, 4)
+            self.write32(CONFIG, doe + 0x14, 0)
+        return received[8:] if received else None
+
+    def cdat(self) -> bytes:
+        """The whole CDAT, fetched entry by entry."""
+        table, handle = b"", 0
+        while handle != 0xFFFF:
+            body = self.exchange(_CXL_VENDOR, 2, struct.pack("<BBH", 0, 0, handle))
+            if body is None:
+                raise LookupError("no CDAT data object")
+            handle = int.from_bytes(body[2:4], "little")
+            table += body[4:]
+        return table
