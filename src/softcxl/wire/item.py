@@ -50,7 +50,7 @@ def _integer(code: str, size: int, first: Any, doc: str, default: Any, kind: Any
     for member in () if of is None else of:
         if not 0 <= member < 1 << 8 * size:
             raise DeclarationError(
-                f"{of.__name__}.{member.name} = {int(member):#x} does not fit {size} bytes"
+                f"{type(member).__name__}.{member.name} = {int(member):#x} does not fit {size} bytes"
             )
     if default is MISSING:
         if of is None:
