@@ -1,6 +1,6 @@
 """Where bytes rest and how addresses find them: media, interleave arithmetic, windows, device memory."""
 
-from softcxl.memory.dpa import Commitment, DpaSpace, Part
+from softcxl.memory.dpa import DpaSpace
 from softcxl.memory.errors import (
     AddressError,
     GeometryError,
@@ -26,6 +26,7 @@ from softcxl.memory.interleave import (
 )
 from softcxl.memory.levels import Level, flatten
 from softcxl.memory.media import Medium
+from softcxl.memory.places import Commitment, Part
 from softcxl.memory.residency import Resident
 from softcxl.memory.sparse import copy_range
 from softcxl.memory.strides import gather, scatter

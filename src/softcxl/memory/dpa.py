@@ -8,7 +8,7 @@ committing the same geometry again moves nothing.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from softcxl.memory import moves
 from softcxl.memory.errors import AddressError, ResidencyError
+from softcxl.memory.places import Commitment, Part
 from softcxl.memory.stripe import Stripe
 
 if TYPE_CHECKING:
@@ -32,45 +33,6 @@ _serials = count()
 
 _PORTION = 1 << 20
 """Bytes of a fill pattern written at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """DPA `start` to `end` and its place: a stripe of a window's file, or home if both are None."""
-
-    start: int
-    end: int
-    window: Window | None
-    stripe: Stripe | None
-
-
-@dataclass(frozen=True, slots=True)
-class Commitment:
-    """A committed decoder: `size` bytes of HPA from `hpa`, of which this device gives those of `position`."""
-
-    window: Window
-    hpa: int
-    size: int
-    interleave: Interleave
-    position: int
-    dpa: int
-
-    @property
-    def dpa_end(self) -> int:
-        """The first DPA after the device's share."""
-        return self.dpa + self.size // self.interleave.ways
-
-    def meets(self, other: Commitment) -> bool:
-        """Whether the two have an HPA, or a DPA of the device, in common."""
-        return (other.dpa < self.dpa_end and self.dpa < other.dpa_end) or (
-            other.window is self.window
-            and other.hpa < self.hpa + self.size
-            and self.hpa < other.hpa + other.size
-        )
-
-    def __str__(self) -> str:
-        last = self.hpa + self.size - 1
-        return f"DPA {self.dpa:#x} to {self.dpa_end - 1:#x} at HPA {self.hpa:#x} to {last:#x}"
 
 
 class DpaSpace:
@@ -207,7 +169,7 @@ class DpaSpace:
                 self._store(start, pattern[: min(_PORTION, dpa + size - start)])
 
     def clear(self, dpa: int, size: int) -> None:
-        """Make a range zeros wherever it rests, and give its room back where whole pages are freed."""
+        """Make a range zeros wherever it rests, and give its room back where that takes few calls."""
         self._check(dpa, size)
         with self.lock:
             for part in self.parts(dpa, dpa + size):

@@ -79,6 +79,11 @@ def scatter(
         chunks[picks] = granules if data is None else granules[start : start + count]
 
 
+def erase(region: NDArray[np.uint8], interleave: Interleave, chunks: NDArray[np.uint64]) -> None:
+    """Make whole granules zeros, given their numbers in HPA order."""
+    _chunks(region, interleave)[chunks] = np.zeros(1, _granule(interleave))
+
+
 def _edges(
     region: NDArray[np.uint8], interleave: Interleave, position: int, dpa_offset: int, size: int
 ) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 _FEW = 4
 """Up to so many granules are cheaper as single reads and writes than as a strided copy."""
 
-_PAGE = 4096
+_FEW_HOLES = 64
+"""Up to so many granules are made holes one by one; each costs tens of microseconds, zeros cost less."""
+
+_BLOCK = 1 << 16
+"""Granules wiped at a time: bounds the index arrays to a few MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,28 +124,40 @@ class Stripe:
         strides.scatter(self._region(medium), self.interleave, self.position, dpa - self.dpa_base, data)
 
     def wipe(self, medium: Medium, start: int, end: int) -> None:
-        """Make DPA `start` to `end` zeros and give room back where whole pages are freed."""
-        if self.interleave.ways == 1:
-            medium.clear(self.offset(start), end - start)
+        """Make DPA `start` to `end` zeros, and give room back where that takes few calls.
+
+        Holes stay holes: to store zeros in them would take room, on a full disk room that is not there.
+        """
+        granularity = self.interleave.granularity
+        first = start + (self.dpa_base - start) % granularity
+        last = end - (end - self.dpa_base) % granularity
+        if self.interleave.ways == 1 or last - first <= _FEW * granularity:
+            self._punch(medium, start, end)
             return
+        self._punch(medium, start, first)
+        self._punch(medium, last, end)
+        for block in range(first, last, _BLOCK * granularity):
+            self._wipe_granules(medium, block, min(block + _BLOCK * granularity, last))
+
+    def _wipe_granules(self, medium: Medium, start: int, end: int) -> None:
         low, high = self.span(start, end)
-        for found in medium.data_ranges(low, high - low):
-            first, last = self.within(*found, start, end)
-            inner = self._rounds_inside(*found, first, last)
-            if self.interleave.granularity >= _PAGE or inner[0] >= inner[1]:
-                self._punch(medium, first, last)
-                continue
-            # Zeros are stored only where the file has pages already: a hole could need room on a full disk.
-            self._punch(medium, first, inner[0])
-            strides.scatter(
-                self._region(medium),
-                self.interleave,
-                self.position,
-                inner[0] - self.dpa_base,
-                None,
-                inner[1] - inner[0],
-            )
-            self._punch(medium, inner[1], last)
+        data = np.array(list(medium.data_ranges(low, high - low)), np.int64).reshape(-1, 2)
+        if not data.size:
+            return
+        granularity = self.interleave.granularity
+        dpas = np.arange(start - self.dpa_base, end - self.dpa_base, granularity, dtype=np.uint64)
+        chunks = self.interleave.offsets_of(self.position, dpas) >> np.uint64(self.interleave.shift)
+        offsets = chunks.astype(np.int64) * granularity + self.origin
+        # The last range of data that starts within or before each granule; if that one ends before the
+        # granule, no other reaches into it.
+        found = np.searchsorted(data[:, 0], offsets + granularity - 1, "right") - 1
+        reaches = (found >= 0) & (data[found, 1] > offsets)
+        inside = reaches & (data[found, 0] <= offsets) & (data[found, 1] >= offsets + granularity)
+        if np.count_nonzero(inside) > _FEW_HOLES:
+            strides.erase(self._region(medium), self.interleave, chunks[inside])
+            reaches &= ~inside
+        for offset in offsets[reaches].tolist():
+            medium.clear(offset, granularity)
 
     def _few(self, size: int) -> bool:
         return self.interleave.ways == 1 or size <= _FEW * self.interleave.granularity
@@ -166,10 +182,3 @@ class Stripe:
     def _punch(self, medium: Medium, start: int, end: int) -> None:
         for offset, first, last in self._parts(start, end - start):
             medium.clear(offset, last - first)
-
-    def _rounds_inside(self, low: int, high: int, start: int, end: int) -> tuple[int, int]:
-        """The DPA range of those rounds that lie wholly in the file range, within `start` to `end`."""
-        granularity, size = self.interleave.granularity, self.interleave.round
-        first = -(-(low - self.origin) // size) * granularity + self.dpa_base
-        last = (high - self.origin) // size * granularity + self.dpa_base
-        return max(start, first), min(end, last)
