@@ -25,12 +25,6 @@ class Placed(Generic[R]):
         self.name = ""
 
     def __set_name__(self, owner: type[Block], name: str) -> None:
-        if name.startswith("_"):
-            raise DeclarationError(
-                f"{owner.__name__}.{name}: a register's name does not begin with an underscore"
-            )
-        if name in ("base", "blank"):
-            raise DeclarationError(f"{owner.__name__}.{name}: that name is taken by Block itself")
         self.name = name
         self.register = self.register.placed(owner, self.offset, name)
 
@@ -77,6 +71,11 @@ class Block:
         registers = sorted(found.values(), key=lambda placed: placed.offset)
         end = 0
         for placed in registers:
+            where = f"{cls.__name__}.{placed.name}"
+            if placed.name.startswith("_"):
+                raise DeclarationError(f"{where}: a register's name does not begin with an underscore")
+            if placed.name in ("base", "blank"):
+                raise DeclarationError(f"{where}: that name is taken by Block itself")
             if placed.offset < end:
                 raise DeclarationError(
                     f"{cls.__name__}.{placed.name} at {placed.offset:#x} overlaps the register before it"

@@ -43,15 +43,17 @@ class Field(_Accessor, Generic[T]):
         self.reset = int(reset)
         self.name = ""
         self.register: type[Register] | None = None
+        self.shared = False
         if not 0 <= self.reset <= self.ones:
             raise DeclarationError(
                 f"bits({hi}, {lo}): reset value {reset:#x} does not fit {hi - lo + 1} bits"
             )
 
     def __set_name__(self, owner: type[Register], name: str) -> None:
-        if self.register is not None:
-            raise DeclarationError(f"{owner.__name__}.{name}: {self.label} has that field already")
-        self.name, self.register = name, owner
+        if self.register is None:
+            self.name, self.register = name, owner
+        else:
+            self.shared = True  # told by the register, whose errors Python 3.11 does not wrap in another
 
     if TYPE_CHECKING:
 

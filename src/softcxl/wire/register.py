@@ -65,6 +65,8 @@ def _compile(cls: type, width: int, spec: str) -> RegisterLayout:
         raise DeclarationError(f"{cls.__name__}: width {width} is not a positive multiple of 8 bits")
     fields, used = _own_fields(cls), 0
     for field in fields:
+        if field.shared:
+            raise DeclarationError(f"{cls.__name__}: {field.label} has one of its fields already")
         if field.name.startswith("_"):
             raise DeclarationError(f"{field.label}: a field's name does not begin with an underscore")
         if field.name in _TAKEN:
