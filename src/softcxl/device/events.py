@@ -51,7 +51,8 @@ class Log:
 class EventLogs(CommandSet):
     """The event logs of a device, `depth` records each, with their commands and interrupts.
 
-    `status` is the register that shows which logs hold records; `interrupt` is called with a vector.
+    `status` is the register that shows which logs hold records; `interrupt` is called with one of the function's
+    `vectors`, each log's own where there are enough.
     `payload_max` (bytes) bounds how many records a reply carries.
     """
 
@@ -61,6 +62,7 @@ class EventLogs(CommandSet):
         timestamp: TimestampCommands,
         status: EventStatus,
         payload_max: int,
+        vectors: int,
         interrupt: Callable[[int], None],
     ) -> None:
         if not 1 <= depth <= 0xFFFF:
@@ -68,7 +70,7 @@ class EventLogs(CommandSet):
         self.logs: dict[EventLog, Log] = {
             kind: Log(depth) for kind in EventLog if kind is not EventLog.DYNAMIC_CAPACITY
         }
-        self.vectors = {kind: 1 + kind for kind in EventLog}
+        self.vectors = {kind: min(1 + kind, vectors - 1) for kind in EventLog}
         self._timestamp, self._status, self._interrupt = timestamp, status, interrupt
         self._room = (payload_max - GetEventRecordsResponse.__layout__.size) // EVENT_RECORD_SIZE
         self._modes = dict.fromkeys(EventLog, InterruptMode.NONE)

@@ -137,7 +137,12 @@ class Type3(Endpoint, CommandSet):
 
         self.timestamp = TimestampCommands(self.clock)
         self.events = EventLogs(
-            event_log_depth, self.timestamp, self.status.event_status, payload, self.interrupt
+            event_log_depth,
+            self.timestamp,
+            self.status.event_status,
+            payload,
+            self.vectors[interrupts],
+            self.interrupt,
         )
         self.poison = PoisonCommands(self, poison_list_max)
         self.health = HealthCommands()

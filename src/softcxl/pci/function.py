@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from softcxl.pci.region import CONFIG_REGION, MSI, MSIX, REGION_COUNT, Bar, Bus, Region
 from softcxl.spec.pci.capability import Msi, Msix, PowerManagement
@@ -28,7 +28,7 @@ class Function:
     Subclasses add capabilities, BARs and registers in their `__init__` and end it with `finish`.
     """
 
-    vectors = {"msi": 1, "msix": 16}
+    vectors: ClassVar = {"msi": 1, "msix": 16}
 
     def __init__(
         self, *, vendor_id: int, device_id: int, class_code: int, revision: int = 0, interrupts: str = "msi"
@@ -154,10 +154,10 @@ class Function:
         return self._bus is not None
 
     def interrupt(self, vector: int) -> None:
-        """Signal message `vector`; one the function does not have falls to vector 0, as MSI with fewer granted."""
+        """Signal message `vector`."""
         bus = self._bus
         if bus is not None:
-            bus.interrupt(MSI if self.msi else MSIX, vector if vector < self.vectors[self.interrupts] else 0)
+            bus.interrupt(MSI if self.msi else MSIX, vector)
 
     # -- behaviour -----------------------------------------------------------------------------------------------
 

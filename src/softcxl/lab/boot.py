@@ -1,0 +1,149 @@
+"""From a live fabric to a guest: what a host's bridges, ports and windows become in QEMU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from softcxl.fabric import keys
+from softcxl.fabric.build import Fabric, FirmwareProgram, LiveHost
+from softcxl.fabric.host import HostWindow, xor_maps
+from softcxl.lab.errors import PlanError
+from softcxl.lab.guest import Guest
+from softcxl.lab.parts import Parts
+from softcxl.lab.plan import (
+    Arithmetic,
+    Bridge,
+    BridgeDecoder,
+    DownstreamPort,
+    Endpoint,
+    GuestPlan,
+    Restriction,
+    RootPort,
+    Switch,
+    Window,
+    bus_numbers,
+)
+from softcxl.lab.runtime import runtime_folder
+from softcxl.memory.xor import maps_for
+
+_RESTRICTIONS = {
+    "volatile": Restriction.VOLATILE,
+    "persistent": Restriction.PERSISTENT,
+    "fixed": Restriction.FIXED,
+}
+
+
+def plan(fabric: Fabric, host: str, sockets: Mapping[str, Path]) -> GuestPlan:
+    """The guest that `host` becomes; `sockets` has the vfio-user socket of each device that it reaches.
+
+    Raises `PlanError` for what QEMU cannot do: a switch below a switch, firmware regions behind one.
+    """
+    live = fabric.hosts[host]
+    topology = fabric.topology
+
+    def below(name: str | None) -> Endpoint | Switch | None:
+        if name is None:
+            return None
+        if name in topology.devices:
+            return Endpoint(name, sockets[name])
+        ports = topology.switches[name].ports
+        for port in ports:
+            if port in topology.switches:
+                raise PlanError(f"{name}: the switch {port} is below it; QEMU's switches take devices alone.")
+        return Switch(
+            name,
+            tuple(
+                DownstreamPort(f"{name}-port{number}", Endpoint(port, sockets[port]) if port else None)
+                for number, port in enumerate(ports)
+            ),
+        )
+
+    ports = {
+        name: tuple(
+            RootPort(f"{name}-port{number}", below(port)) for number, port in enumerate(bridge.ports)
+        )
+        for name, bridge in live.key.bridges.items()
+    }
+    buses = dict(zip(ports, bus_numbers(list(ports.values())), strict=True))
+    return GuestPlan(
+        name=host,
+        memory=live.key.memory,
+        cpus=live.key.cpus,
+        bridges=tuple(Bridge(name, buses[name], ports[name]) for name in ports),
+        windows=tuple(_window(window, buses) for window in live.memory.windows),
+        decoders=tuple(decoder for region in live.regions for decoder in _decoders(live, region, buses)),
+    )
+
+
+def _window(window: HostWindow, buses: Mapping[str, int]) -> Window:
+    key = window.key
+    restrictions = Restriction.TYPE3
+    for name in key.restrictions:
+        restrictions |= _RESTRICTIONS[name]
+    return Window(
+        name=window.name,
+        base=window.base,
+        size=window.window.size,
+        backing=window.medium.fd,
+        targets=tuple(buses[target] for target in key.targets),
+        granularity=key.granularity,
+        arithmetic=Arithmetic.XOR if key.arithmetic == "xor" else Arithmetic.MODULO,
+        restrictions=restrictions,
+        qtg=key.qtg,
+        xor_maps=maps_for(len(key.targets), xor_maps(key.granularity)) if key.arithmetic == "xor" else (),
+    )
+
+
+def _decoders(live: LiveHost, region: FirmwareProgram, buses: Mapping[str, int]) -> Iterator[BridgeDecoder]:
+    """The bridges' decoders of a firmware region: of each bridge, its ports in order of position."""
+    window: keys.Window = live.key.windows[region.key.window]
+    ports: dict[str, list[int]] = {name: [] for name in window.targets}
+    for device in region.key.devices:
+        route = live.routes[device]
+        if len(route) > 2:
+            raise PlanError(
+                f"{device} is behind a switch: QEMU's switches cannot be programmed before the kernel starts."
+                " Let the guest create the region."
+            )
+        ports[str(route[0])].append(int(route[1]))
+    for name, numbers in ports.items():
+        if numbers:
+            yield BridgeDecoder(
+                bridge=buses[name],
+                base=region.hpa,
+                size=region.size,
+                granularity=region.granularity * (len(ports) if len(numbers) > 1 else 1),
+                ports=tuple(numbers),
+            )
+
+
+@contextmanager
+def boot(
+    fabric: Fabric,
+    host: str | None,
+    parts: Parts,
+    *,
+    spin_us: float = 0,
+    overlays: Sequence[Path] = (),
+    **options: Any,
+) -> Iterator[Guest]:
+    """Boot `host` (the only one, if None) with its devices served by this process; yields the running guest.
+
+    `options` are those of `Guest`. Devices and windows keep their state when the guest has gone.
+    """
+    name = host or only_host(fabric)
+    with runtime_folder() as folder, fabric.doors(name, folder, spin_us=spin_us) as doors:
+        sockets = {device: door.path for device, door in doors.items()}
+        with Guest(plan(fabric, name, sockets), parts, overlays=overlays, **options) as guest:
+            yield guest
+
+
+def only_host(fabric: Fabric) -> str:
+    """The name of the fabric's host. Raises `PlanError` where there is none or more than one."""
+    if len(fabric.hosts) != 1:
+        names = ", ".join(fabric.hosts) or "none"
+        raise PlanError(f"The topology has {len(fabric.hosts)} hosts ({names}); say which one to boot.")
+    return next(iter(fabric.hosts))
