@@ -66,7 +66,7 @@ class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     label_storage: Annotated[
         int | None,
         _key(
-            "label storage area; without this key 128KiB where there is persistent capacity, else none",
+            "label storage area, 0 or at least 128KiB; without this key 128KiB where there is persistent capacity",
             form="size",
             least=0,
             most=64 * MIB,
