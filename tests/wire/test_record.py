@@ -14,6 +14,7 @@ from softcxl.wire import (
     RangeError,
     Record,
     Register,
+    ValueUnknown,
     WireError,
     ascii,  # noqa: A004
     bit,
@@ -364,6 +365,7 @@ def test_wrong_sizes(data, message):
         Numbers.unpack(data)
     assert str(caught.value) == message
     assert isinstance(caught.value, WireError)
+    assert not isinstance(caught.value, ValueUnknown)
     assert isinstance(caught.value, ValueError)
 
 
@@ -430,10 +432,10 @@ def test_values_that_do_not_fit(record, message):
 
 
 def test_bytes_that_mean_nothing():
-    with pytest.raises(LayoutError) as caught:
+    with pytest.raises(ValueUnknown) as caught:
         Painted.unpack(bytes.fromhex("00 0300 0000"))
     assert str(caught.value) == "Painted.side: 0x3 is none of 0x1 LEFT, 0x2 RIGHT"
-    with pytest.raises(LayoutError, match=r"Text\.name: b'\\xff\\x00\\x00\\x00' is not ASCII text"):
+    with pytest.raises(ValueUnknown, match=r"Text\.name: b'\\xff\\x00\\x00\\x00' is not ASCII text"):
         Text.unpack(b"\xff\0\0\0" + TEXT[4:])
 
 

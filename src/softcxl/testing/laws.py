@@ -256,7 +256,7 @@ def _check_fields(cls: type[Register]) -> None:
 
 
 def declared(package: str | ModuleType, *kinds: type) -> Iterator[type[Any]]:
-    """Every `Register` and `Block` (or subclass of `kinds`) that a package's modules declare, each once.
+    """Every subclass of `kinds` (`Register` and `Block`) that a package's modules declare, each once.
 
     `package` is a module or its dotted name; its submodules are imported and searched too. Classes that a
     module only imports from elsewhere are left out.
@@ -269,5 +269,7 @@ def declared(package: str | ModuleType, *kinds: type) -> Iterator[type[Any]]:
     wanted = kinds or (Register, Block)
     for module in modules:
         for value in vars(module).values():
-            if inspect.isclass(value) and issubclass(value, wanted) and value.__module__ == module.__name__:
+            if not inspect.isclass(value) or value.__module__ != module.__name__:
+                continue
+            if issubclass(value, wanted) and value not in wanted:
                 yield value
