@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
@@ -87,7 +88,7 @@ class Block:
         cls.__layout__ = BlockLayout(
             name=cls.__name__,
             spec=spec or (inherited.spec if inherited else ""),
-            doc=(cls.__doc__ or "").strip(),
+            doc=inspect.cleandoc(cls.__doc__ or ""),
             size=end if size is None else size,
             registers=tuple(registers),
         )

@@ -16,6 +16,7 @@ The class body is the table; `pack` and `unpack` are generated once, at import, 
 from __future__ import annotations
 
 import copy
+import inspect
 import struct
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, dataclass_transform
@@ -82,7 +83,7 @@ class Record:
         cls.__layout__ = RecordLayout(
             name=cls.__name__,
             spec=spec or (inherited.spec if inherited else ""),
-            doc=(cls.__doc__ or "").strip(),
+            doc=inspect.cleandoc(cls.__doc__ or ""),
             size=least,
             fixed_size=fixed,
             fields=tuple(items),

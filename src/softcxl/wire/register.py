@@ -7,6 +7,7 @@ its own or a register file's.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from softcxl.wire.access import Wide, word_of
@@ -84,7 +85,7 @@ def _compile(cls: type, width: int, spec: str) -> RegisterLayout:
     return RegisterLayout(
         name=cls.__name__,
         spec=spec,
-        doc=(cls.__doc__ or "").strip(),
+        doc=inspect.cleandoc(cls.__doc__ or ""),
         width=width,
         size=width // 8,
         fields=tuple(fields),
