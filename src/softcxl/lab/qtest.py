@@ -1,0 +1,49 @@
+"""Reading and writing guest physical memory from outside, as firmware would before the kernel runs.
+
+Source: QEMU system/qtest.c, the text protocol. Used only while the guest's processors are stopped.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from softcxl.lab.errors import MonitorError
+
+
+class Qtest:
+    """One connection to QEMU's test socket. Blocking; nothing else reads the socket."""
+
+    def __init__(self, connection: socket.socket, timeout: float = 10.0) -> None:
+        connection.settimeout(timeout)
+        self._connection = connection
+        self._buffer = b""
+
+    def read32(self, address: int) -> int:
+        """A 32-bit word at a guest physical address. Raises MonitorError."""
+        return int(self._ask(f"readl {address:#x}"), 16)
+
+    def write32(self, address: int, value: int) -> None:
+        """Store a 32-bit word at a guest physical address. Raises MonitorError."""
+        self._ask(f"writel {address:#x} {value & 0xFFFFFFFF:#x}")
+
+    def _ask(self, line: str) -> str:
+        try:
+            self._connection.sendall(line.encode() + b"\n")
+            while True:
+                words = self._line().split()
+                # "IRQ raise 4" and the like may come at any time
+                if words[:1] == ["OK"]:
+                    return words[1] if len(words) > 1 else "0"
+                if words[:1] in (["FAIL"], ["ERR"]):
+                    raise MonitorError(f"QEMU refused {line!r}: {' '.join(words[1:])}")
+        except OSError as error:
+            raise MonitorError(f"QEMU's test socket failed at {line!r}: {error}.") from error
+
+    def _line(self) -> str:
+        while b"\n" not in self._buffer:
+            data = self._connection.recv(4096)
+            if not data:
+                raise ConnectionError("QEMU hung up")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode(errors="replace")
