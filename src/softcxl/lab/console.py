@@ -1,0 +1,85 @@
+"""What the guest's kernel prints, and what can be told from it."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+from softcxl.lab.errors import LabError
+
+_PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]*)")
+_PANIC_END = b"end Kernel panic"
+_UNFIT = re.compile(rb"softcxl-unfit: ([^\r\n]*)[\r\n]")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_c])")
+_RING = 1 << 18
+_PANIC_PATIENCE = 2.0
+
+
+class Console:
+    """The serial console: the last 256 KiB in memory, all of it in a file if one is named.
+
+    `changed` is notified whenever something was said that a waiting thread cares about.
+    """
+
+    def __init__(self, changed: threading.Condition, log: Path | None = None) -> None:
+        """Raises LabError if `log` cannot be written."""
+        self._changed = changed
+        self._ring = bytearray()
+        self._file: IO[bytes] | None = None
+        self._panicked: float | None = None
+        self.panic: str | None = None
+        self.unfit: str | None = None
+        if log is not None:
+            try:
+                self._file = log.open("wb", buffering=0)
+            except OSError as error:
+                raise LabError(f"The console log {log} cannot be written: {error.strerror}.") from error
+
+    def feed(self, data: bytes) -> None:
+        """Take what came from the serial line."""
+        with self._changed:
+            before = max(0, len(self._ring) - 256)
+            self._ring += data
+            if self._file is not None:
+                try:
+                    self._file.write(data)
+                except OSError:
+                    # a full disk must not take the guest along; the ring goes on
+                    self._file.close()
+                    self._file = None
+            if self.panic is None and (panic := _PANIC.search(self._ring, before)):
+                self.panic = panic[1].decode(errors="replace").strip()
+                self._panicked = time.monotonic()
+            if self.unfit is None and (unfit := _UNFIT.search(self._ring, before)):
+                self.unfit = unfit[1].decode(errors="replace").strip()
+            del self._ring[:-_RING]
+            self._changed.notify_all()
+
+    def panic_told(self) -> bool:
+        """Whether a panic has been seen and its report has come to its end, or has taken too long to."""
+        if self._panicked is None:
+            return False
+        return _PANIC_END in self._ring or time.monotonic() - self._panicked > _PANIC_PATIENCE
+
+    def forget(self) -> None:
+        """Start anew, for a guest that was restarted. The text stays."""
+        self._panicked = self.panic = self.unfit = None
+
+    def tail(self, lines: int = 40) -> str:
+        """The last lines, without terminal escapes."""
+        return "\n".join(self.text().splitlines()[-lines:])
+
+    def text(self) -> str:
+        """What is in memory, without terminal escapes."""
+        with self._changed:
+            raw = bytes(self._ring)
+        return _ESCAPES.sub("", raw.decode(errors="replace").replace("\r\n", "\n")).replace("\r", "")
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
