@@ -1,0 +1,198 @@
+"""Commands as drivers and devices know them: opcodes, sizes, effects, return codes."""
+
+from __future__ import annotations
+
+from softcxl.spec.command import (
+    base,
+    events,
+    features,
+    firmware,
+    health,
+    information,
+    label,
+    logs,
+    maintenance,
+    media,
+    memory,
+    poison,
+    security,
+    timestamp,
+)
+
+# Linux enum cxl_opcode
+OPCODES = {
+    "GET_EVENT_RECORD": (0x0100, events.GET_EVENT_RECORDS),
+    "CLEAR_EVENT_RECORD": (0x0101, events.CLEAR_EVENT_RECORDS),
+    "GET_EVT_INT_POLICY": (0x0102, events.GET_EVENT_INTERRUPT_POLICY),
+    "SET_EVT_INT_POLICY": (0x0103, events.SET_EVENT_INTERRUPT_POLICY),
+    "GET_FW_INFO": (0x0200, firmware.GET_FW_INFO),
+    "TRANSFER_FW": (0x0201, firmware.TRANSFER_FW),
+    "ACTIVATE_FW": (0x0202, firmware.ACTIVATE_FW),
+    "GET_TIMESTAMP": (0x0300, timestamp.GET_TIMESTAMP),
+    "SET_TIMESTAMP": (0x0301, timestamp.SET_TIMESTAMP),
+    "GET_SUPPORTED_LOGS": (0x0400, logs.GET_SUPPORTED_LOGS),
+    "GET_LOG": (0x0401, logs.GET_LOG),
+    "GET_LOG_CAPS": (0x0402, logs.GET_LOG_CAPABILITIES),
+    "CLEAR_LOG": (0x0403, logs.CLEAR_LOG),
+    "GET_SUP_LOG_SUBLIST": (0x0405, logs.GET_SUPPORTED_LOGS_SUB_LIST),
+    "GET_SUPPORTED_FEATURES": (0x0500, features.GET_SUPPORTED_FEATURES),
+    "GET_FEATURE": (0x0501, features.GET_FEATURE),
+    "SET_FEATURE": (0x0502, features.SET_FEATURE),
+    "DO_MAINTENANCE": (0x0600, maintenance.PERFORM_MAINTENANCE),
+    "IDENTIFY": (0x4000, memory.IDENTIFY_MEMORY_DEVICE),
+    "GET_PARTITION_INFO": (0x4100, memory.GET_PARTITION_INFO),
+    "SET_PARTITION_INFO": (0x4101, memory.SET_PARTITION_INFO),
+    "GET_LSA": (0x4102, label.GET_LSA),
+    "SET_LSA": (0x4103, label.SET_LSA),
+    "GET_HEALTH_INFO": (0x4200, health.GET_HEALTH_INFO),
+    "GET_ALERT_CONFIG": (0x4201, health.GET_ALERT_CONFIGURATION),
+    "SET_ALERT_CONFIG": (0x4202, health.SET_ALERT_CONFIGURATION),
+    "GET_SHUTDOWN_STATE": (0x4203, health.GET_SHUTDOWN_STATE),
+    "SET_SHUTDOWN_STATE": (0x4204, health.SET_SHUTDOWN_STATE),
+    "GET_POISON": (0x4300, poison.GET_POISON_LIST),
+    "INJECT_POISON": (0x4301, poison.INJECT_POISON),
+    "CLEAR_POISON": (0x4302, poison.CLEAR_POISON),
+    "GET_SCAN_MEDIA_CAPS": (0x4303, poison.GET_SCAN_MEDIA_CAPABILITIES),
+    "SCAN_MEDIA": (0x4304, poison.SCAN_MEDIA),
+    "GET_SCAN_MEDIA": (0x4305, poison.GET_SCAN_MEDIA_RESULTS),
+    "SANITIZE": (0x4400, media.SANITIZE),
+    "SECURE_ERASE": (0x4401, media.SECURE_ERASE),
+    "GET_SECURITY_STATE": (0x4500, security.GET_SECURITY_STATE),
+    "SET_PASSPHRASE": (0x4501, security.SET_PASSPHRASE),
+    "DISABLE_PASSPHRASE": (0x4502, security.DISABLE_PASSPHRASE),
+    "UNLOCK": (0x4503, security.UNLOCK),
+    "FREEZE_SECURITY": (0x4504, security.FREEZE_SECURITY_STATE),
+    "PASSPHRASE_SECURE_ERASE": (0x4505, security.PASSPHRASE_SECURE_ERASE),
+    # libcxlmi src/cxlmi/private.h: command set and command
+    "libcxlmi IS_IDENTIFY": (0x0001, information.IDENTIFY),
+    "libcxlmi BACKGROUND_OPERATION_STATUS": (0x0002, information.BACKGROUND_OPERATION_STATUS),
+    "libcxlmi GET_RESP_MSG_LIMIT": (0x0003, information.GET_RESPONSE_MESSAGE_LIMIT),
+    "libcxlmi SET_RESP_MSG_LIMIT": (0x0004, information.SET_RESPONSE_MESSAGE_LIMIT),
+    "libcxlmi BACKGROUND_OPERATION_ABORT": (0x0005, information.REQUEST_ABORT_BACKGROUND_OPERATION),
+    "libcxlmi GET_MCTP_EVENT_IRQ_POL": (0x0104, events.GET_MCTP_EVENT_INTERRUPT_POLICY),
+    "libcxlmi SET_MCTP_EVENT_IRQ_POL": (0x0105, events.SET_MCTP_EVENT_INTERRUPT_POLICY),
+    "libcxlmi NOTIFICATION": (0x0106, events.EVENT_NOTIFICATION),
+    "libcxlmi POPULATE_LOG": (0x0404, logs.POPULATE_LOG),
+    "libcxlmi MEDIA_OPERATIONS": (0x4402, media.MEDIA_OPERATIONS),
+}
+
+# Payload sizes as drivers see them: Linux' cxl_mem_commands and QEMU's cxl_cmd_set (input bytes, None: varies)
+REQUEST_SIZES = {
+    0x0100: 1,
+    0x0202: 2,
+    0x0300: 0,
+    0x0301: 8,
+    0x0401: 0x18,
+    0x0402: 0x10,
+    0x0403: 0x10,
+    0x0405: 2,
+    0x0500: 8,
+    0x0501: 0x15,
+    0x4000: 0,
+    0x4100: 0,
+    0x4101: 9,
+    0x4102: 8,
+    0x4200: 0,
+    0x4201: 0,
+    0x4202: 0xC,
+    0x4203: 0,
+    0x4204: 1,
+    0x4300: 0x10,
+    0x4301: 8,
+    0x4302: 0x48,
+    0x4303: 0x10,
+    0x4304: 0x11,
+    0x4305: 0,
+    0x4400: 0,
+    0x4401: 0,
+    0x4500: 0,
+    0x4501: 0x60,
+    0x4502: 0x40,
+    0x4503: 0x20,
+    0x4504: 0,
+    0x4505: 0x40,
+}
+
+# Linux include/uapi/cxl/features.h CXL_CMD_*; bits 7 and 8 by tools/testing/cxl and libcxlmi's "SecSup"
+EFFECT_BITS = {
+    "config_change_after_cold_reset": 0,
+    "immediate_config_change": 1,
+    "immediate_data_change": 2,
+    "immediate_policy_change": 3,
+    "immediate_log_change": 4,
+    "security_state_change": 5,
+    "background_operation": 6,
+    "secondary_mailbox_supported": 7,
+    "reset_effects_valid": 9,
+    "config_change_after_conventional_reset": 10,
+    "config_change_after_cxl_reset": 11,
+}
+
+# Effects as Linux' cxl_test and QEMU have them in their Command Effects Logs
+EFFECTS = {
+    0x0101: {"immediate_log_change"},  # QEMU
+    0x0200: set(),  # cxl_test
+    0x0201: {"config_change_after_cold_reset", "background_operation"},  # cxl_test
+    0x0300: set(),  # QEMU
+    0x0301: {"immediate_policy_change"},  # QEMU
+    0x0400: set(),  # cxl_test
+    0x0401: set(),  # QEMU
+    0x0500: set(),  # cxl_test
+    0x0501: set(),  # cxl_test
+    0x0600: {
+        "immediate_config_change",
+        "immediate_data_change",
+        "immediate_log_change",
+        "background_operation",
+    },  # QEMU
+    0x4000: set(),  # cxl_test
+    0x4100: set(),  # cxl_test
+    0x4102: set(),  # cxl_test
+    0x4103: {"immediate_config_change", "immediate_data_change"},  # cxl_test
+    0x4200: set(),  # cxl_test
+    0x4202: {"immediate_policy_change"},  # QEMU
+    0x4204: {"immediate_policy_change"},  # cxl_test
+    0x4300: set(),  # cxl_test
+    0x4301: {"immediate_data_change"},  # cxl_test
+    0x4302: {"immediate_data_change"},  # cxl_test
+    0x4304: {"background_operation"},  # QEMU
+    0x4400: {"immediate_data_change", "security_state_change", "background_operation"},  # cxl_test
+    0x4402: {"immediate_data_change", "background_operation"},  # QEMU
+}
+
+# libcxlmi enum cxlmi_cmd_retcode, in order from 0
+RETURN_CODES = {
+    "SUCCESS": base.ReturnCode.SUCCESS,
+    "BACKGROUND": base.ReturnCode.BACKGROUND_STARTED,
+    "INPUT": base.ReturnCode.INVALID_INPUT,
+    "UNSUPPORTED": base.ReturnCode.UNSUPPORTED,
+    "INTERNAL": base.ReturnCode.INTERNAL_ERROR,
+    "RETRY": base.ReturnCode.RETRY_REQUIRED,
+    "BUSY": base.ReturnCode.BUSY,
+    "MEDIADISABLED": base.ReturnCode.MEDIA_DISABLED,
+    "FWINPROGRESS": base.ReturnCode.FW_TRANSFER_IN_PROGRESS,
+    "FWOOO": base.ReturnCode.FW_TRANSFER_OUT_OF_ORDER,
+    "FWAUTH": base.ReturnCode.FW_VERIFICATION_FAILED,
+    "FWSLOT": base.ReturnCode.INVALID_SLOT,
+    "FWROLLBACK": base.ReturnCode.FW_ROLLED_BACK,
+    "FWRESET": base.ReturnCode.COLD_RESET_REQUIRED,
+    "HANDLE": base.ReturnCode.INVALID_HANDLE,
+    "PADDR": base.ReturnCode.INVALID_PHYSICAL_ADDRESS,
+    "POISONLMT": base.ReturnCode.INJECT_POISON_LIMIT,
+    "MEDIAFAILURE": base.ReturnCode.PERMANENT_MEDIA_FAILURE,
+    "ABORT": base.ReturnCode.ABORTED,
+    "SECURITY": base.ReturnCode.INVALID_SECURITY_STATE,
+    "PASSPHRASE": base.ReturnCode.INCORRECT_PASSPHRASE,
+    "MBUNSUPPORTED": base.ReturnCode.UNSUPPORTED_MAILBOX,
+    "PAYLOADLEN": base.ReturnCode.INVALID_PAYLOAD_LENGTH,
+    "LOG": base.ReturnCode.INVALID_LOG,
+    "INTERRUPTED": base.ReturnCode.INTERRUPTED,
+    "FEATUREVERSION": base.ReturnCode.UNSUPPORTED_FEATURE_VERSION,
+    "FEATURESELVALUE": base.ReturnCode.UNSUPPORTED_FEATURE_SELECTION,
+    "FEATURETRANSFERIP": base.ReturnCode.FEATURE_TRANSFER_IN_PROGRESS,
+    "FEATURETRANSFEROOO": base.ReturnCode.FEATURE_TRANSFER_OUT_OF_ORDER,
+    "RESOURCEEXHAUSTED": base.ReturnCode.RESOURCES_EXHAUSTED,
+    "EXTLIST": base.ReturnCode.INVALID_EXTENT_LIST,
+    "TRANSFEROOO": base.ReturnCode.TRANSFER_OUT_OF_ORDER,
+    "NO_BGABORT": base.ReturnCode.ABORT_NOT_SUPPORTED,
+}
