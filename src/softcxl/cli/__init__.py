@@ -29,6 +29,8 @@ import softcxl
 #: Every command and where it is defined; imported only when it is asked for, so that each starts fast.
 COMMANDS = {
     "check": "softcxl.cli.check:check",
+    "vm": "softcxl.cli.vm:vm",
+    "lab": "softcxl.cli.lab:lab",
 }
 
 INTERNAL_ERROR = 70

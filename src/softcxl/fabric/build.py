@@ -50,8 +50,8 @@ class FirmwareProgram:
 class Fabric:
     """A whole fabric, live in this process, until `close`.
 
-    `devices` are its memory devices by name, `hosts` its hosts. Raises `BuildError` where a part cannot be made:
-    a file that is in use or of the wrong size, a disk that is full, a device class that does not import.
+    `devices` are its memory devices by name, `hosts` its hosts, `open_doors` the doors open now, by device.
+    Raises `BuildError` where a part cannot be made: a file that is in use or of the wrong size, a disk that is full, a device class that does not import.
 
     >>> with Fabric.loads('''
     ... devices: {mem0: {volatile: 256MiB}}
@@ -66,6 +66,7 @@ class Fabric:
         self.folder = Path(folder)
         self.devices: dict[str, Type3] = {}
         self.hosts: dict[str, LiveHost] = {}
+        self.open_doors: dict[str, Door] = {}
         self._stack = ExitStack()
         with ExitStack() as undo:
             undo.callback(self.close)
@@ -108,9 +109,28 @@ class Fabric:
                 self.hosts[name] = self._host(name, host)
         except (MemoryFault, OSError) as error:
             raise BuildError(str(error)) from error
+        try:
+            self._recover()
+        except (MemoryFault, OSError) as error:
+            raise BuildError(str(error)) from error
         for name, key in self.topology.devices.items():
             if key.persistent and key.volatile and self.devices[name].medium.persistent:
                 self.devices[name].space.clear(0, key.volatile)  # volatile bytes do not outlive the process
+
+    def _recover(self) -> None:
+        """Find the bytes that rest in windows of earlier runs which this topology no longer has."""
+        known = {window.medium.path for host in self.hosts.values() for window in host.memory.windows}
+        for page in (
+            sorted(self.state.glob("*-window*.mem.json")) if self.state and self.state.is_dir() else ()
+        ):
+            path = page.with_suffix("")
+            if path in known or not path.exists():
+                continue
+            size = path.stat().st_size
+            window = Window(0, size, self._medium(path.stem, size, path))
+            for name in {resident.device for resident in window.residents}:
+                if name in self.devices:
+                    self.devices[name].space.attach(window)
 
     @property
     def state(self) -> Path | None:
@@ -250,4 +270,9 @@ class Fabric:
                     opened[name] = stack.enter_context(door)
                 except (DoorError, OSError) as error:
                     raise BuildError(f"devices.{name}: {error}") from error
-            yield opened
+            self.open_doors.update(opened)
+            try:
+                yield opened
+            finally:
+                for name in opened:
+                    del self.open_doors[name]

@@ -10,30 +10,26 @@ from typing import Any
 from softcxl.fabric import keys
 from softcxl.fabric.build import Fabric, FirmwareProgram, LiveHost
 from softcxl.fabric.host import HostWindow, xor_maps
+from softcxl.lab import compile as compiled
 from softcxl.lab.errors import PlanError
 from softcxl.lab.guest import Guest
 from softcxl.lab.parts import Parts
 from softcxl.lab.plan import (
-    Arithmetic,
     Bridge,
     BridgeDecoder,
     DownstreamPort,
     Endpoint,
     GuestPlan,
-    Restriction,
     RootPort,
     Switch,
     Window,
     bus_numbers,
 )
+from softcxl.lab.progress import silent
 from softcxl.lab.runtime import runtime_folder
+from softcxl.lab.setup import setup
 from softcxl.memory.xor import maps_for
-
-_RESTRICTIONS = {
-    "volatile": Restriction.VOLATILE,
-    "persistent": Restriction.PERSISTENT,
-    "fixed": Restriction.FIXED,
-}
+from softcxl.spec.acpi.cedt import InterleaveArithmetic, WindowRestrictions
 
 
 def plan(fabric: Fabric, host: str, sockets: Mapping[str, Path]) -> GuestPlan:
@@ -62,9 +58,7 @@ def plan(fabric: Fabric, host: str, sockets: Mapping[str, Path]) -> GuestPlan:
         )
 
     ports = {
-        name: tuple(
-            RootPort(f"{name}-port{number}", below(port)) for number, port in enumerate(bridge.ports)
-        )
+        name: tuple(RootPort(f"{name}-port{number}", below(port)) for number, port in enumerate(bridge.ports))
         for name, bridge in live.key.bridges.items()
     }
     buses = dict(zip(ports, bus_numbers(list(ports.values())), strict=True))
@@ -80,9 +74,12 @@ def plan(fabric: Fabric, host: str, sockets: Mapping[str, Path]) -> GuestPlan:
 
 def _window(window: HostWindow, buses: Mapping[str, int]) -> Window:
     key = window.key
-    restrictions = Restriction.TYPE3
-    for name in key.restrictions:
-        restrictions |= _RESTRICTIONS[name]
+    restrictions = WindowRestrictions.make(
+        host_only=True,
+        volatile="volatile" in key.restrictions,
+        persistent="persistent" in key.restrictions,
+        fixed="fixed" in key.restrictions,
+    )
     return Window(
         name=window.name,
         base=window.base,
@@ -90,8 +87,8 @@ def _window(window: HostWindow, buses: Mapping[str, int]) -> Window:
         backing=window.medium.fd,
         targets=tuple(buses[target] for target in key.targets),
         granularity=key.granularity,
-        arithmetic=Arithmetic.XOR if key.arithmetic == "xor" else Arithmetic.MODULO,
-        restrictions=restrictions,
+        arithmetic=InterleaveArithmetic.XOR if key.arithmetic == "xor" else InterleaveArithmetic.MODULO,
+        restrictions=int(restrictions),
         qtg=key.qtg,
         xor_maps=maps_for(len(key.targets), xor_maps(key.granularity)) if key.arithmetic == "xor" else (),
     )
@@ -123,21 +120,31 @@ def _decoders(live: LiveHost, region: FirmwareProgram, buses: Mapping[str, int])
 @contextmanager
 def boot(
     fabric: Fabric,
-    host: str | None,
-    parts: Parts,
+    host: str | None = None,
     *,
+    parts: Parts | None = None,
     spin_us: float = 0,
     overlays: Sequence[Path] = (),
     **options: Any,
 ) -> Iterator[Guest]:
     """Boot `host` (the only one, if None) with its devices served by this process; yields the running guest.
 
-    `options` are those of `Guest`. Devices and windows keep their state when the guest has gone.
+    `parts` are QEMU, kernel and tools, fetched where they are missing if None; `options` are those of `Guest`.
+    Devices and windows keep their state when the guest has gone. Raises `LabError`, `BuildError`.
+
+    Example::
+
+        with Fabric.load("two-devices.yaml") as fabric, boot(fabric) as guest:
+            print(guest.output("cxl list"))
     """
     name = host or only_host(fabric)
+    if name not in fabric.hosts:
+        raise PlanError(f"There is no host {name!r}; the topology has {', '.join(fabric.hosts) or 'none'}.")
+    parts = parts or setup(options.get("progress", silent)).parts()
+    tools = (compiled.overlay(parts), *overlays)
     with runtime_folder() as folder, fabric.doors(name, folder, spin_us=spin_us) as doors:
         sockets = {device: door.path for device, door in doors.items()}
-        with Guest(plan(fabric, name, sockets), parts, overlays=overlays, **options) as guest:
+        with Guest(plan(fabric, name, sockets), parts, overlays=tools, **options) as guest:
             yield guest
 
 

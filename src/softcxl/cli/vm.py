@@ -1,0 +1,164 @@
+"""`softcxl vm`: a guest over a fabric."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from softcxl.cli.terminal import interact
+from softcxl.cli.work import shown
+from softcxl.fabric.build import Fabric
+from softcxl.lab.boot import boot
+from softcxl.lab.guest import BOOT_TIMEOUT, Guest, Result
+from softcxl.lab.setup import setup, status
+
+_FOREVER = 1e8
+_ACCELERATORS = {"auto": None, "kvm": True, "tcg": False}
+
+
+@click.group()
+def vm() -> None:
+    """Virtual machines whose CXL devices are served by this program."""
+
+
+@vm.command(context_settings={"ignore_unknown_options": False})
+@click.argument("topology", type=click.Path())
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "--host", metavar="NAME", help="Which host of the topology to boot; needed where it has several."
+)
+@click.option("--kernel", type=click.Path(path_type=Path), metavar="BZIMAGE", help="Your own kernel image.")
+@click.option("--arch", type=click.Choice(["x86_64"]), default="x86_64", show_default=True)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="For COMMAND, in seconds."
+)
+@click.option(
+    "--boot-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=BOOT_TIMEOUT,
+    show_default=True,
+    metavar="S",
+    help="For the boot, in seconds.",
+)
+@click.option(
+    "--overlay", type=click.Path(path_type=Path), multiple=True, metavar="DIR", help="Laid over its root."
+)
+@click.option("--append", multiple=True, metavar="ARGS", help="More words for the kernel's command line.")
+@click.option("--qemu", "extra", multiple=True, metavar="ARGS", help="More words for QEMU's command line.")
+@click.option(
+    "--share", type=click.Path(path_type=Path), metavar="DIR", help="A folder that is /share in the guest."
+)
+@click.option("--accelerator", type=click.Choice(list(_ACCELERATORS)), default="auto", show_default=True)
+@click.option(
+    "--console", type=click.Path(path_type=Path), metavar="FILE", help="Keep what the guest's console shows."
+)
+@click.option("--verbose", "-v", is_flag=True, help="Let the kernel print everything to its console.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON when the command has ended.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    topology: str,
+    command: tuple[str, ...],
+    host: str | None,
+    kernel: Path | None,
+    arch: str,
+    timeout: float | None,
+    boot_timeout: float,
+    overlay: tuple[Path, ...],
+    append: tuple[str, ...],
+    extra: tuple[str, ...],
+    share: Path | None,
+    accelerator: str,
+    console: Path | None,
+    verbose: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Boot the fabric in the file TOPOLOGY and run COMMAND in the guest, or a shell without one.
+
+    A single word of COMMAND is given to the guest's shell as it is, so that pipes work; several are quoted.
+    Its output is passed through, and its exit status is this program's. With --json one object is printed at
+    the end: status, stdout, stderr, seconds, boot_seconds, kernel, and each device's traffic; output that is
+    not UTF-8 is given in base64, as stdout_base64 or stderr_base64.
+
+    A guest that panics, hangs or runs out of time ends it with status 1 and the tail of its console.
+    """
+    if as_json and not command:
+        raise click.UsageError("--json needs a COMMAND: a shell has no result.")
+    with contextlib.ExitStack() as stack:
+        with shown(quiet) as progress:
+            fabric = stack.enter_context(Fabric.load(topology))
+            parts = setup(progress).parts() if kernel is None else _with_kernel(kernel, progress)
+            guest = stack.enter_context(
+                boot(
+                    fabric,
+                    host,
+                    parts=parts,
+                    accelerate=_ACCELERATORS[accelerator],
+                    share=share,
+                    overlays=overlay,
+                    append=_words(append),
+                    extra=_words(extra),
+                    console_log=console,
+                    verbose=verbose,
+                    boot_timeout=boot_timeout,
+                    progress=progress,
+                )
+            )
+        if not command:
+            status = interact(guest)
+        else:
+            line = command[0] if len(command) == 1 else shlex.join(command)
+            result = guest.run(line, timeout or _FOREVER, on_output=None if as_json else _pass_on)
+            status = result.status
+            if as_json:
+                click.echo(json.dumps(_plain(result, guest, fabric), indent=2))
+    ctx.exit(status)
+
+
+def _with_kernel(kernel: Path, progress: Any) -> Any:
+    """The parts, with the kernel given in the place of the fetched one."""
+    setup(progress)
+    return status(kernel).parts()
+
+
+def _words(given: Sequence[str]) -> list[str]:
+    return [word for one in given for word in shlex.split(one)]
+
+
+def _pass_on(stream: int, data: bytes) -> None:
+    out = sys.stdout if stream == 1 else sys.stderr
+    out.buffer.write(data)
+    out.flush()
+
+
+def _plain(result: Result, guest: Guest, fabric: Fabric) -> dict[str, Any]:
+    answer: dict[str, Any] = {"status": result.status}
+    for name, data in (("stdout", result.stdout), ("stderr", result.stderr)):
+        try:
+            answer[name] = data.decode()
+        except UnicodeDecodeError:
+            answer[f"{name}_base64"] = base64.b64encode(data).decode()
+    answer |= {
+        "seconds": round(result.seconds, 3),
+        "boot_seconds": round(guest.boot_seconds, 3),
+        "kernel": guest.release,
+        "traffic": {
+            name: {
+                "reads": door.traffic.reads,
+                "writes": door.traffic.writes,
+                "interrupts": door.traffic.interrupts,
+            }
+            for name, door in fabric.open_doors.items()
+        },
+    }
+    return answer

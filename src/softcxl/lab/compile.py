@@ -1,0 +1,76 @@
+"""`softcxl-memory` for the guest: our own small C program, compiled where it is used.
+
+It is compiled by the machine's own C compiler, or by the tiny one that is fetched with the guest's tools; it uses no
+C library, so either will do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from importlib import resources
+from pathlib import Path
+
+from softcxl.lab import cache
+from softcxl.lab.errors import PartsError
+from softcxl.lab.parts import Parts
+
+PROGRAM = "softcxl-memory"
+_SOURCE = "memory.c"
+_TIMEOUT = 60.0
+
+
+def overlay(parts: Parts) -> Path:
+    """A folder to lay over a guest's root, with `usr/bin/softcxl-memory` in it.
+
+    Raises:
+        PartsError: there is no compiler, or it fails.
+        FetchError: the cache cannot be written.
+    """
+    source = (resources.files("softcxl.lab") / "inside" / _SOURCE).read_bytes()
+    command = _compiler(parts)
+    key = hashlib.sha256(source + repr(command).encode()).hexdigest()[:12]
+    folder = cache.folder() / "compiled" / key
+    with cache.locked("compiled"):
+        if not (folder / "usr/bin" / PROGRAM).is_file():
+            with cache.replacing_folder(folder) as draft:
+                program = draft / "usr/bin" / PROGRAM
+                program.parent.mkdir(parents=True)
+                (draft / _SOURCE).write_bytes(source)
+                _run([*command, "-o", str(program), str(draft / _SOURCE)])
+                (draft / _SOURCE).unlink()
+                program.chmod(0o755)
+    return folder
+
+
+def _compiler(parts: Parts) -> list[str]:
+    bare = ["-static", "-nostdlib"]
+    for name in ("gcc", "cc", "clang"):
+        if found := shutil.which(name):
+            return [
+                found,
+                "-O2",
+                "-ffreestanding",
+                "-fno-builtin",
+                "-fno-stack-protector",
+                "-fno-pie",
+                "-no-pie",
+                *bare,
+            ]
+    for root in (parts.tools.root, Path("/")):
+        for own in root.glob("usr/lib/*/tcc"):
+            if (root / "usr/bin/tcc").is_file():
+                return [str(root / "usr/bin/tcc"), f"-B{own}", *bare]
+    raise PartsError("No C compiler for the guest's memory tool: install gcc or tcc.")
+
+
+def _run(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise PartsError(f"The guest's memory tool cannot be compiled: {error}") from error
+    if done.returncode:
+        raise PartsError(
+            f"The guest's memory tool cannot be compiled by {command[0]}: {done.stderr.strip()[:500]}"
+        )

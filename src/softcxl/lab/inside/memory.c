@@ -1,0 +1,246 @@
+/*
+ * memory: looks at memory from inside a guest. Needs no C library; builds with gcc and with tcc.
+ *
+ *   memory fill  FILE OFFSET LENGTH SEED   store a pattern
+ *   memory check FILE OFFSET LENGTH SEED   compare with that pattern; status 1 and the first difference if not equal
+ *   memory speed FILE LENGTH ROUNDS        MB/s, as JSON; FILE "-" is ordinary memory of this process
+ *
+ * FILE is anything that can be mapped shared: /dev/dax0.0, a file on a DAX file system, /dev/mem. Word i (64 bits,
+ * little-endian) of a pattern is SEED + i * 9E3779B97F4A7C15h. Numbers are decimal or 0x hexadecimal; offsets and
+ * lengths are bytes, multiples of 8. Status 2: wrong usage, or the file cannot be mapped.
+ */
+typedef unsigned long u64;
+
+#define STEP 0x9E3779B97F4A7C15UL
+#define HUGE_PAGE (2UL << 20)
+
+enum { SYS_WRITE = 1, SYS_OPEN = 2, SYS_MMAP = 9, SYS_EXIT = 60, SYS_CLOCK_GETTIME = 228 };
+enum { O_RDWR_ = 2, PROT_READ_WRITE = 3, MAP_SHARED_ = 1, MAP_PRIVATE_ANONYMOUS_POPULATE = 0x8022, MONOTONIC = 1 };
+
+long sys(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
+__asm__(".globl sys\n"
+        "sys:\n"
+        "mov %rdi,%rax\n"
+        "mov %rsi,%rdi\n"
+        "mov %rdx,%rsi\n"
+        "mov %rcx,%rdx\n"
+        "mov %r8,%r10\n"
+        "mov %r9,%r8\n"
+        "mov 8(%rsp),%r9\n"
+        "syscall\n"
+        "ret\n"
+        ".globl _start\n"
+        "_start:\n"
+        "mov %rsp,%rdi\n"
+        "call start\n");
+
+/* what a compiler may call of its own accord */
+void *memset(void *at, int value, u64 count)
+{
+    void *first = at;
+    __asm__ volatile("rep stosb" : "+D"(at), "+c"(count) : "a"(value) : "memory");
+    return first;
+}
+
+static u64 length(const char *text)
+{
+    u64 n = 0;
+    while (text[n])
+        n++;
+    return n;
+}
+
+static void say(int file, const char *text)
+{
+    sys(SYS_WRITE, file, (u64)text, length(text), 0, 0, 0);
+}
+
+static void say_number(int file, u64 value, u64 base)
+{
+    char digits[24];
+    int at = 23;
+    digits[at] = 0;
+    do {
+        digits[--at] = "0123456789abcdef"[value % base];
+        value /= base;
+    } while (value);
+    say(file, digits + at);
+}
+
+static void leave(int status)
+{
+    sys(SYS_EXIT, status, 0, 0, 0, 0, 0);
+}
+
+static void fail(const char *why)
+{
+    say(2, "memory: ");
+    say(2, why);
+    say(2, "\n");
+    leave(2);
+}
+
+static int same(const char *a, const char *b)
+{
+    while (*a && *a == *b)
+        a++, b++;
+    return *a == *b;
+}
+
+static u64 number(const char *text)
+{
+    u64 value = 0, base = 10;
+    if (text[0] == '0' && text[1] == 'x')
+        base = 16, text += 2;
+    if (!*text)
+        fail("a number is missing");
+    for (; *text; text++) {
+        u64 digit = *text <= '9' ? *text - '0' : (*text | 32) - 'a' + 10;
+        if (digit >= base)
+            fail("not a number");
+        value = value * base + digit;
+    }
+    return value;
+}
+
+static u64 now(void)
+{
+    long time[2];
+    sys(SYS_CLOCK_GETTIME, MONOTONIC, (u64)time, 0, 0, 0, 0);
+    return time[0] * 1000000000UL + time[1];
+}
+
+static u64 *map(const char *name, u64 size)
+{
+    long file = -1, at;
+    u64 flags = MAP_PRIVATE_ANONYMOUS_POPULATE;
+    size = (size + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    if (!same(name, "-")) {
+        file = sys(SYS_OPEN, (u64)name, O_RDWR_, 0, 0, 0, 0);
+        if (file < 0)
+            fail("the file cannot be opened");
+        flags = MAP_SHARED_;
+    }
+    at = sys(SYS_MMAP, 0, size, PROT_READ_WRITE, flags, file, 0);
+    if (at < 0 && at > -4096)
+        fail("the file cannot be mapped");
+    return (u64 *)at;
+}
+
+static void fill(u64 *at, u64 words, u64 value)
+{
+    u64 i;
+    for (i = 0; i < words; i++, value += STEP)
+        ((volatile u64 *)at)[i] = value;
+}
+
+static u64 first_difference(u64 *at, u64 words, u64 value)
+{
+    u64 i;
+    for (i = 0; i < words; i++, value += STEP)
+        if (((volatile u64 *)at)[i] != value)
+            return i;
+    return words;
+}
+
+static void check(u64 *at, u64 offset, u64 words, u64 seed)
+{
+    u64 i = first_difference(at, words, seed);
+    if (i == words)
+        return;
+    say(1, "at 0x");
+    say_number(1, offset + 8 * i, 16);
+    say(1, ": 0x");
+    say_number(1, at[i], 16);
+    say(1, ", not 0x");
+    say_number(1, seed + i * STEP, 16);
+    say(1, "\n");
+    leave(1);
+}
+
+static u64 sink;
+
+static void clear(u64 *at, u64 words)
+{
+    __asm__ volatile("rep stosq" : "+D"(at), "+c"(words) : "a"(0) : "memory");
+}
+
+static void load(u64 *at, u64 words)
+{
+    u64 i, sum = 0;
+    volatile u64 *word = at;
+    for (i = 0; i < words; i += 8)
+        sum += word[i] + word[i + 1] + word[i + 2] + word[i + 3] + word[i + 4] + word[i + 5] + word[i + 6] + word[i + 7];
+    sink += sum;
+}
+
+static void store(u64 *at, u64 words)
+{
+    u64 i;
+    volatile u64 *word = at;
+    for (i = 0; i < words; i += 8) {
+        word[i] = i;
+        word[i + 1] = i;
+        word[i + 2] = i;
+        word[i + 3] = i;
+        word[i + 4] = i;
+        word[i + 5] = i;
+        word[i + 6] = i;
+        word[i + 7] = i;
+    }
+}
+
+/* the best of the rounds, so that what else the machine does counts little */
+static void measure(const char *name, void (*work)(u64 *, u64), u64 *at, u64 size, u64 rounds)
+{
+    u64 best = ~0UL, began, took;
+    while (rounds--) {
+        began = now();
+        work(at, size / 8);
+        took = now() - began;
+        if (took < best)
+            best = took;
+    }
+    say(1, "\"");
+    say(1, name);
+    say(1, "\": ");
+    say_number(1, size * 1000 / (best ? best : 1), 10);
+}
+
+static void speed(u64 *at, u64 size, u64 rounds)
+{
+    size &= ~63UL;
+    store(at, size / 8);
+    say(1, "{");
+    measure("memset", clear, at, size, rounds);
+    say(1, ", ");
+    measure("read", load, at, size, rounds);
+    say(1, ", ");
+    measure("write", store, at, size, rounds);
+    say(1, "}\n");
+}
+
+void start(u64 *stack)
+{
+    u64 count = stack[0], offset, size, seed;
+    char **word = (char **)(stack + 1);
+    if (count == 5 && same(word[1], "speed")) {
+        size = number(word[3]);
+        speed(map(word[2], size), size, number(word[4]));
+        leave(0);
+    }
+    if (count != 6)
+        fail("usage: memory fill|check FILE OFFSET LENGTH SEED, or memory speed FILE LENGTH ROUNDS");
+    offset = number(word[3]);
+    size = number(word[4]);
+    seed = number(word[5]);
+    if (offset % 8 || size % 8)
+        fail("offset and length are multiples of 8");
+    if (same(word[1], "fill"))
+        fill(map(word[2], offset + size) + offset / 8, size / 8, seed);
+    else if (same(word[1], "check"))
+        check(map(word[2], offset + size) + offset / 8, offset, size / 8, seed);
+    else
+        fail("neither fill, check nor speed");
+    leave(0);
+}
