@@ -74,13 +74,13 @@ def mutated(draw: st.DrawFn) -> str:
 
 
 @given(mutated())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_mutated_examples(text):
     attempt(text)
 
 
 @given(TREES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_other_trees(value):
     attempt(yaml.safe_dump(value, allow_unicode=True))
 
@@ -88,7 +88,7 @@ def test_other_trees(value):
 @given(
     st.fixed_dictionaries({"devices": TREES, "hosts": TREES}, optional={"switches": TREES, "state": SCALARS})
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_trees_below_the_right_keys(value):
     attempt(yaml.safe_dump(value, allow_unicode=True))
 
@@ -101,6 +101,6 @@ def test_trees_below_the_right_keys(value):
 @example("devices: &a {x: *a}")
 @example("\ufeffdevices: {}")
 @example("\ud800")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_bytes_and_text(text):
     attempt(text)
