@@ -417,7 +417,8 @@ def test_a_record_of_nothing():
     [
         (Numbers(a=256), "Numbers.a: 256 does not fit 8 bits (0 to 0xff)"),
         (Numbers(b=-1), "Numbers.b: -1 does not fit 16 bits (0 to 0xffff)"),
-        (Numbers(c=1 << 24), "Numbers.c: 0x1000000 does not fit 24 bits"),
+        (Numbers(c=1 << 24), "Numbers.c: 16777216 does not fit 24 bits (0 to 0xffffff)"),
+        (Numbers(c=-1), "Numbers.c: -1 does not fit 24 bits (0 to 0xffffff)"),
         (Numbers(f=128), "Numbers.f: 128 does not fit 8 bits (-128 to 0x7f)"),
         (Numbers(d="x"), "Numbers.d: 'x' is no integer"),  # type: ignore[arg-type]
         (Text(name="12345"), "Text.name: 5 characters do not fit 4 bytes"),

@@ -129,6 +129,8 @@ def packed(element: Any, values: Any, where: str) -> bytes:
 
 
 def _fits(item: Item, value: Any) -> bool:
+    if item.kind == "u24":
+        return hasattr(value, "__index__") and 0 <= value < 1 << 24
     try:
         struct.pack(f"<{item.code}", value)
     except struct.error:
@@ -140,7 +142,8 @@ def _misfits(item: Item, value: Any, where: str) -> RangeError:
     bits = 8 * (item.size or 0)
     if not hasattr(value, "__index__"):
         return RangeError(f"{where}: {value!r} is no integer")
-    lo, hi = (-(1 << bits - 1), (1 << bits - 1) - 1) if item.code.islower() else (0, (1 << bits) - 1)
+    signed = item.kind == "int" and item.code.islower()
+    lo, hi = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     return RangeError(f"{where}: {value!r} does not fit {bits} bits ({lo} to {hi:#x})")
 
 
@@ -152,7 +155,7 @@ def out_of_range(record: Any, where: str) -> RangeError:
         if item.kind == "reserved":
             continue
         value, name = getattr(record, item.name), f"{where}.{item.name}"
-        if item.kind == "int" and not _fits(item, value := lists.get(item.name, value)):
+        if item.kind in ("int", "u24") and not _fits(item, value := lists.get(item.name, value)):
             return _misfits(item, value, name)
         if item.kind == "word":
             number = value.__index__() if hasattr(value, "__index__") else value

@@ -17,6 +17,7 @@ from softcxl.wire import codec
 from softcxl.wire.item import MISSING, Item
 
 _WORDS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_U24 = "HB"  # low half, then what is above it: struct checks the range, and no bytes are made in between
 
 
 @dataclass(slots=True)
@@ -144,7 +145,7 @@ class _Writer:
             value = lists[0] if len(lists) == 1 else f"_length({where}, {', '.join(lists)})"
         match item.kind:
             case "u24":
-                return f"_small({value}, 3, {where})"
+                return f"{value} & 0xFFFF, {value} >> 16"
             case "ascii":
                 return f"_ascii({value}, {item.size}, {where})"
             case "raw":
@@ -205,13 +206,15 @@ class _Writer:
             local = f"_v{number}"
             lines = self._convert(leaf, local)
             targets.append(local if lines else leaf.target)
+            if leaf.item.kind == "u24":
+                targets.append(f"{local}h")
             after += [f"    {line}" for line in lines]
-        codes = "<" + "".join(leaf.item.code for leaf in run.leaves)
+        codes = "<" + "".join(_U24 if leaf.item.kind == "u24" else leaf.item.code for leaf in run.leaves)
         return opened, f"{', '.join(targets)}, = " if targets else "", codes, after
 
     def _convert(self, leaf: _Leaf, local: str) -> list[str]:
         item, target, where = leaf.item, leaf.target, repr(leaf.where)
-        value = f"int.from_bytes({local}, 'little')" if item.kind == "u24" else local
+        value = f"{local} | {local}h << 16" if item.kind == "u24" else local
         match item.kind:
             case "ascii":
                 return [f"{target} = _text({local}, {where})"]
@@ -228,6 +231,8 @@ class _Writer:
 
 
 def _pack_code(item: Item) -> str:
+    if item.kind == "u24":
+        return _U24
     return _WORDS.get(item.size or 0, item.code) if item.kind == "word" else item.code
 
 

@@ -72,14 +72,11 @@ class Record:
         source, namespace = generate(cls.__name__, items)
         for method in ("__init__", "pack"):
             setattr(cls, method, _named(namespace[method], cls))
-        for method in (
-            "_parse",
-            "unpack",
-        ):  # a record of varying size that extends a fixed one takes unpack back
-            made = (
-                classmethod(_named(namespace[method], cls)) if method in namespace else vars(Record)[method]
-            )
-            setattr(cls, method, made)
+        for method in ("_parse", "unpack"):
+            # `unpack` is made for fixed sizes only: a record that extends one of those takes the general one
+            # back.
+            made = _named(namespace[method], cls) if method in namespace else vars(Record)[method].__func__
+            setattr(cls, method, classmethod(made))
         cls.__layout__ = RecordLayout(
             name=cls.__name__,
             spec=spec or (inherited.spec if inherited else ""),
@@ -92,11 +89,11 @@ class Record:
 
     def pack(self) -> bytes:
         """The record's bytes. Raises `RangeError` where a value does not fit its item."""
-        raise NotImplementedError(type(self))  # pragma: no cover - generated for every record
+        return b""  # of no items, as this base has; every record has its own, generated
 
     @classmethod
     def _parse(cls, data: Any, offset: int) -> tuple[Self, int]:
-        raise NotImplementedError(cls)  # pragma: no cover - generated for every record
+        return cls.__new__(cls), offset
 
     @classmethod
     def unpack(cls, data: bytes | bytearray | memoryview) -> Self:
@@ -142,6 +139,7 @@ class Record:
 
 def _named(function: Any, owner: type) -> Any:
     function.__qualname__, function.__module__ = f"{owner.__qualname__}.{function.__name__}", owner.__module__
+    function.__doc__ = getattr(Record, function.__name__).__doc__
     return function
 
 
