@@ -99,9 +99,9 @@ class PrivateApt:
             "Dir::State": here / "state",
             "Dir::State::status": here / "status",
             "Dir::Cache": here / "cache",
-            "Dir::Etc::main": "/dev/null",
+            "Dir::Etc::main": here / "none.conf",
             "Dir::Etc::parts": here / "parts",
-            "Dir::Etc::sourcelist": "/dev/null",
+            "Dir::Etc::sourcelist": here / "none.list",
             "Dir::Etc::sourceparts": here / "sources",
             "Dir::Etc::preferences": here / "preferences",
             "Dir::Etc::preferencesparts": here / "preferences.d",
@@ -121,35 +121,39 @@ class PrivateApt:
 
     def _run(self, arguments: Sequence[str], step: str, progress: Progress) -> str:
         progress(step)
-        read_end, write_end = os.pipe()
+        command = ["apt-get", "-qq", *arguments]
+        environment = {
+            **os.environ,
+            "APT_CONFIG": str(self._folder / "apt.conf"),
+            "LC_ALL": "C",
+            "DEBIAN_FRONTEND": "noninteractive",
+        }
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaints:
-            try:
-                process = subprocess.Popen(
-                    ["apt-get", "-o", f"APT::Status-Fd={write_end}", "-qq", *arguments],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=complaints,
-                    pass_fds=(write_end,),
-                    env={
-                        **os.environ,
-                        "APT_CONFIG": str(self._folder / "apt.conf"),
-                        "LC_ALL": "C",
-                        "DEBIAN_FRONTEND": "noninteractive",
-                    },
-                )
-            finally:
-                os.close(write_end)
-            try:
-                with os.fdopen(read_end, encoding="utf-8", errors="replace") as status:
+            read_end, write_end = os.pipe()
+            with os.fdopen(read_end, encoding="utf-8", errors="replace") as status:
+                try:
+                    process = subprocess.Popen(
+                        [*command, "-o", f"APT::Status-Fd={write_end}"],
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=complaints,
+                        pass_fds=(write_end,),
+                        env=environment,
+                    )
+                except OSError as error:
+                    raise FetchError(f"apt-get cannot be started: {error}.") from error
+                finally:
+                    os.close(write_end)
+                try:
                     for line in status:
                         fields = line.split(":")
                         if fields[0] == "dlstatus" and len(fields) >= 3:
                             progress(step, min(1.0, float(fields[2]) / 100))
-                code = process.wait()
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
+                    code = process.wait()
+                finally:
+                    if process.poll() is None:
+                        process.kill()
+                        process.wait()
             output.seek(0)
             complaints.seek(0)
             if code != 0:
