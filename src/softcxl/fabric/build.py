@@ -51,7 +51,8 @@ class Fabric:
     """A whole fabric, live in this process, until `close`.
 
     `devices` are its memory devices by name, `hosts` its hosts, `open_doors` the doors open now, by device.
-    Raises `BuildError` where a part cannot be made: a file that is in use or of the wrong size, a disk that is full, a device class that does not import.
+    Raises `BuildError` where a part cannot be made: a file that is in use or of the wrong size, a disk that is
+    full, a device class that does not import.
 
     >>> with Fabric.loads('''
     ... devices: {mem0: {volatile: 256MiB}}

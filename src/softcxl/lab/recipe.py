@@ -60,7 +60,7 @@ Pin-Priority: 900
     packages={
         "qemu": ("qemu-system-x86",),
         "kernel": ("linux-image-amd64",),
-        "tools": ("cxl", "daxctl", "ndctl", "busybox-static", "e2fsprogs"),
+        "tools": ("cxl", "daxctl", "ndctl", "busybox-static", "e2fsprogs", "tcc"),
     },
 )
 
@@ -71,7 +71,7 @@ UBUNTU = Recipe(
     packages={
         "qemu": ("qemu-system-x86",),
         "kernel": ("linux-image-generic",),
-        "tools": ("cxl", "daxctl", "ndctl", "busybox-static", "e2fsprogs"),
+        "tools": ("cxl", "daxctl", "ndctl", "busybox-static", "e2fsprogs", "tcc"),
     },
 )
 

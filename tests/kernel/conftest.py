@@ -1,0 +1,113 @@
+"""Guests for the tests of this folder: a real Linux, booted once for a module, over a fabric in this process.
+
+A module names its fabric as `TOPOLOGY` (a file of examples/, or YAML text); its tests take `guest` and `fabric`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from softcxl import Fabric, boot
+from softcxl.device.type3 import Type3
+from softcxl.lab.guest import Guest, Result
+from softcxl.lab.parts import Parts
+from softcxl.lab.setup import setup
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+STEP = np.uint64(0x9E3779B97F4A7C15)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.guest)
+            item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def parts() -> Parts:
+    """QEMU, kernel and tools; fetched where they are missing."""
+    return setup().parts()
+
+
+@pytest.fixture(scope="module")
+def fabric(request: pytest.FixtureRequest) -> Iterator[Fabric]:
+    """The module's fabric, live."""
+    given = request.module.TOPOLOGY
+    with Fabric.loads(given) if "\n" in given else Fabric.load(EXAMPLES / given) as live:
+        yield live
+
+
+@pytest.fixture(scope="module")
+def guest(fabric: Fabric, parts: Parts) -> Iterator[Linux]:
+    """The module's guest, running; new memory is onlined movable, so that it can be taken back."""
+    with boot(fabric, parts=parts) as running:
+        running.output("echo online_movable > /sys/devices/system/memory/auto_online_blocks")
+        yield Linux(running, fabric)
+
+
+def pattern(length: int, seed: int) -> np.ndarray:
+    """The words that `softcxl-memory fill` stores in `length` bytes (see src/softcxl/lab/inside/memory.c)."""
+    with np.errstate(over="ignore"):
+        return np.arange(length // 8, dtype=np.uint64) * STEP + np.uint64(seed)
+
+
+def dealt(words: np.ndarray, ways: int, granularity: int, position: int) -> np.ndarray:
+    """The words that the device at `position` holds: dealt out like cards, a granule to each in turn."""
+    granules = words.reshape(-1, ways, granularity // 8)
+    return granules[:, position].reshape(-1)
+
+
+@dataclass
+class Linux:
+    """A guest with the words of these tests."""
+
+    machine: Guest
+    fabric: Fabric
+
+    def run(self, command: str, timeout: float = 120.0) -> Result:
+        return self.machine.run(command, timeout)
+
+    def sh(self, command: str, timeout: float = 120.0) -> str:
+        """The output of a command that must succeed."""
+        return self.machine.output(command, timeout)
+
+    def json(self, command: str) -> Any:
+        return json.loads(self.sh(command))
+
+    def memdev(self, device: str | Type3) -> str:
+        """What the guest calls one of our devices."""
+        serial = self.fabric.devices[device].serial if isinstance(device, str) else device.serial
+        return str(next(one["memdev"] for one in self.json("cxl list -M") if one["serial"] == serial))
+
+    def create_region(
+        self,
+        devices: list[str],
+        *,
+        granularity: int | None = None,
+        decoder: str = "decoder0.0",
+        type: str = "ram",
+        more: str = "",
+    ) -> dict[str, Any]:
+        """`cxl create-region` over the named devices, in that order of positions; returns what it printed."""
+        names = " ".join(map(self.memdev, devices))
+        fine = f"-g {granularity}" if granularity else ""
+        made = self.json(
+            f"cxl create-region -t {type} -d {decoder} -w {len(devices)} {fine} {more} -m {names} 2>/dev/null"
+        )
+        assert isinstance(made, dict)
+        return made
+
+    def devdax(self) -> str:
+        """Make the newest volatile region's memory a character device that programs map; returns its path."""
+        name = self.json("daxctl list")[-1]["chardev"]
+        self.sh(f"daxctl reconfigure-device -m devdax -f {name}")
+        return f"/dev/{name}"
