@@ -1,9 +1,11 @@
 /*
- * memory: looks at memory from inside a guest. Needs no C library; builds with gcc and with tcc.
+ * memory: looks at memory, and at memory devices, from inside a guest. Needs no C library; builds with gcc and tcc.
  *
  *   memory fill  FILE OFFSET LENGTH SEED   store a pattern
  *   memory check FILE OFFSET LENGTH SEED   compare with that pattern; status 1 and the first difference if not equal
  *   memory speed FILE LENGTH ROUNDS        MB/s, as JSON; FILE "-" is ordinary memory of this process
+ *   memory commands FILE COUNT             mailbox commands a second, as JSON: COUNT times Identify by the ioctl of
+ *                                          FILE, such as /dev/cxl/mem0
  *
  * FILE is anything that can be mapped shared: /dev/dax0.0, a file on a DAX file system, /dev/mem. Word i (64 bits,
  * little-endian) of a pattern is SEED + i * 9E3779B97F4A7C15h. Numbers are decimal or 0x hexadecimal; offsets and
@@ -14,7 +16,7 @@ typedef unsigned long u64;
 #define STEP 0x9E3779B97F4A7C15UL
 #define HUGE_PAGE (2UL << 20)
 
-enum { SYS_WRITE = 1, SYS_OPEN = 2, SYS_MMAP = 9, SYS_EXIT = 60, SYS_CLOCK_GETTIME = 228 };
+enum { SYS_WRITE = 1, SYS_OPEN = 2, SYS_MMAP = 9, SYS_IOCTL = 16, SYS_EXIT = 60, SYS_CLOCK_GETTIME = 228 };
 enum { O_RDWR_ = 2, PROT_READ_WRITE = 3, MAP_SHARED_ = 1, MAP_PRIVATE_ANONYMOUS_POPULATE = 0x8022, MONOTONIC = 1 };
 
 long sys(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
@@ -220,6 +222,42 @@ static void speed(u64 *at, u64 size, u64 rounds)
     say(1, "}\n");
 }
 
+/* include/uapi/linux/cxl_mem.h: struct cxl_send_command, CXL_MEM_SEND_COMMAND, the kernel's number for Identify */
+struct send_command {
+    unsigned id, flags, reserved, result;
+    int in_size;
+    unsigned in_reserved;
+    u64 in_payload;
+    int out_size;
+    unsigned out_reserved;
+    u64 out_payload;
+};
+enum { SEND_COMMAND = 0xC030CE02U, IDENTIFY = 1, IDENTIFY_SIZE = 0x45 };
+
+static void commands(const char *name, u64 count)
+{
+    static char answer[256];
+    struct send_command command;
+    u64 i, began;
+    long file = sys(SYS_OPEN, (u64)name, O_RDWR_, 0, 0, 0, 0);
+    if (file < 0)
+        fail("the file cannot be opened");
+    began = now();
+    for (i = 0; i < count; i++) {
+        memset(&command, 0, sizeof command);
+        command.id = IDENTIFY;
+        command.out_size = IDENTIFY_SIZE;
+        command.out_payload = (u64)answer;
+        if (sys(SYS_IOCTL, file, SEND_COMMAND, (u64)&command, 0, 0, 0) || command.result)
+            fail("the command failed");
+    }
+    say(1, "{\"commands\": ");
+    say_number(1, count, 10);
+    say(1, ", \"per_second\": ");
+    say_number(1, count * 1000000000UL / (now() - began), 10);
+    say(1, "}\n");
+}
+
 void start(u64 *stack)
 {
     u64 count = stack[0], offset, size, seed;
@@ -229,8 +267,12 @@ void start(u64 *stack)
         speed(map(word[2], size), size, number(word[4]));
         leave(0);
     }
+    if (count == 4 && same(word[1], "commands")) {
+        commands(word[2], number(word[3]));
+        leave(0);
+    }
     if (count != 6)
-        fail("usage: memory fill|check FILE OFFSET LENGTH SEED, or memory speed FILE LENGTH ROUNDS");
+        fail("usage: fill|check FILE OFFSET LENGTH SEED, speed FILE LENGTH ROUNDS, or commands FILE COUNT");
     offset = number(word[3]);
     size = number(word[4]);
     seed = number(word[5]);
