@@ -94,7 +94,7 @@ def measure(guest: Guest, interleaved: tuple[int, int]) -> dict[str, Any]:
                 f"cxl create-region -t ram -d decoder0.0 -w {ways} -g {granularity} -m $(echo mem0 mem1 | cut -d' ' -f1-{ways})"
             )
         )
-        guest.output("daxctl reconfigure-device -m devdax -f dax0.0", timeout=300)
+        guest.output("softcxl-devdax dax0.0", timeout=300)
         speed = json.loads(guest.output(f"softcxl-memory speed /dev/dax0.0 {size} {rounds}", timeout=600))
         ram = json.loads(guest.output(f"softcxl-memory speed - {DIRECT[0]} {DIRECT[1]}"))
         found["layouts"][f"{ways}-way {granularity} B"] = {"region": speed, "ram": ram}

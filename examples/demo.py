@@ -74,7 +74,7 @@ def show(fabric: Fabric, guest: Guest) -> int:
         f"{region['region']}: {region['size'] // MIB} MiB at {region['resource']:#x},"
         f" {region['interleave_ways']} ways of {region['interleave_granularity']} bytes"
     )
-    guest.output("daxctl reconfigure-device -m devdax -f dax0.0")
+    guest.output("softcxl-devdax dax0.0")
 
     heading("The check", f"{CHECKED // MIB} MiB each way: Linux by loads and stores, Python device by device")
     guest.output(f"softcxl-memory fill /dev/dax0.0 0 {CHECKED} {FROM_GUEST}")

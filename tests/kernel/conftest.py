@@ -109,5 +109,4 @@ class Linux:
     def devdax(self) -> str:
         """Make the newest volatile region's memory a character device that programs map; returns its path."""
         name = self.json("daxctl list")[-1]["chardev"]
-        self.sh(f"daxctl reconfigure-device -m devdax -f {name}")
-        return f"/dev/{name}"
+        return self.sh(f"softcxl-devdax {name}").strip()

@@ -1,6 +1,6 @@
-"""`softcxl-memory` for the guest: our own small C program, compiled where it is used.
+"""Our own small programs for the guest: `softcxl-memory`, in C and compiled where it is used, and `softcxl-devdax`.
 
-It is compiled by the machine's own C compiler, or by the tiny one that is fetched with the guest's tools; it uses no
+The first is compiled by the machine's own C compiler, or by the tiny one that is fetched with the guest's tools; it uses no
 C library, so either will do.
 """
 
@@ -18,19 +18,22 @@ from softcxl.lab.parts import Parts
 
 PROGRAM = "softcxl-memory"
 _SOURCE = "memory.c"
+_SCRIPTS = {"softcxl-devdax": "devdax"}
 _TIMEOUT = 60.0
 
 
 def overlay(parts: Parts) -> Path:
-    """A folder to lay over a guest's root, with `usr/bin/softcxl-memory` in it.
+    """A folder to lay over a guest's root, with our programs in `usr/bin`.
 
     Raises:
         PartsError: there is no compiler, or it fails.
         FetchError: the cache cannot be written.
     """
-    source = (resources.files("softcxl.lab") / "inside" / _SOURCE).read_bytes()
+    inside = resources.files("softcxl.lab") / "inside"
+    source = (inside / _SOURCE).read_bytes()
+    scripts = {name: (inside / file).read_bytes() for name, file in _SCRIPTS.items()}
     command = _compiler(parts)
-    key = hashlib.sha256(source + repr(command).encode()).hexdigest()[:12]
+    key = hashlib.sha256(source + repr((command, scripts)).encode()).hexdigest()[:12]
     folder = cache.folder() / "compiled" / key
     with cache.locked("compiled"):
         if not (folder / "usr/bin" / PROGRAM).is_file():
@@ -40,7 +43,10 @@ def overlay(parts: Parts) -> Path:
                 (draft / _SOURCE).write_bytes(source)
                 _run([*command, "-o", str(program), str(draft / _SOURCE)])
                 (draft / _SOURCE).unlink()
-                program.chmod(0o755)
+                for name, script in scripts.items():
+                    program.with_name(name).write_bytes(script)
+                for one in program.parent.iterdir():
+                    one.chmod(0o755)
     return folder
 
 
