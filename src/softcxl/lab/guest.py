@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from softcxl.lab import firmware, kvm
+from softcxl.lab import firmware, kvm, terminal
 from softcxl.lab.agent import Agent, Task
 from softcxl.lab.console import Console
 from softcxl.lab.errors import (
@@ -41,7 +41,7 @@ from softcxl.lab.qtest import Qtest
 from softcxl.lab.vmlinux import direct_image
 
 BOOT_TIMEOUT = 180.0
-_KILL_GRACE = 10.0
+_KILL_TRIES = 10
 _PORTS = ("serial", "monitor", "control", "out", "err", "terminal")
 
 
@@ -175,8 +175,7 @@ class Guest:
                     self.agent.kill(task, "INT")
                 raise
             if not in_time:
-                self._ask(lambda: self.agent.kill(task))
-                ended = self._follow(task, time.monotonic() + _KILL_GRACE, collected, on_output)
+                ended = self._kill(task, collected, on_output)
                 kind = CommandTimeout if ended else GuestTimeout
                 outcome = "was killed" if ended else "could not be killed: the guest does not answer"
                 raise kind(
@@ -195,6 +194,26 @@ class Guest:
                 f"{command!r} ended with status {result.status}" + (f": {said}" if said else ".")
             )
         return result.text
+
+    def shell(self, stdin: int = 0, stdout: int = 1) -> int:
+        """An interactive shell on the guest's second console, for the user at `stdin` and `stdout`; its exit status.
+
+        Ctrl-] leaves it from our side, with status 0. Raises GuestError if the guest ends meanwhile.
+        """
+        with self._running:
+            self._await_agent("", self._boot_timeout)
+            rows, columns = terminal.window_size(stdout)
+            task = self._ask(lambda: self.agent.shell(rows, columns, os.environ.get("TERM", "dumb")))
+
+            def done() -> bool:
+                with self._changed:
+                    self._check(task.boot)
+                    return task.status is not None
+
+            if not terminal.join(self._terminal, stdin, stdout, done, self.agent.resize):
+                self._ask(lambda: self.agent.kill(task, "HUP"))
+                return 0
+            return task.status or 0
 
     def reboot(self, timeout: float | None = None) -> None:
         """Reset the machine, as its reset button would, and wait until commands can be run again. See `start`."""
@@ -281,7 +300,7 @@ class Guest:
         self._open.callback(self._pump.close)
         self.monitor = Monitor(ours["monitor"], self._changed, self._on_event)
         self.agent = Agent(ours["control"], self._changed)
-        self.terminal = ours["terminal"]
+        self._terminal = ours["terminal"]
         self._pump.add(ours["serial"], self.console.feed)
         self._pump.add(ours["monitor"], self.monitor.feed)
         self._pump.add(ours["control"], self.agent.feed_control)
@@ -329,6 +348,20 @@ class Guest:
                 return True
             if not ready or time.monotonic() >= deadline:
                 return False
+
+    def _kill(
+        self,
+        task: Task,
+        collected: tuple[list[bytes], list[bytes]],
+        on_output: Callable[[int, bytes], None] | None,
+    ) -> bool:
+        """Kill a task; False if the guest does not report its end."""
+        # more than once: the first may come before the guest has noted which process the task is
+        for _ in range(_KILL_TRIES):
+            self._ask(lambda: self.agent.kill(task))
+            if self._follow(task, time.monotonic() + 1.0, collected, on_output):
+                return True
+        return False
 
     def _wait(self, condition: Callable[[], bool], deadline: float, boot: str | None = None) -> bool:
         """Wait for `condition`, False at the deadline; whatever befalls the guest meanwhile is raised."""

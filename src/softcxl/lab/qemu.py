@@ -93,7 +93,7 @@ def kernel_words(plan: GuestPlan, share: bool, verbose: bool, append: Sequence[s
         # the windows' memory stands there as DIMMs, and is not to be taken for ordinary memory
         words += ["acpi_no_memhotplug"]
     # no watchdog over the clock, which a busy host would set off; the rest saves boot time
-    words += ["tsc=reliable", "no_timer_check", "random.trust_cpu=on", "mitigations=off", "nokaslr"]
+    words += ["tsc=reliable", "no_timer_check", "random.trust_cpu=on", "mitigations=off"]
     words += [f"softcxl.host={plan.name}"]
     if share:
         words += ["softcxl.share"]
