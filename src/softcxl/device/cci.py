@@ -8,20 +8,20 @@ Mailbox, MCTP endpoint and tunnel are doors into the same `Cci`. A command is a 
             return IdentifyMemoryDevice(...)
 
 It takes the request record (if the command has one), and returns the response record, None, or a `Background`.
-It refuses by raising `CommandError(ReturnCode.X)`. The Command Effects Log is derived from the handlers.
+It refuses by raising `CommandError(ReturnCode.X)`. The Command Effects Log is derived from the handlers, with the
+effects that the standard lists unless `@command(..., effects=...)` says what this device really does.
 """
 
 from __future__ import annotations
 
 import logging
-
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from softcxl.device.clock import Clock, Timer
-from softcxl.spec.command.base import Command, ReturnCode
+from softcxl.spec.command.base import Command, CommandEffects, ReturnCode
 from softcxl.wire import LayoutError, Record, ValueUnknown
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ class CommandError(Exception):
 class Background:
     """Work that a command leaves behind: it ends `seconds` later, with `finish`, which returns its return code.
 
-    `abort` (if the work can be aborted) undoes what has to be undone. One at a time in a device.
+    `abort` (if the work can be aborted) undoes what has to be undone. A conventional reset in its midst aborts
+    it too; work that cannot be aborted is carried to its end then. One at a time in a device.
     """
 
     seconds: float
@@ -57,11 +58,12 @@ class Reply:
     vendor_status: int = 0
 
 
-def command(declared: Command) -> Callable[[Method], Method]:
-    """Make a method the handler of `declared`."""
+def command(declared: Command, *, effects: CommandEffects | None = None) -> Callable[[Method], Method]:
+    """Make a method the handler of `declared`. `effects`, if given, stands in the Command Effects Log instead."""
+    handled = declared if effects is None else replace(declared, effects=effects)
 
     def mark(method: Method) -> Method:
-        method.__command__ = declared  # type: ignore[attr-defined]
+        method.__command__ = handled  # type: ignore[attr-defined]
         return method
 
     return mark
@@ -96,7 +98,8 @@ class BackgroundStatus:
 class Cci:
     """A command interface over the commands of `sets`; where two handle the same opcode, the first one does.
 
-    `barred(command)` is asked before each command whether the device's state forbids it, and with what code.
+    Every command is checked for support, payload length, a background operation in its way, and the device's
+    state, in this order: `barred(command)` says whether the state forbids it, and with what code.
     `ended()` is called when a background operation has ended. `lock` is the function's: its holder calls
     `execute`, and timers take it.
     """
@@ -121,34 +124,41 @@ class Cci:
         """Run one command to its reply. Never raises: a handler that fails is logged and answers Internal Error."""
         entry = self.handlers.get(opcode)
         if entry is None:
-            return Reply(ReturnCode.UNSUPPORTED)
+            return _UNSUPPORTED
         declared, handler = entry
-        code = ReturnCode.BUSY if declared.background and self.busy else self.barred(declared)
-        if code is not None:
-            return Reply(code)
+        request = declared.request
         try:
-            if declared.request is None:
+            if request is None:
                 if payload:
-                    return Reply(ReturnCode.INVALID_PAYLOAD_LENGTH)
-                result = handler()
-            else:
-                result = handler(_parse(declared.request, payload))
+                    return _INVALID_LENGTH
+            elif not _fits(request, len(payload)):
+                return _INVALID_LENGTH
+            if self.background.running and declared.background:
+                return Reply(ReturnCode.BUSY)
+            if (code := self.barred(declared)) is not None:
+                return Reply(code)
+            result = handler() if request is None else handler(_parse(request, payload))
+            if result is None:
+                return _SUCCESS
+            if isinstance(result, Background):
+                return self._start(declared, result)
+            answer = result.pack() if isinstance(result, Record) else bytes(result)
         except CommandError as refused:
             return Reply(refused.code, vendor_status=refused.vendor_status)
         except Exception:
             log.exception("command %04Xh failed", opcode)
             return Reply(ReturnCode.INTERNAL_ERROR)
-        if isinstance(result, Background):
-            return self._start(declared, result)
-        answer = b"" if result is None else result.pack() if isinstance(result, Record) else bytes(result)
+        if len(answer) > self.payload_max:
+            log.error("command %04Xh: a reply of %d bytes is too long for the payload", opcode, len(answer))
+            return Reply(ReturnCode.INTERNAL_ERROR)
         return Reply(ReturnCode.SUCCESS, answer)
 
-    # -- background ----------------------------------------------------------------------------------------------
+    # -- background ------------------------------------------------------------------------------------------
 
     def _start(self, declared: Command, work: Background) -> Reply:
         self.background = BackgroundStatus(opcode=declared.opcode, running=True)
         self._work, self._started = work, self.clock.now()
-        self._timer = self.clock.call_later(work.seconds, self.finish)
+        self._timer = self.clock.call_later(work.seconds, lambda: self._expire(work))
         return Reply(ReturnCode.BACKGROUND_STARTED)
 
     @property
@@ -161,26 +171,25 @@ class Cci:
         work = self._work
         if work is not None:
             share = (self.clock.now() - self._started) / work.seconds if work.seconds > 0 else 1.0
-            self.background.percent = min(99, int(100 * share))
+            self.background.percent = max(0, min(99, int(100 * share)))
         return self.background
 
     def finish(self) -> None:
-        """End the background operation now (its timer does)."""
+        """End the background operation now, before its time."""
         with self.lock:
-            work, self._work = self._work, None
-            if work is None:
-                return
-            try:
-                code = work.finish()
-            except CommandError as refused:
-                code = refused.code
-            except Exception:
-                log.exception("background command %04Xh failed", self.background.opcode)
-                code = ReturnCode.INTERNAL_ERROR
-            self._end(code, 100)
+            if self._work is not None:
+                self._expire(self._work)
+
+    def _expire(self, work: Background) -> None:
+        """The time of `work` is over. By then it may have been aborted, and other work under way."""
+        with self.lock:
+            if self._work is work:
+                self._drop()
+                self._end(self._carry_out(work.finish), 100)
 
     def abort(self) -> None:
-        """Abort the background operation (CXL 3.1 §8.2.9.1.5). Refused where it cannot be."""
+        """Abort the background operation, if there is one (CXL 3.1 §8.2.9.1.5). Raises `CommandError` where it
+        cannot be."""
         work = self._work
         if work is None:
             return
@@ -191,13 +200,22 @@ class Cci:
         work.abort()
         self._end(ReturnCode.ABORTED, percent)
 
-    def cancel(self) -> None:
-        """Forget the background operation, as a reset does: nobody is told."""
+    def reset(self) -> None:
+        """Forget the background operation, as a conventional reset does. Nobody is told. The lock is held."""
         work = self._work
         self._drop()
-        if work is not None and work.abort is not None:
-            work.abort()
+        if work is not None:
+            self._carry_out(work.abort or work.finish)
         self.background = BackgroundStatus()
+
+    def _carry_out(self, step: Callable[[], ReturnCode | None]) -> ReturnCode:
+        try:
+            return step() or ReturnCode.SUCCESS
+        except CommandError as refused:
+            return refused.code
+        except Exception:
+            log.exception("background command %04Xh failed", self.background.opcode)
+            return ReturnCode.INTERNAL_ERROR
 
     def _drop(self) -> None:
         self._work = None
@@ -210,17 +228,22 @@ class Cci:
         self.ended()
 
 
+_SUCCESS = Reply(ReturnCode.SUCCESS)
+_UNSUPPORTED = Reply(ReturnCode.UNSUPPORTED)
+_INVALID_LENGTH = Reply(ReturnCode.INVALID_PAYLOAD_LENGTH)
+
+
+def _fits(request: type[Record], length: int) -> bool:
+    """Whether a request may have `length` bytes, as far as its declaration tells without its contents."""
+    layout = request.__layout__
+    return length == layout.size or (layout.fixed_size is None and length > layout.size)
+
+
 def _parse(request: type[Record], payload: bytes) -> Record:
     """The request record, or the return code for a payload of the wrong length or with a value it cannot have."""
-    layout = request.__layout__
-    if len(payload) < layout.size or layout.fixed_size not in (None, len(payload)):
-        raise CommandError(ReturnCode.INVALID_PAYLOAD_LENGTH)
     try:
-        record, end = request.parse(payload)
+        return request.unpack(payload)
     except ValueUnknown:
         raise CommandError(ReturnCode.INVALID_INPUT) from None
     except LayoutError:
         raise CommandError(ReturnCode.INVALID_PAYLOAD_LENGTH) from None
-    if end != len(payload):
-        raise CommandError(ReturnCode.INVALID_PAYLOAD_LENGTH)
-    return record

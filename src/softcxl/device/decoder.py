@@ -1,19 +1,27 @@
 """HDM decoders of a device: what software may commit, and what a commit does.
 
 The rules are those of CXL 3.1 §8.2.4.20.12. A commit that breaks one sets Error Not Committed, changes nothing
-else, and leaves its reason in `HdmDecoders.refusals` for whoever debugs the software.
+else, and leaves its reason in `HdmDecoders.refusals` for whoever debugs the software. Clearing the commit bit
+clears the error, too; the next commit is the next time that the bit goes from zero to one.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from softcxl.device.component import ComponentRegisters
-from softcxl.memory.errors import GeometryError
-from softcxl.memory.interleave import decode_granularity, decode_ways, encode_granularity, encode_ways
+from softcxl.memory.errors import GeometryError, MemoryFault
+from softcxl.memory.interleave import (
+    ADDRESS_LIMIT,
+    decode_granularity,
+    decode_ways,
+    encode_granularity,
+    encode_ways,
+)
 from softcxl.spec.cxl.component import ComponentCapabilityId
 from softcxl.spec.cxl.hdm import (
     DECODER_COUNTS,
@@ -21,12 +29,15 @@ from softcxl.spec.cxl.hdm import (
     DECODER_STRIDE,
     HDM_VERSION,
     CoherencyModels,
+    DecoderControl,
     DeviceDecoder,
 )
 from softcxl.spec.cxl.hdm import HdmDecoders as HdmRegisters
 from softcxl.wire import on_write
 
 log = logging.getLogger(__name__)
+
+_COMMIT = DecoderControl.commit.mask
 
 UNIT = 256 << 20
 """Base, size and skip are multiples of 256 MiB (CXL 3.1 §8.2.4.20.3)."""
@@ -82,19 +93,28 @@ class _Decoder:
 
     @on_write(DeviceDecoder.control)
     def changed(self, old: int, new: int) -> None:
-        control = self.registers.control
-        if control.commit and self.mapping is not None:
-            control.assign(old)  # a committed decoder takes no new geometry
-        elif control.commit:
+        if not new & _COMMIT:
+            if old & _COMMIT:
+                self.owner.decommit(self)
+        elif self.mapping is not None:
+            self.registers.control.assign(old)  # a committed decoder takes no new geometry
+        elif not old & _COMMIT:
             self.owner.commit(self)
-        elif self.mapping is not None or control.error_not_committed:
-            self.owner.decommit(self)
 
 
 class HdmDecoders:
-    """The HDM decoder capability of a device with `count` decoders over `capacity()` bytes of memory."""
+    """The HDM decoder capability of a device with `count` decoders over `capacity` bytes of memory.
 
-    def __init__(self, component: ComponentRegisters, count: int, capacity: int) -> None:
+    `lock` is the function's. Raises `ValueError` for a number of decoders that the capability cannot say.
+    """
+
+    def __init__(
+        self,
+        component: ComponentRegisters,
+        count: int,
+        capacity: int,
+        lock: AbstractContextManager[object],
+    ) -> None:
         if count not in DECODER_COUNTS:
             raise ValueError(f"{count} HDM decoders: possible are {', '.join(map(str, DECODER_COUNTS))}")
         self.capacity = capacity
@@ -110,7 +130,7 @@ class HdmDecoders:
         capability.interleave_3_6_12 = capability.interleave_16 = True
         capability.coherency_models = CoherencyModels.HOST_ONLY
         capability.poison_on_decode_error_capable = True
-        self._file = component.file
+        self._file, self._lock = component.file, lock
         self.decoders = [_Decoder(self, number) for number in range(count)]
         for decoder in self.decoders:
             offset = self.registers.base + DECODER_OFFSET + DECODER_STRIDE * decoder.number
@@ -139,14 +159,14 @@ class HdmDecoders:
             mapping = self._check(decoder)
             if mapping.size:
                 self.host.commit(mapping)
-        except CommitError as refused:
+        except (CommitError, MemoryFault) as refused:
             control.error_not_committed = True
             self.refusals.append(f"decoder {decoder.number}: {refused}")
             log.info("HDM decoder %d is not committed: %s", decoder.number, refused)
             return
         decoder.mapping = mapping
         control.committed = True
-        # All but the commit bit is fixed while committed; with Lock On Commit that bit is too.
+        # Nothing but the commit bit can be written while committed; with Lock On Commit that bit cannot, too.
         self._file.lock(decoder.registers)
         if not control.lock_on_commit:
             self._file.unlock(decoder.registers.control)
@@ -178,23 +198,29 @@ class HdmDecoders:
         skip: int = 0,
         lock: bool = False,
     ) -> None:
-        """Set and commit a decoder as platform firmware does. Sizes in bytes. Raises `CommitError`."""
-        decoder = self.decoders[number]
-        registers = decoder.registers
-        registers.base_low.assign(hpa & 0xF0000000)
-        registers.base_high.assign(hpa >> 32)
-        registers.size_low.assign(size & 0xF0000000)
-        registers.size_high.assign(size >> 32)
-        registers.dpa_skip_low.assign(skip & 0xF0000000)
-        registers.dpa_skip_high.assign(skip >> 32)
-        registers.control.interleave_ways = encode_ways(ways)
-        registers.control.interleave_granularity = encode_granularity(granularity)
-        registers.control.lock_on_commit = lock
-        registers.control.commit = True
-        self.registers.global_control.hdm_decoder_enable = True
-        self.commit(decoder)
-        if registers.control.error_not_committed:
-            raise CommitError(self.refusals[-1])
+        """Set and commit a decoder as platform firmware does, and enable decoding. Sizes in bytes.
+
+        Raises `CommitError` where it is committed already or cannot be. Safe from any thread.
+        """
+        with self._lock:
+            decoder = self.decoders[number]
+            if decoder.mapping is not None:
+                raise CommitError(f"decoder {number} is committed already")
+            registers, control = decoder.registers, decoder.registers.control
+            registers.base_low.assign(hpa & 0xF0000000)
+            registers.base_high.assign(hpa >> 32)
+            registers.size_low.assign(size & 0xF0000000)
+            registers.size_high.assign(size >> 32)
+            registers.dpa_skip_low.assign(skip & 0xF0000000)
+            registers.dpa_skip_high.assign(skip >> 32)
+            control.interleave_ways = encode_ways(ways)
+            control.interleave_granularity = encode_granularity(granularity)
+            control.lock_on_commit = lock
+            control.commit = True
+            self.registers.global_control.hdm_decoder_enable = True
+            self.commit(decoder)
+            if control.error_not_committed:
+                raise CommitError(self.refusals[-1])
 
     def _check(self, decoder: _Decoder) -> Mapping:
         registers, number = decoder.registers, decoder.number
@@ -207,25 +233,25 @@ class HdmDecoders:
             granularity = decode_granularity(control.interleave_granularity)
         except GeometryError as error:
             raise CommitError(str(error)) from None
+        if not control.host_only or control.back_invalidate or control.uio:
+            raise CommitError("the device's memory is host-only coherent, without back-invalidate and UIO")
         if size % (UNIT * ways):
             raise CommitError(f"size {size:#x} is not a multiple of {ways} x 256 MiB")
-        below = self.decoders[number - 1] if number else None
-        if below is not None and below.mapping is None:
-            raise CommitError(f"decoder {number - 1} is not committed: decoders are committed in order")
-        dpa = skip
-        if below is not None and below.mapping is not None:
-            last = below.mapping
-            dpa += last.dpa + last.dpa_size
-            if size and hpa < last.hpa + last.size:
-                raise CommitError(
-                    f"base {hpa:#x} is not above decoder {number - 1}, which ends at {last.hpa + last.size:#x}"
-                )
+        if hpa + size > ADDRESS_LIMIT:
+            raise CommitError(f"host addresses end at {hpa + size:#x}, beyond 52 bits")
         if any(later.mapping is not None for later in self.decoders[number + 1 :]):
-            raise CommitError(f"a decoder above {number} is committed")
+            raise CommitError(f"a decoder above {number} is committed: decoders are committed in order")
+        dpa = skip
+        if number:
+            below = self.decoders[number - 1].mapping
+            if below is None:
+                raise CommitError(f"decoder {number - 1} is not committed: decoders are committed in order")
+            dpa += below.dpa + below.dpa_size
+        taken = max((lower.hpa + lower.size for lower in self.mappings if lower.size), default=0)
+        if size and hpa < taken:
+            raise CommitError(f"base {hpa:#x} is not above the decoders below it, which end at {taken:#x}")
         if dpa + size // ways > self.capacity:
             raise CommitError(
-                f"device addresses {dpa:#x} to {dpa + size // ways:#x} do not fit the capacity of {self.capacity:#x}"
+                f"device addresses {dpa:#x} to {dpa + size // ways:#x} do not fit {self.capacity:#x} bytes"
             )
-        if hpa + size > 1 << 52:
-            raise CommitError(f"host addresses end at {hpa + size:#x}, beyond 52 bits")
         return Mapping(number, hpa, size, ways, granularity, dpa, skip)

@@ -25,8 +25,8 @@ COMPONENT_BAR, DEVICE_BAR = 0, 2
 class Endpoint(Function):
     """A CXL device's function 0. `memory` is its HDM in bytes (0: none), decoded by `decoders` HDM decoders.
 
-    The DVSECs' own state lives through a function-level reset, which leaves CXL.cache and CXL.mem alone
-    (CXL 3.1 §9.5).
+    A function-level reset leaves CXL.cache and CXL.mem alone, and with them the CXL DVSECs and the component
+    registers (CXL 3.1 §9.5).
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Endpoint(Function):
         file = RegisterFile(COMPONENT_BLOCK_SIZE)
         self.component = ComponentRegisters(file)
         self.ras = self.component.add(ComponentCapabilityId.RAS, RAS_VERSION, Ras, hooks=self)
-        self.decoders = HdmDecoders(self.component, decoders, memory) if memory else None
+        self.decoders = HdmDecoders(self.component, decoders, memory, self.lock) if memory else None
         self.add_bar(COMPONENT_BAR, file)
         self.locate(RegisterBlockId.COMPONENT, COMPONENT_BAR)
 
@@ -100,19 +100,25 @@ class Endpoint(Function):
 
     @on_write(DeviceDvsec.lock.config_lock)
     def _lock_dvsec(self, old: int, new: int) -> None:
-        if new:
+        if old or new:  # once set it stays, which a function-level reset must not undo
+            self.dvsec.lock.config_lock = True
             self.config.lock(self.dvsec)
 
+    @on_write(DeviceDvsec.control2)
+    def _initiate(self, old: int, new: int) -> None:
+        """Both requests read as zero. The device has no cache to write back, and is not capable of CXL Reset."""
+        self.dvsec.control2.initiate_cache_writeback = self.dvsec.control2.initiate_reset = False
+
     def on_reset(self, kind: Reset) -> None:
-        if kind is Reset.FLR:
-            kept: list[tuple[Block, bytes]] = [
-                (block, bytes(block)) for block in (self.dvsec, self.flex_bus, self.gpf)
-            ]
-            super().on_reset(kind)
-            for block, value in kept:
-                self.config.data[block.base : block.base + len(value)] = value
-            return
+        dvsecs: list[Block] = [self.dvsec, self.flex_bus, self.gpf, self.locator]
+        kept = [bytes(block) for block in dvsecs]
         super().on_reset(kind)
+        if kind is Reset.FLR:
+            for block, value in zip(dvsecs, kept, strict=True):
+                self.config.poke(block.base, value)
+            if self.dvsec.lock.config_lock:
+                self.config.lock(self.dvsec)
+            return
         self.component.file.reset(kind)
         if self.decoders is not None:
             self.decoders.reset()

@@ -1,13 +1,15 @@
 """Event logs: what happened to the device, for its software to fetch, clear and be interrupted by.
 
-Rules of CXL 3.1 §8.2.9.2: a full log drops what is new and counts it as overflow; records are cleared oldest
-first, by handle; the interrupt comes when a log that was empty takes a record, and at an overflow.
+Rules of CXL 3.1 §8.2.9.2: a full log drops what is new and counts it as overflow, until records are cleared;
+that is done oldest first, by handle; a log interrupts when it was empty and takes a record, and not again.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Any
 
 from softcxl.device.cci import CommandError, CommandSet, command
@@ -43,8 +45,17 @@ class Log:
         self.records: deque[EventRecord] = deque()
         self.overflow_count = 0
         self.first_overflow = self.last_overflow = 0
+        self._handle = 0
 
-    def clear_overflow(self) -> None:
+    def next_handle(self) -> int:
+        """1 to FFFFh in turn: never 0, and never that of a record still here."""
+        self._handle = self._handle % _HANDLES + 1
+        return self._handle
+
+    def clear(self, count: int) -> None:
+        """Drop the `count` oldest records. There is room again: the overflow is over."""
+        for _ in range(count):
+            self.records.popleft()
         self.overflow_count = self.first_overflow = self.last_overflow = 0
 
 
@@ -52,8 +63,8 @@ class EventLogs(CommandSet):
     """The event logs of a device, `depth` records each, with their commands and interrupts.
 
     `status` is the register that shows which logs hold records; `interrupt` is called with one of the function's
-    `vectors`, each log's own where there are enough.
-    `payload_max` (bytes) bounds how many records a reply carries.
+    `vectors`, each log's own where there are enough. `payload_max` (bytes) bounds how many records a reply
+    carries. `lock` is the function's. Raises `ValueError` for a depth that is not allowed.
     """
 
     def __init__(
@@ -61,71 +72,63 @@ class EventLogs(CommandSet):
         depth: int,
         timestamp: TimestampCommands,
         status: EventStatus,
+        *,
         payload_max: int,
         vectors: int,
         interrupt: Callable[[int], None],
+        lock: AbstractContextManager[object],
     ) -> None:
-        if not 1 <= depth <= 0xFFFF:
+        if not 1 <= depth <= _HANDLES:
             raise ValueError(f"event log depth {depth}: 1 to 65535 records are allowed")
         self.logs: dict[EventLog, Log] = {
             kind: Log(depth) for kind in EventLog if kind is not EventLog.DYNAMIC_CAPACITY
         }
         self.vectors = {kind: min(1 + kind, vectors - 1) for kind in EventLog}
-        self._timestamp, self._status, self._interrupt = timestamp, status, interrupt
+        self.vectors[EventLog.DYNAMIC_CAPACITY] = self.vectors[EventLog.INFORMATIONAL]
+        self._timestamp, self._status, self._interrupt, self._lock = timestamp, status, interrupt, lock
         self._room = (payload_max - GetEventRecordsResponse.__layout__.size) // EVENT_RECORD_SIZE
         self._modes = dict.fromkeys(EventLog, InterruptMode.NONE)
-        self._handle = 0
 
     def record(self, log: EventLog, event: Any) -> bool:
         """Log an event (any of the event records of `softcxl.spec.cxl.events`), as the device notices it.
 
         The device's part of the header (handle, timestamp, severity) is filled in. Returns False if the log was
-        full and the record was dropped.
+        full and the record was dropped. Raises `ValueError` for a log that the device does not have. Safe from
+        any thread.
         """
-        header = event.header
-        header.flags.severity = EventSeverity(min(int(log), EventSeverity.FATAL))
-        header.timestamp = self._timestamp.now()
-        held = self.logs[log]
-        if len(held.records) >= held.depth:
-            first = not held.overflow_count
-            held.overflow_count = min(held.overflow_count + 1, _OVERFLOW_COUNT_MAX)
-            held.last_overflow = header.timestamp
-            if first:
-                held.first_overflow = header.timestamp
-                self._notify(log)
-            return False
-        self._handle = self._handle % _HANDLES + 1
-        header.handle = self._handle
-        was_empty = not held.records
-        held.records.append(EventRecord.unpack(event.pack()))
-        self._show()
-        if was_empty:
-            self._notify(log)
-        return True
+        if log not in self.logs:
+            raise ValueError(f"{log!r}: the device has the logs {', '.join(one.name for one in self.logs)}")
+        with self._lock:
+            held, header = self.logs[log], event.header
+            header.flags.severity = EventSeverity(int(log))
+            header.timestamp = self._timestamp.now()
+            if len(held.records) >= held.depth:
+                if not held.overflow_count:
+                    held.first_overflow = header.timestamp
+                held.overflow_count = min(held.overflow_count + 1, _OVERFLOW_COUNT_MAX)
+                held.last_overflow = header.timestamp
+                return False
+            header.handle = held.next_handle()
+            held.records.append(EventRecord.unpack(event.pack()))
+            self.show()
+            if len(held.records) == 1 and self._modes[log] is InterruptMode.MSI:
+                self._interrupt(self.vectors[log])
+            return True
 
     def forget(self) -> None:
-        """Empty all logs, as a cold reset does."""
+        """Empty all logs. The function's lock is held."""
         for log in self.logs.values():
-            log.records.clear()
-            log.clear_overflow()
-        self._show()
+            log.clear(len(log.records))
+        self.show()
 
     def reset(self) -> None:
         """A conventional reset: records stay, the interrupt policy does not."""
         self._modes = dict.fromkeys(EventLog, InterruptMode.NONE)
-        self._show()
+        self.show()
 
-    def _notify(self, log: EventLog) -> None:
-        if self._modes[log] is InterruptMode.MSI:
-            self._interrupt(self.vectors[log])
-
-    def _show(self) -> None:
-        shown = type(self._status)()
-        shown.informational = bool(self.logs[EventLog.INFORMATIONAL].records)
-        shown.warning = bool(self.logs[EventLog.WARNING].records)
-        shown.failure = bool(self.logs[EventLog.FAILURE].records)
-        shown.fatal = bool(self.logs[EventLog.FATAL].records)
-        self._status.assign(int(shown))
+    def show(self) -> None:
+        """Bring the event status register up to date: bit n for log n."""
+        self._status.assign(sum(1 << kind for kind, log in self.logs.items() if log.records))
 
     def _log(self, kind: EventLog) -> Log:
         log = self.logs.get(kind)
@@ -138,7 +141,7 @@ class EventLogs(CommandSet):
     @command(GET_EVENT_RECORDS)
     def get_event_records(self, request: GetEventRecordsRequest) -> GetEventRecordsResponse:
         log = self._log(request.event_log)
-        records = [log.records[index] for index in range(min(self._room, len(log.records)))]
+        records = list(islice(log.records, self._room))
         flags = GetEventRecordsFlags.make(
             overflow=log.overflow_count > 0, more_event_records=len(log.records) > len(records)
         )
@@ -153,20 +156,16 @@ class EventLogs(CommandSet):
 
     @command(CLEAR_EVENT_RECORDS)
     def clear_event_records(self, request: ClearEventRecordsRequest) -> None:
-        log = self._log(request.event_log)
+        log, handles = self._log(request.event_log), request.handles
         if request.flags.clear_all:
-            log.records.clear()
-        else:
-            oldest = [
-                log.records[index].header.handle
-                for index in range(min(len(request.handles), len(log.records)))
-            ]
-            if not request.handles or request.handles != oldest:
+            if handles or not log.overflow_count:  # allowed only where the log has overflowed
+                raise CommandError(ReturnCode.INVALID_INPUT)
+            log.clear(len(log.records))
+        elif handles:
+            if handles != [record.header.handle for record in islice(log.records, len(handles))]:
                 raise CommandError(ReturnCode.INVALID_HANDLE)
-            for _ in request.handles:
-                log.records.popleft()
-        log.clear_overflow()
-        self._show()
+            log.clear(len(handles))
+        self.show()
 
     @command(GET_EVENT_INTERRUPT_POLICY)
     def get_interrupt_policy(self) -> GetEventInterruptPolicyResponse:

@@ -47,13 +47,19 @@ class LogCommands(CommandSet):
     def __init__(self, cci: Cci) -> None:
         self._cci = cci
         self.debug = DebugLog()
+        self._effects = b""
 
     def effects(self) -> bytes:
         """The Command Effects Log: an entry for each command that has a handler, by opcode."""
-        return b"".join(
-            CelEntry(opcode=opcode, effects=declared.effects).pack()
-            for opcode, (declared, _) in sorted(self._cci.handlers.items())
-        )
+        handlers = self._cci.handlers
+        if len(self._effects) != CelEntry.__layout__.size * len(
+            handlers
+        ):  # handlers are added, never replaced
+            self._effects = b"".join(
+                CelEntry(opcode=opcode, effects=declared.effects).pack()
+                for opcode, (declared, _) in sorted(handlers.items())
+            )
+        return self._effects
 
     def _sizes(self) -> dict[UUID, int]:
         return {

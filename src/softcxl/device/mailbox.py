@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from softcxl.device.cci import Cci
-from softcxl.spec.cxl.device import MAILBOX_PAYLOAD_OFFSET, Mailbox
-from softcxl.wire import RegisterFile, on_write
+from softcxl.device.cci import Cci, Reply
+from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.cxl.device import MAILBOX_PAYLOAD_OFFSET, Mailbox, MailboxControl
+from softcxl.wire import RegisterFile, on_read, on_write
 
 PAYLOAD_SIZES = [1 << power for power in range(8, 21)]
 """Payload sizes a mailbox may have, in bytes."""
+
+_DOORBELL = MailboxControl.doorbell.mask
+_BACKGROUND_INTERRUPT = MailboxControl.background_interrupt.mask
+_TOO_LONG = Reply(ReturnCode.INVALID_PAYLOAD_LENGTH)
 
 
 class MailboxDoor:
@@ -17,7 +22,7 @@ class MailboxDoor:
 
     A command runs to its end inside the write that rings the doorbell, so software finds the doorbell clear at
     its first look. The payload area is plain memory: a guest may have it mapped, and then never traps for it.
-    `interrupt` is called with the mailbox's vector.
+    `interrupt` is called with the mailbox's vector. Raises `ValueError` for a payload size that is not allowed.
     """
 
     def __init__(
@@ -27,7 +32,7 @@ class MailboxDoor:
             raise ValueError(
                 f"mailbox payload of {cci.payload_max} bytes: a power of two from 256 to 1 MiB is allowed"
             )
-        self._file, self._cci, self._interrupt, self._vector = file, cci, interrupt, vector
+        self._data, self._cci, self._interrupt, self._vector = file.data, cci, interrupt, vector
         self._payload = offset + MAILBOX_PAYLOAD_OFFSET
         self.registers = file.place(offset, Mailbox, hooks=self)
         file.ram(self._payload, cci.payload_max)
@@ -41,14 +46,26 @@ class MailboxDoor:
         """Offset and size of the payload area in the file."""
         return self._payload, self._cci.payload_max
 
-    def background_changed(self) -> None:
-        """Show the state of the background operation; when it has just ended, interrupt if that is asked for."""
-        self.show_background()
-        if not self._cci.busy and self.registers.control.background_interrupt:
+    def reset(self) -> None:
+        """After the registers have been reset: the payload goes too, since it may hold secrets; a background
+        operation that goes on is shown."""
+        start, size = self.payload_range
+        self._data[start : start + size] = bytes(size)
+        self._show_background()
+
+    def background_ended(self) -> None:
+        """A background operation has just ended: show that, and interrupt if software asked for it."""
+        self._show_background()
+        if self.registers.control.background_interrupt:
             self._interrupt(self._vector)
 
-    def show_background(self) -> None:
-        """Bring the background registers up to date."""
+    @on_read(Mailbox.status)
+    @on_read(Mailbox.background_status)
+    def _refresh(self) -> None:
+        if self._cci.background.running:
+            self._show_background()
+
+    def _show_background(self) -> None:
         background = self._cci.progress()
         self.registers.status.background_operation = background.running
         shown = self.registers.background_status
@@ -59,29 +76,26 @@ class MailboxDoor:
 
     @on_write(Mailbox.control)
     def _ring(self, old: int, new: int) -> None:
-        control = self.registers.control
-        if not control.doorbell:
+        if not new & _DOORBELL:
             return
-        # Linux rings with a bare 1, clearing the interrupt that it asked for when it started a background
-        # command and still waits for. Software that means to clear it does so without ringing.
-        if type(control)(old).background_interrupt:
-            control.background_interrupt = True
-        command = self.registers.command
-        length = command.payload_length
-        data = self._file.data
-        payload = bytes(data[self._payload : self._payload + min(length, self._cci.payload_max)])
-        if length > self._cci.payload_max:
-            payload += bytes(
-                length - self._cci.payload_max
-            )  # longer than any command's: refused for its length
-        reply = self._cci.execute(command.opcode, payload)
-        answer = reply.payload[: self._cci.payload_max]
-        data[self._payload : self._payload + len(answer)] = answer
+        registers, data, start = self.registers, self._data, self._payload
+        command = registers.command
+        opcode, length = command.opcode, command.payload_length
+        if length <= self._cci.payload_max:
+            reply = self._cci.execute(opcode, bytes(data[start : start + length]))
+        else:
+            reply = _TOO_LONG
+        answer = reply.payload
+        if answer:
+            data[start : start + len(answer)] = answer
         command.payload_length = len(answer)
-        status = self.registers.status
+        status = registers.status
         status.return_code = reply.code
         status.vendor_status = reply.vendor_status
-        self.show_background()
-        control.doorbell = False
-        if control.doorbell_interrupt:
+        if reply.code == ReturnCode.BACKGROUND_STARTED:
+            self._show_background()
+        # Linux rings with a bare 1, which clears the interrupt that it asked for once and still waits for
+        # (drivers/cxl/pci.c). Software that means to clear it does so without ringing.
+        registers.control.assign(new & ~_DOORBELL | old & _BACKGROUND_INTERRUPT)
+        if registers.control.doorbell_interrupt:
             self._interrupt(self._vector)

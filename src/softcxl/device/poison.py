@@ -48,7 +48,6 @@ class PoisonMap:
     def __init__(self) -> None:
         self._source: dict[int, int] = {}
         self._order: list[int] = []
-        self.generation = 0
 
     def __len__(self) -> int:
         return len(self._order)
@@ -62,7 +61,6 @@ class PoisonMap:
         if line not in self._source:
             self._source[line] = source
             insort(self._order, line)
-            self.generation += 1
 
     def remove(self, dpa: int, length: int = LINE) -> int:
         """Take the poison off every line of the range; returns how many there were."""
@@ -70,8 +68,6 @@ class PoisonMap:
         for line in self._order[start:end]:
             del self._source[line]
         del self._order[start:end]
-        if end > start:
-            self.generation += 1
         return end - start
 
     def any_in(self, dpa: int, length: int) -> int | None:
@@ -100,47 +96,70 @@ class PoisonMap:
 class PoisonCommands(CommandSet):
     """Get Poison List, Inject Poison and Clear Poison over `map`, of at most `limit` lines.
 
-    A list too long for one reply is fetched by the same request again: the device remembers where it was.
+    A list too long for one reply is fetched by the same request again: the device remembers the address where
+    it was, and goes on from there even if the list has changed meanwhile.
     """
 
     def __init__(self, device: Type3, limit: int) -> None:
         self.map = PoisonMap()
         self.limit = limit
         self._device = device
-        self._overflow = 0
+        self._overflowed: int | None = None  # when, by the device's clock
         self._room = (device.cci.payload_max - GetPoisonListResponse.__layout__.size) // (
             MediaErrorRecord.__layout__.size
         )
-        self._asked: tuple[int, int, int] | None = None  # address, length, generation of a list half fetched
+        self._asked: tuple[int, int] | None = None  # address and length of a list half fetched
         self._next = 0
 
-    def add(self, dpa: int, source: PoisonSource) -> bool:
-        """Poison the line at `dpa`, and log the event. Returns False where the list has no room for it."""
-        if dpa in self.map:
+    def add(self, dpa: int, source: PoisonSource = PoisonSource.INTERNAL) -> bool:
+        """Poison the line at `dpa` (in bytes), and log the event. Safe from any thread.
+
+        Returns False where the list has no room for it. Raises `ValueError` for an address that the device does
+        not have.
+        """
+        capacity = self._device.capacity
+        if not 0 <= dpa < capacity.total:
+            raise ValueError(f"DPA {dpa:#x}: the device has {capacity.total:#x} bytes")
+        with self._device.lock:
+            if dpa in self.map:
+                return True
+            if len(self.map) >= self.limit:
+                if self._overflowed is None:
+                    self._overflowed = self._device.timestamp.now()
+                return False
+            self.map.add(dpa, source)
+            injected = source is PoisonSource.INJECTED
+            self._device.events.record(
+                EventLog.INFORMATIONAL if injected else EventLog.FAILURE,
+                GeneralMediaEvent(
+                    header=EventHeader(identifier=GENERAL_MEDIA_EVENT),
+                    address=EventAddress.make(dpa=dpa // LINE, volatile=dpa < capacity.volatile),
+                    descriptor=EventDescriptor.make(uncorrectable=True),
+                    event_type=GeneralMediaEventType.ECC_ERROR,
+                    transaction_type=(
+                        TransactionType.HOST_INJECT_POISON if injected else TransactionType.UNKNOWN
+                    ),
+                ),
+            )
             return True
-        if len(self.map) >= self.limit:
-            self._overflow = self._overflow or self._device.timestamp.now() or 1
-            return False
-        self.map.add(dpa, source)
-        injected = source is PoisonSource.INJECTED
-        address = EventAddress.make(dpa=dpa // LINE, volatile=dpa < self._device.capacity.volatile)
-        self._device.events.record(
-            EventLog.INFORMATIONAL if injected else EventLog.FAILURE,
-            GeneralMediaEvent(
-                header=EventHeader(identifier=GENERAL_MEDIA_EVENT),
-                address=address,
-                descriptor=EventDescriptor.make(uncorrectable=True),
-                event_type=GeneralMediaEventType.ECC_ERROR,
-                transaction_type=TransactionType.HOST_INJECT_POISON if injected else TransactionType.UNKNOWN,
-            ),
-        )
-        return True
+
+    def clear(self, dpa: int, length: int = LINE) -> int:
+        """Take the poison off `length` bytes from `dpa`; returns how many lines had it. Safe from any thread."""
+        with self._device.lock:
+            removed = self.map.remove(dpa, length)
+            if len(self.map) < self.limit:
+                self._overflowed = None
+            return removed
+
+    def reset(self) -> None:
+        """A conventional reset: poison stays (Identify says so), a list half fetched does not."""
+        self._asked = None
 
     @command(GET_POISON_LIST)
     def get_poison_list(self, request: GetPoisonListRequest) -> GetPoisonListResponse:
-        address, length = request.address & ~(LINE - 1), request.length * LINE
-        self._within(address, length)
-        asked = (address, length, self.map.generation)
+        address, length = request.address, request.length * LINE
+        self._aligned(address, length)
+        asked = (address, length)
         start = self._next if asked == self._asked else address
         records: list[MediaErrorRecord] = []
         self._asked = None
@@ -151,31 +170,26 @@ class PoisonCommands(CommandSet):
             where = MediaErrorAddress.make(dpa=first // LINE, source=PoisonSource(source))
             records.append(MediaErrorRecord(address=where, length=size // LINE))
         return GetPoisonListResponse(
-            flags=PoisonListFlags.make(more=self._asked is not None, overflow=self._overflow > 0),
-            overflow_timestamp=self._overflow,
+            flags=PoisonListFlags.make(more=self._asked is not None, overflow=self._overflowed is not None),
+            overflow_timestamp=self._overflowed or 0,
             count=len(records),
             records=records,
         )
 
     @command(INJECT_POISON)
     def inject_poison(self, request: InjectPoisonRequest) -> None:
-        self._line(request.address)
+        self._aligned(request.address, LINE)
         if not self.add(request.address, PoisonSource.INJECTED):
             raise CommandError(ReturnCode.INJECT_POISON_LIMIT)
 
     @command(CLEAR_POISON)
     def clear_poison(self, request: ClearPoisonRequest) -> None:
-        self._line(request.address)
-        self.map.remove(request.address)
+        self._aligned(request.address, LINE)
         self._device.space.write(request.address, request.write_data)
-        if len(self.map) < self.limit:
-            self._overflow = 0
+        self.clear(request.address)
 
-    def _line(self, address: int) -> None:
+    def _aligned(self, address: int, length: int) -> None:
         if address % LINE:
             raise CommandError(ReturnCode.INVALID_INPUT)
-        self._within(address, LINE)
-
-    def _within(self, address: int, length: int) -> None:
         if address + length > self._device.capacity.total:
             raise CommandError(ReturnCode.INVALID_PHYSICAL_ADDRESS)

@@ -7,7 +7,6 @@ from typing import TypeVar
 from softcxl.spec.cxl.device import (
     CapabilitiesArray,
     DeviceCapabilityHeader,
-    DeviceCapabilityId,
     DeviceType,
 )
 from softcxl.wire import Block, RegisterFile
@@ -28,24 +27,22 @@ class DeviceRegisters:
     def add(
         self,
         offset: int,
-        capability_id: DeviceCapabilityId,
+        capability_id: int,
         version: int,
         block: type[B],
         *,
         hooks: object = None,
     ) -> B:
-        """Place `block` at `offset` and list it."""
+        """Place `block` at byte `offset` and list it. Vendors' own capabilities have IDs from 8000h on."""
         placed = self.file.place(offset, block, hooks=hooks)
         self.list_capability(capability_id, version, offset, block.__layout__.size)
         return placed
 
-    def list_capability(
-        self, capability_id: DeviceCapabilityId, version: int, offset: int, length: int
-    ) -> None:
-        """Add an entry to the capability array. Sizes in bytes."""
+    def list_capability(self, capability_id: int, version: int, offset: int, length: int) -> None:
+        """Add an entry to the capability array. Sizes in bytes. Raises `DeclarationError` where it is full."""
         number = self.array.count + 1
         header = self.file.place(_STRIDE * number, DeviceCapabilityHeader)
-        header.identity.capability_id = capability_id
+        header.identity.capability_id = capability_id  # type: ignore[assignment]  # vendors' are no members
         header.identity.version = version
         header.offset.value = offset
         header.length.value = length

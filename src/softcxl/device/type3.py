@@ -6,17 +6,24 @@ Scripting one is a subclass: override a command, add one, place a register::
         @command(IDENTIFY_MEMORY_DEVICE)
         def identify(self) -> IdentifyMemoryDevice:
             return self.capacity_commands.identify().replace(fw_revision="forgetful")
+
+What happens to a device goes in by `record_event`, `inject_poison`, `clear_poison`, `set_health`, `media_disabled`
+and `reset`, from any thread.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
 
 from softcxl.device.background import BackgroundCommands
 from softcxl.device.capacity import Capacity, CapacityCommands
-from softcxl.device.cdat import CdatTable
 from softcxl.device.cci import Cci, CommandSet
+from softcxl.device.cdat import CdatTable
 from softcxl.device.clock import Clock, SystemClock
+from softcxl.device.decoder import CommitError
 from softcxl.device.endpoint import Endpoint
 from softcxl.device.events import EventLogs
 from softcxl.device.firmware import FirmwareCommands
@@ -24,8 +31,8 @@ from softcxl.device.health import HealthCommands
 from softcxl.device.labels import LabelCommands
 from softcxl.device.logs import LogCommands
 from softcxl.device.mailbox import MailboxDoor
-from softcxl.device.media import MediaCommands
-from softcxl.device.poison import PoisonCommands
+from softcxl.device.media import NEED_MEDIA, MediaCommands
+from softcxl.device.poison import LINE, PoisonCommands
 from softcxl.device.registers import DeviceRegisters
 from softcxl.device.security import SecurityCommands
 from softcxl.device.timestamp import TimestampCommands
@@ -34,6 +41,8 @@ from softcxl.memory.media import Medium
 from softcxl.pci.doe import DoeMailbox
 from softcxl.pci.region import SharedRegisters
 from softcxl.spec.command.base import Command, ReturnCode
+from softcxl.spec.command.events import EventLog
+from softcxl.spec.command.poison import PoisonSource
 from softcxl.spec.cxl.cdat import DATA_OBJECT_TYPE_CDAT
 from softcxl.spec.cxl.device import (
     DEVICE_STATUS_VERSION,
@@ -50,6 +59,8 @@ from softcxl.spec.cxl.dvsec import REGISTER_BLOCK_ALIGNMENT, VENDOR_CXL
 from softcxl.spec.pci.header import CLASS_CXL_MEMORY_DEVICE
 from softcxl.wire import Reset
 
+log = logging.getLogger(__name__)
+
 PAGE = 4096
 _STATUS_OFFSET, _MEMORY_OFFSET = 0x80, 0x90
 _MAILBOX_OFFSET = 2 * PAGE - MAILBOX_PAYLOAD_OFFSET  # its payload begins on a page, and can be mapped
@@ -61,7 +72,8 @@ class Type3(Endpoint, CommandSet):
 
     `medium` holds the bytes (a memfd where none is given), and `label_medium` the label storage area of
     `label_storage` bytes; with named files persistent capacity and labels outlive the process. `payload` is the
-    mailbox's payload size in bytes. Raises `ValueError` for sizes that the standard does not allow.
+    mailbox's payload size in bytes. `decoders` is the number of HDM decoders. Raises `ValueError` for what the
+    standard does not allow.
     """
 
     vendor_id = VENDOR_CXL
@@ -98,55 +110,51 @@ class Type3(Endpoint, CommandSet):
             decoders=decoders,
             interrupts=interrupts,
         )
-        self._own_clock = SystemClock() if clock is None else None
-        self.clock: Clock = clock or self._own_clock or SystemClock()
-        self._own_media: list[Medium] = []
-        self.medium = medium or self._made(name, self.capacity.total)
-        self.label_medium = label_medium or (
-            self._made(f"{name}-labels", label_storage) if label_storage else None
-        )
-        self.space = DpaSpace(self.medium, self.capacity.total, name)
+        self.platform: Callable[[], None] = lambda: None  # what platform firmware does after each reset
+        self._owned = ExitStack()
+        with ExitStack() as undo:
+            undo.callback(self._owned.close)
+            self._build(clock, payload, medium, label_medium, label_storage, event_log_depth, poison_list_max)
+            self.finish()
+            undo.pop_all()
+
+    def _build(
+        self,
+        clock: Clock | None,
+        payload: int,
+        medium: Medium | None,
+        label_medium: Medium | None,
+        label_storage: int,
+        event_log_depth: int,
+        poison_list_max: int,
+    ) -> None:
+        if clock is None:
+            clock = SystemClock()
+            self._owned.callback(clock.close)
+        total = self.capacity.total
+        self.clock = clock
+        self.medium = medium or self._medium(self.name, total)
+        if label_medium is None and label_storage:
+            label_medium = self._medium(f"{self.name}-labels", label_storage)
+        self.space = DpaSpace(self.medium, total, self.name)
         if self.medium.persistent:
             self.space.persistent_from = self.capacity.volatile
 
-        self.cci = Cci(self.clock, self.lock, payload_max=payload)
-        registers = SharedRegisters(
-            _power_of_two(max(REGISTER_BLOCK_ALIGNMENT, 2 * PAGE + payload)), f"{name}-registers"
-        )
-        self.device_registers = DeviceRegisters(registers, DeviceType.MEMORY_DEVICE)
-        self.status = self.device_registers.add(
-            _STATUS_OFFSET, DeviceCapabilityId.DEVICE_STATUS, DEVICE_STATUS_VERSION, DeviceStatus
-        )
-        self.mailbox = MailboxDoor(registers, _MAILBOX_OFFSET, self.cci, vector=0, interrupt=self.interrupt)
-        self.device_registers.list_capability(
-            DeviceCapabilityId.PRIMARY_MAILBOX,
-            MAILBOX_VERSION,
-            _MAILBOX_OFFSET,
-            MAILBOX_PAYLOAD_OFFSET + payload,
-        )
-        self.memory_status = self.device_registers.add(
-            _MEMORY_OFFSET,
-            DeviceCapabilityId.MEMORY_DEVICE_STATUS,
-            MEMORY_DEVICE_STATUS_VERSION,
-            MemoryDevice,
-        ).status
-        self.memory_status.media_status = MediaStatus.READY
-        self.memory_status.mailbox_ready = True
-        pages = (2 * PAGE, payload) if payload % PAGE == 0 else None
-        self.add_device_block(registers, pages)
-
-        self.timestamp = TimestampCommands(self.clock)
+        self.cci = Cci(clock, self.lock, payload_max=payload)
+        self._add_registers(payload)
+        self.timestamp = TimestampCommands(clock)
         self.events = EventLogs(
             event_log_depth,
             self.timestamp,
             self.status.event_status,
-            payload,
-            self.vectors[interrupts],
-            self.interrupt,
+            payload_max=payload,
+            vectors=self.vectors[self.interrupts],
+            interrupt=self.interrupt,
+            lock=self.lock,
         )
         self.poison = PoisonCommands(self, poison_list_max)
         self.health = HealthCommands()
-        self.labels = LabelCommands(self.label_medium, payload)
+        self.labels = LabelCommands(label_medium, payload)
         self.media = MediaCommands(self)
         self.firmware = FirmwareCommands(self.fw_revision)
         self.capacity_commands = CapacityCommands(
@@ -159,9 +167,8 @@ class Type3(Endpoint, CommandSet):
         self.logs = LogCommands(self.cci)
         self.cdat = CdatTable(self.capacity)
         self.doe = DoeMailbox(self, {(VENDOR_CXL, DATA_OBJECT_TYPE_CDAT): self.cdat.exchange})
-        self.platform: Callable[[], None] = lambda: None  # what platform firmware does after each reset
         self.cci.barred = self._barred
-        self.cci.ended = self.mailbox.background_changed
+        self.cci.ended = self.mailbox.background_ended
         self.cci.add(
             [
                 self,
@@ -178,57 +185,106 @@ class Type3(Endpoint, CommandSet):
                 BackgroundCommands(self.cci),
             ]
         )
-        self.finish()
+
+    def _add_registers(self, payload: int) -> None:
+        """The device register block: status, memory device status, and the mailbox with its payload on pages
+        of its own."""
+        size = _power_of_two(max(REGISTER_BLOCK_ALIGNMENT, 2 * PAGE + payload))
+        file = SharedRegisters(size, f"{self.name}-registers")
+        self._owned.callback(file.close)
+        self.device_registers = DeviceRegisters(file, DeviceType.MEMORY_DEVICE)
+        self.status = self.device_registers.add(
+            _STATUS_OFFSET, DeviceCapabilityId.DEVICE_STATUS, DEVICE_STATUS_VERSION, DeviceStatus
+        )
+        self.mailbox = MailboxDoor(file, _MAILBOX_OFFSET, self.cci, vector=0, interrupt=self.interrupt)
+        self.device_registers.list_capability(
+            DeviceCapabilityId.PRIMARY_MAILBOX,
+            MAILBOX_VERSION,
+            _MAILBOX_OFFSET,
+            MAILBOX_PAYLOAD_OFFSET + payload,
+        )
+        self.memory_status = self.device_registers.add(
+            _MEMORY_OFFSET,
+            DeviceCapabilityId.MEMORY_DEVICE_STATUS,
+            MEMORY_DEVICE_STATUS_VERSION,
+            MemoryDevice,
+        ).status
+        self.memory_status.media_status = MediaStatus.READY
+        self.memory_status.mailbox_ready = True
+        self.add_device_block(file, (2 * PAGE, payload) if payload % PAGE == 0 else None)
 
     def close(self) -> None:
-        """Let go of the clock, registers and media that the device made. It must not be attached."""
-        self.cci.cancel()
-        if self._own_clock is not None:
-            self._own_clock.close()
-        for medium in self._own_media:
-            medium.close()
+        """Let go of the clock, registers and media that the device made. It must not be attached. Work in the
+        background ends as a reset ends it."""
+        with self.lock:
+            self.cci.reset()
+        self._owned.close()
 
-    def _made(self, name: str, size: int) -> Medium:
+    def _medium(self, name: str, size: int) -> Medium:
         medium = Medium.memfd(name, size)
-        self._own_media.append(medium)
+        self._owned.callback(medium.close)
         return medium
+
+    # -- what happens to it ----------------------------------------------------------------------------------
+
+    def record_event(self, log: EventLog, event: Any) -> bool:
+        """Log an event record of `softcxl.spec.cxl.events`; its handle, timestamp and severity are filled in.
+
+        Returns False where the log was full.
+        """
+        return self.events.record(log, event)
+
+    def inject_poison(self, dpa: int, source: PoisonSource = PoisonSource.INTERNAL) -> bool:
+        """Poison the 64 bytes at `dpa`, with the event that goes with it. Returns False where the list is full."""
+        return self.poison.add(dpa, source)
+
+    def clear_poison(self, dpa: int, length: int = LINE) -> int:
+        """Take the poison off `length` bytes from `dpa`, whose data stay; returns how many lines had it."""
+        return self.poison.clear(dpa, length)
+
+    def set_health(self, **changes: int) -> None:
+        """Change the device's condition, by items of `DeviceHealth`: ``set_health(device_temperature=95)``."""
+        with self.lock:
+            self.health.info = self.health.info.replace(**changes)
 
     @property
     def media_disabled(self) -> bool:
+        """The media cannot be used, and the commands that need them are refused. Settable."""
         return self.memory_status.media_status is MediaStatus.DISABLED
 
     @media_disabled.setter
     def media_disabled(self, disabled: bool) -> None:
-        self.memory_status.media_status = MediaStatus.DISABLED if disabled else MediaStatus.READY
+        with self.lock:
+            self.memory_status.media_status = MediaStatus.DISABLED if disabled else MediaStatus.READY
+
+    # -- behaviour -------------------------------------------------------------------------------------------
 
     def _barred(self, command: Command) -> ReturnCode | None:
         """While the media are disabled, commands that need them are refused (CXL 3.1 §8.2.9.9.5.1)."""
-        return ReturnCode.MEDIA_DISABLED if self.media_disabled and command.opcode in _NEED_MEDIA else None
-
-    def read(self, region: int, offset: int, size: int) -> bytes:
-        """Software's read. The background registers are brought up to date when it looks at them."""
-        with self.lock:
-            if self.cci.busy:
-                self.mailbox.show_background()
-            return self._file(region).read(offset, size)
+        return ReturnCode.MEDIA_DISABLED if command.opcode in NEED_MEDIA and self.media_disabled else None
 
     def on_reset(self, kind: Reset) -> None:
+        memory_status = int(self.memory_status)
+        if kind is not Reset.FLR:
+            self.cci.reset()
         super().on_reset(kind)
-        self.doe.reset(kind)
-        if kind is Reset.FLR:
-            return
         self.device_registers.file.reset(kind)
-        self.cci.finish()
+        self.mailbox.reset()
+        if kind is Reset.FLR:
+            self.memory_status.assign(memory_status)
+            self.events.show()
+            return
         self.timestamp.reset()
         self.events.reset()
+        self.poison.reset()
         if kind is Reset.COLD:
             self.events.forget()
-        self.platform()
-
-
-_NEED_MEDIA = frozenset(
-    (0x4101, 0x4102, 0x4103, 0x4300, 0x4301, 0x4302, 0x4303, 0x4304, 0x4305, 0x4400, 0x4401, 0x4402)
-)
+            if self.capacity.volatile:
+                self.space.clear(0, self.capacity.volatile)
+        try:
+            self.platform()
+        except CommitError as error:
+            log.warning("%s: the platform's firmware cannot program it again: %s", self.name, error)
 
 
 def _power_of_two(size: int) -> int:

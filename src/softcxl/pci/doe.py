@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections import deque
 from collections.abc import Callable
 
 from softcxl.pci.function import Function
@@ -20,29 +22,32 @@ Protocol = Callable[[bytes], bytes | None]
 """Takes a request's body and returns the response's body, or None where the object gets no response."""
 
 _HEADER = DataObjectHeader.__layout__.size
-_NONE = DiscoveryResponse(vendor_id=0xFFFF, object_type=0, next_index=0)
+_UNKNOWN = DiscoveryResponse(vendor_id=0xFFFF, object_type=0xFF, next_index=0)
 
 
 class DoeMailbox:
     """One DOE instance of `function`, serving `protocols` by (vendor, object type), and Discovery.
 
-    Objects are answered at once, so `busy` is never seen set. An object of unknown type or of the wrong length
-    is dropped without an answer and without an error bit, as PCIe 6.0 §6.30.1 has it; writing past 2^18 dwords,
-    or reading where nothing waits, changes nothing.
+    A function may have several, each at its own place. Objects are answered at once, so `busy` is never seen
+    set; responses queue up until they are read. An object of unknown type or of another length than it says is
+    dropped without an answer (PCIe 6.0 §6.30.1). Writing more than 2^18 dwords, and moving on past the last
+    dword of a response, set the error bit: then nothing is taken or answered until an abort.
     """
 
     def __init__(self, function: Function, protocols: dict[tuple[int, int], Protocol]) -> None:
         self.protocols = {(VENDOR_PCI_SIG, int(DataObjectType.DISCOVERY)): self._discover, **protocols}
         self._written: list[int] = []
-        self._waiting: list[int] = []
+        self._waiting: deque[int] = deque()
         self.registers = function.add_extended(DataObjectExchange, hooks=self)
+        function.parts.append(self)
 
     def reset(self, kind: Reset) -> None:
         """Drop what is under way; the registers themselves are configuration space's to reset."""
         self._drop()
 
     def _drop(self) -> None:
-        self._written, self._waiting = [], []
+        self._written.clear()
+        self._waiting.clear()
         self._show()
 
     def _show(self) -> None:
@@ -51,28 +56,36 @@ class DoeMailbox:
 
     @on_write(DataObjectExchange.write_mailbox)
     def _append(self, old: int, new: int) -> None:
-        if len(self._written) < MAX_DWORDS:
+        self.registers.write_mailbox.value = 0
+        status = self.registers.status
+        if status.error:
+            return
+        if len(self._written) == MAX_DWORDS:
+            status.error = True
+        else:
             self._written.append(new)
 
     @on_write(DataObjectExchange.read_mailbox)
     def _next(self, old: int, new: int) -> None:
         if self._waiting:
-            self._waiting.pop(0)
+            self._waiting.popleft()
             self._show()
+        else:
+            self.registers.status.error = True
 
     @on_write(DataObjectExchange.control)
     def _command(self, old: int, new: int) -> None:
-        control = self.registers.control
-        if control.abort:
-            control.abort = control.go = False
+        control, status = self.registers.control, self.registers.status
+        abort, go = control.abort, control.go
+        control.abort = control.go = False
+        if abort:
+            status.error = False
             self._drop()
-        elif control.go:
-            control.go = False
-            written, self._written = self._written, []
-            response = self._answer(b"".join(dword.to_bytes(4, "little") for dword in written))
-            self._waiting = [
-                int.from_bytes(response[at : at + 4], "little") for at in range(0, len(response), 4)
-            ]
+        elif go and not status.error:
+            request = struct.pack(f"<{len(self._written)}I", *self._written)
+            self._written.clear()
+            response = self._answer(request)
+            self._waiting.extend(struct.unpack(f"<{len(response) // 4}I", response))
             self._show()
 
     def _answer(self, request: bytes) -> bytes:
@@ -98,7 +111,7 @@ class DoeMailbox:
             return None
         known = list(self.protocols)
         if request.index >= len(known):
-            return _NONE.pack()
+            return _UNKNOWN.pack()
         vendor, kind = known[request.index]
         following = request.index + 1 if request.index + 1 < len(known) else 0
         return DiscoveryResponse(vendor_id=vendor, object_type=kind, next_index=following).pack()

@@ -8,24 +8,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
+from softcxl.pci.msix import MsixTable
 from softcxl.pci.region import CONFIG_REGION, MSI, MSIX, REGION_COUNT, Bar, Bus, Region
 from softcxl.spec.pci.capability import Msi, Msix, PowerManagement
 from softcxl.spec.pci.express import PciExpress, PortType
 from softcxl.spec.pci.header import CONFIG_SPACE_SIZE, BarType, Type0Header
-from softcxl.wire import Block, DeclarationError, RegisterFile, Reset, on_write
+from softcxl.wire import Block, DeclarationError, RangeError, RegisterFile, Reset, on_write
 
 B = TypeVar("B", bound=Block)
 
 _FIRST_CAPABILITY, _FIRST_EXTENDED = 0x40, 0x100
-_UNASSIGNED = 0
+_MSIX_BAR = 4
+
+
+class Part(Protocol):
+    """Something of a function that has state of its own to reset."""
+
+    def reset(self, kind: Reset) -> None:
+        """Return to what a reset of this kind leaves. The function's lock is held."""
 
 
 class Function:
     """An endpoint function. `interrupts` is "msi" (one vector) or "msix" (16), the kind it signals with.
 
-    Subclasses add capabilities, BARs and registers in their `__init__` and end it with `finish`.
+    Subclasses add capabilities, BARs and registers in their `__init__` and end it with `finish`. With MSI-X,
+    BAR 4 holds the table and is taken. Raises `ValueError` for another kind of interrupt.
     """
 
     vectors: ClassVar = {"msi": 1, "msix": 16}
@@ -38,6 +47,8 @@ class Function:
         self.lock = threading.RLock()
         self.config = RegisterFile(CONFIG_SPACE_SIZE)
         self.interrupts = interrupts
+        self.parts: list[Part] = []
+        self._files: dict[int, RegisterFile] = {CONFIG_REGION: self.config}
         self._bars: dict[int, Bar] = {}
         self._bus: Bus | None = None
         self._capability_end, self._extended_end = _FIRST_CAPABILITY, _FIRST_EXTENDED
@@ -51,13 +62,23 @@ class Function:
         self.power = self.add_capability(PowerManagement)
         self.express = self.add_capability(PciExpress)
         self.express.capabilities.port_type = PortType.ENDPOINT
-        self.msi = self.add_capability(Msi) if interrupts == "msi" else None
-        self.msix = self.add_capability(Msix) if interrupts == "msix" else None
+        self.msi: Msi | None = None
+        self.msix: Msix | None = None
+        if interrupts == "msi":
+            self.msi = self.add_capability(Msi)
+        else:
+            self.msix = self.add_capability(Msix)
+            table = MsixTable(self.msix, _MSIX_BAR, self.vectors["msix"])
+            self.add_bar(_MSIX_BAR, table.file)
+            self.parts.append(table)
 
-    # -- building ------------------------------------------------------------------------------------------------
+    # -- building --------------------------------------------------------------------------------------------
 
     def add_capability(self, block: type[B], *, size: int | None = None, hooks: object = None) -> B:
-        """Append a capability to the list in the first 256 bytes; the function's own hooks are bound to it too."""
+        """Append a capability to the list in the first 256 bytes; the function's own hooks are bound to it too.
+
+        `size` (bytes) is for one that is longer than its block. Raises `DeclarationError` where it does not fit.
+        """
         offset = self._capability_end
         size = size or block.__layout__.size
         if offset + size > _FIRST_EXTENDED:
@@ -72,7 +93,7 @@ class Function:
         return placed
 
     def add_extended(self, block: type[B], *, size: int | None = None, hooks: object = None) -> B:
-        """Append an extended capability (from 100h on). `size` is for one that is longer than its block."""
+        """Append an extended capability (from 100h on); otherwise as `add_capability`."""
         offset = self._extended_end
         size = size or block.__layout__.size
         if offset + size > CONFIG_SPACE_SIZE:
@@ -93,22 +114,25 @@ class Function:
         return placed
 
     def add_bar(self, index: int, file: RegisterFile, mappable: Sequence[tuple[int, int]] = ()) -> Bar:
-        """Map `file` at the 64-bit memory BAR `index` (0, 2 or 4). Its size is a power of two, at least 4 KiB."""
+        """Map `file` at the 64-bit memory BAR `index` (0, 2 or 4). Its size is a power of two, at least 4 KiB.
+
+        `mappable` are (offset, size) pairs, page-aligned, that a guest may map. Raises `DeclarationError`.
+        """
         if index not in (0, 2, 4) or index in self._bars:
             raise DeclarationError(f"BAR {index}: 64-bit BARs are 0, 2 and 4, each used once")
         if file.size < 4096 or file.size & (file.size - 1):
             raise DeclarationError(f"BAR {index}: {file.size:#x} is not a power of two of at least 4 KiB")
         bar = self._bars[index] = Bar(index, file, tuple(mappable))
+        self._files[index] = file
         self._size_bars(0, 0)
         return bar
 
     def finish(self) -> None:
         """Take everything built so far for the state that resets return to."""
-        self.config.seal()
-        for bar in self._bars.values():
-            bar.file.seal()
+        for file in self._files.values():
+            file.seal()
 
-    # -- the port ------------------------------------------------------------------------------------------------
+    # -- the port --------------------------------------------------------------------------------------------
 
     def regions(self) -> list[Region | None]:
         """Nine regions, by index: BARs 0 to 5, ROM, configuration space, VGA."""
@@ -124,22 +148,27 @@ class Function:
         return [0, count if self.msi else 0, count if self.msix else 0, 0, 0]
 
     def read(self, region: int, offset: int, size: int) -> bytes:
-        """Software's read: `size` bytes at `offset` of a region."""
+        """Software's read: `size` bytes at `offset` of a region. Raises `RangeError` where there is nothing."""
         with self.lock:
-            return self._file(region).read(offset, size)
+            try:
+                file = self._files[region]
+            except KeyError:
+                raise RangeError(f"there is no region {region}") from None
+            return file.read(offset, size)
 
     def write(self, region: int, offset: int, data: bytes) -> None:
-        """Software's write."""
+        """Software's write. Raises `RangeError` where there is nothing."""
         with self.lock:
-            self._file(region).write(offset, data)
+            try:
+                file = self._files[region]
+            except KeyError:
+                raise RangeError(f"there is no region {region}") from None
+            file.write(offset, data)
 
-    def _file(self, region: int) -> RegisterFile:
-        return self.config if region == CONFIG_REGION else self._bars[region].file
-
-    def reset(self) -> None:
-        """Conventional (hot) reset, as the machine does it to all that is below a port when it resets."""
+    def reset(self, kind: Reset = Reset.HOT) -> None:
+        """Reset the function; by default as the machine does it to all below a port when it resets itself."""
         with self.lock:
-            self.on_reset(Reset.HOT)
+            self.on_reset(kind)
 
     def attach(self, bus: Bus) -> None:
         """A machine has plugged the function in."""
@@ -151,19 +180,28 @@ class Function:
 
     @property
     def attached(self) -> bool:
+        """A machine has the function plugged in."""
         return self._bus is not None
 
     def interrupt(self, vector: int) -> None:
-        """Signal message `vector`."""
+        """Signal message `vector`. Whether it is enabled, masked or pending is the machine's to know."""
         bus = self._bus
         if bus is not None:
             bus.interrupt(MSI if self.msi else MSIX, vector)
 
-    # -- behaviour -----------------------------------------------------------------------------------------------
+    # -- behaviour -------------------------------------------------------------------------------------------
 
     def on_reset(self, kind: Reset) -> None:
         """Return registers to what `kind` leaves them. Subclasses extend it. The lock is held."""
+        express = self.express
+        kept = int(express.link_control), express.device_control.max_payload_size
         self.config.reset(kind)
+        if kind is Reset.FLR:
+            # The link goes on, and so does what both its ends agreed on (PCIe 6.0 §6.6.2).
+            express.link_control.assign(kept[0])
+            express.device_control.max_payload_size = kept[1]
+        for part in self.parts:
+            part.reset(kind)
 
     @on_write(Type0Header.bar0)
     @on_write(Type0Header.bar1)
@@ -178,7 +216,7 @@ class Function:
             low, high = halves[index], halves[index + 1]
             bar = self._bars.get(index)
             if bar is None:
-                low.value = high.value = _UNASSIGNED
+                low.value = high.value = 0
                 continue
             address = (high.value << 32 | low.value) & ~(bar.file.size - 1)
             low.value = address & 0xFFFFFFFF | BarType.BITS_64 << 1
