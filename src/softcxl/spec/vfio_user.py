@@ -4,12 +4,13 @@ Clauses are sections of QEMU's `docs/interop/vfio-user.rst`; structures that it 
 `include/uapi/linux/vfio.h`. All integers are little-endian here: the protocol says "host order", and every
 host that SoftCXL runs on is little-endian. Sizes are in bytes, and a message's size includes its header.
 
-Where QEMU and the text differ (QEMU 11.1, `hw/vfio-user`):
+Where QEMU and the text differ:
 
 - `DmaUnmapFlags.all` is not in the text; QEMU sends it with address and size 0.
-- `DMA_READ` and `DMA_WRITE` carry a 64-bit count and their data at byte 16 of the payload in the text; QEMU
-  has a 32-bit count and the data at byte 12, four unused bytes after the data, and no payload in the reply to
-  a write (`QemuDmaAccess`).
+- `DMA_READ` and `DMA_WRITE` carry a 64-bit count and their data at byte 16 of the payload. QEMU 11.1 agrees;
+  its first versions (10.1) have a 32-bit count, the data at byte 12, four unused bytes after the data, and no
+  payload in the reply to a write (`EarlyQemuDmaAccess`).
+- The reply to `DMA_WRITE` has a 32-bit count in the text's table; QEMU 11.1 repeats the request's 64 bits.
 - The `migration` capability is in no table of the text.
 """
 
@@ -299,8 +300,8 @@ class DmaData(DmaAccess, size=16):
     data: bytes = tail("`count` bytes")
 
 
-class QemuDmaAccess(Record, size=12, spec="QEMU hw/vfio-user/protocol.h, VFIOUserDMARW"):
-    """The same as QEMU has it: the data starts at byte 12, and a message has four bytes after it."""
+class EarlyQemuDmaAccess(Record, size=12, spec="QEMU 10.1 hw/vfio-user/protocol.h, VFIOUserDMARW"):
+    """The same in the first QEMU with vfio-user: data starts at byte 12, and four bytes follow it."""
 
     address: int = u64("DMA address")
     count: int = u32("bytes of data")

@@ -12,24 +12,33 @@ most `timeout` seconds and then raises `TimeoutError`.
 
 from __future__ import annotations
 
-import array
 import errno
 import fcntl
 import json
 import mmap
 import os
-import select
-import socket
-import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from softcxl.spec import vfio_user as spec
 from softcxl.spec.vfio_user import Command
+from softcxl.testing.vfio_link import Gone, Link, Message, close_all
 from softcxl.transport.vfio_user.recording import DescriptorKind, EntryKind, entries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "QEMU_CAPABILITIES",
+    "Client",
+    "Gone",
+    "GuestMemory",
+    "Link",
+    "Message",
+    "RegionDescription",
+    "Replay",
+    "replay",
+]
 
 QEMU_CAPABILITIES: dict[str, Any] = {
     "migration": {"pgsize": 4096, "max_bitmap_size": 256 << 20},
@@ -40,34 +49,6 @@ QEMU_CAPABILITIES: dict[str, Any] = {
     "write_multiple": True,
 }
 """What QEMU 11.1 proposes."""
-
-_HEADER = 16
-_MAX_FDS = 253  # Linux' SCM_MAX_FD
-
-
-class Gone(ConnectionError):
-    """The server closed the connection."""
-
-
-@dataclass(slots=True)
-class Message:
-    """A message of the server. The receiver owns `fds`."""
-
-    header: spec.Header
-    payload: bytes
-    fds: list[int] = field(default_factory=list)
-
-    @property
-    def is_reply(self) -> bool:
-        """Whether it answers a command of ours; else it is a command to us."""
-        return int(self.header.flags) & 15 == spec.MessageType.REPLY
-
-    def check(self) -> bytes:
-        """The payload, or `OSError` where the server refused the command."""
-        if self.header.flags.error:
-            code = self.header.error
-            raise OSError(code, f"{Command(self.header.command).name}: {os.strerror(code)}")
-        return self.payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,198 +83,62 @@ class GuestMemory:
             self.fd = -1
 
 
-class Client:
-    """A connection to the door at `path`.
+class Client(Link):
+    """A connection to the door at `path`, with the memory of a pretended guest.
 
-    `qemu` chooses whose form of DMA messages it speaks: QEMU's, or that of the protocol's text. Commands of
-    the server (DMA reads and writes) are answered from the memory mapped by `dma_map` whenever the client
-    waits for something; `answers` False leaves them unanswered.
+    Commands of the server (DMA reads and writes) are answered from the memory mapped by `dma_map` whenever
+    the client waits for something; `answers` False leaves them in `unanswered`. `early_qemu` chooses QEMU
+    10.1's form of these messages instead of the protocol's.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, timeout: float = 5.0, qemu: bool = False, answers: bool = True
+        self,
+        path: str | os.PathLike[str],
+        *,
+        timeout: float = 5.0,
+        early_qemu: bool = False,
+        answers: bool = True,
     ) -> None:
-        self.timeout = timeout
-        self.qemu = qemu
+        super().__init__(path, timeout=timeout)
+        self.early_qemu = early_qemu
         self.answers = answers
         self.memory: dict[int, GuestMemory] = {}
-        self.unanswered: list[Message] = []
-        self._replies: list[Message] = []
-        self._ident = 0
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(timeout)
-        try:
-            self._socket.connect(os.fspath(path))
-        except OSError:
-            self._socket.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Leave, and let go of all memory and descriptors."""
-        self._socket.close()
-        for message in self._replies + self.unanswered:
-            _close(message.fds)
-        self._replies.clear()
-        self.unanswered.clear()
+        super().close()
         for memory in self.memory.values():
             memory.close()
         self.memory.clear()
 
-    # Messages
-
-    def send_bytes(self, data: bytes, fds: Sequence[int] = ()) -> None:
-        """Send bytes as they are, message or not."""
-        try:
-            if fds:
-                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-                data = data[self._socket.sendmsg([data], [rights], socket.MSG_NOSIGNAL) :]
-            self._socket.sendall(data, socket.MSG_NOSIGNAL)
-        except (BrokenPipeError, ConnectionResetError):
-            raise Gone("the server closed the connection") from None
-
-    def send(
-        self,
-        command: int,
-        payload: bytes = b"",
-        fds: Sequence[int] = (),
-        *,
-        no_reply: bool = False,
-        ident: int | None = None,
-    ) -> int:
-        """Send a command without waiting; the result is its message id."""
-        if ident is None:
-            ident = self._ident = (self._ident + 1) & 0xFFFF
-        header = spec.Header(
-            ident=ident,
-            command=command,
-            size=_HEADER + len(payload),
-            flags=spec.HeaderFlags.make(no_reply=no_reply),
-            error=0,
-        )
-        self.send_bytes(header.pack() + payload, fds)
-        return ident
-
-    def receive(self) -> Message:
-        """The next message, whatever it is. Raises `Gone`."""
-        head, fds = b"", array.array("i")
-        while len(head) < _HEADER:
-            part, ancillary, _, _ = self._recvmsg(_HEADER - len(head))
-            head += part
-            for _, _, data in ancillary:
-                fds.frombytes(data)
-            if not part:
-                _close(list(fds))
-                raise Gone("the server closed the connection")
-        header = spec.Header.unpack(head)
-        payload = bytearray()
-        while len(payload) < header.size - _HEADER:
-            chunk = self._socket.recv(header.size - _HEADER - len(payload))
-            if not chunk:
-                _close(list(fds))
-                raise Gone("the server closed the connection in the middle of a message")
-            payload += chunk
-        return Message(header, bytes(payload), list(fds))
-
-    def _recvmsg(self, size: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
-        try:
-            return self._socket.recvmsg(size, socket.CMSG_SPACE(4 * _MAX_FDS), socket.MSG_CMSG_CLOEXEC)
-        except ConnectionResetError:
-            raise Gone("the server closed the connection") from None
-
-    def wait(self, ident: int) -> Message:
-        """The reply to the command with this message id; commands of the server are answered meanwhile."""
-        for position, message in enumerate(self._replies):
-            if message.header.ident == ident:
-                return self._replies.pop(position)
-        while True:
-            message = self.receive()
-            if not message.is_reply:
-                self.answer(message)
-            elif message.header.ident == ident:
-                return message
-            else:
-                self._replies.append(message)
-
-    def serve_until(self, done: Callable[[], bool]) -> None:
-        """Answer commands of the server until `done()`. Raises `TimeoutError`."""
-        deadline = time.monotonic() + self.timeout
-        ready = select.poll()
-        ready.register(self._socket, select.POLLIN)
-        while not done():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"not done after {self.timeout} s")
-            if ready.poll(1):
-                message = self.receive()
-                if message.is_reply:
-                    self._replies.append(message)
-                else:
-                    self.answer(message)
-
-    def call(self, command: int, payload: bytes = b"", fds: Sequence[int] = ()) -> bytes:
-        """Send a command, wait, and give its reply's payload. Raises `OSError` where it is refused."""
-        message = self.wait(self.send(command, payload, fds))
-        _close(message.fds)
-        return message.check()
-
-    def is_gone(self) -> bool:
-        """Whether the server closes the connection; waits for it up to `timeout`, dropping what comes
-        before."""
-        try:
-            while True:
-                _close(self.receive().fds)
-        except Gone:
-            return True
-        except TimeoutError:
-            return False
-
-    # Commands of the server
-
     def answer(self, message: Message) -> None:
         """Answer a DMA command from `memory`, or keep it in `unanswered`."""
         if not self.answers:
-            self.unanswered.append(message)
+            super().answer(message)
             return
         write = message.header.command == Command.DMA_WRITE
         # In both forms the address is first and the count's lower half second.
-        request = spec.QemuDmaAccess.unpack_from(message.payload)
+        request = spec.EarlyQemuDmaAccess.unpack_from(message.payload)
         count = request.count
-        start = spec.QemuDmaAccess.__layout__.size if self.qemu else spec.DmaAccess.__layout__.size
+        start = spec.EarlyQemuDmaAccess.__layout__.size if self.early_qemu else spec.DmaAccess.__layout__.size
         memory = self._find(request.address, count)
         if memory is None:
-            self._reply(message, b"", errno.EFAULT)
+            self.reply(message, b"", errno.EFAULT)
             return
         at = request.address - memory.address
         if write:
             memory.view[at : at + count] = message.payload[start : start + count]
-            self._reply(message, b"" if self.qemu else message.payload[:start])
+            self.reply(message, b"" if self.early_qemu else message.payload[:start])
             return
         data = memory.view[at : at + count]
         head = message.payload[:start]
-        self._reply(message, head + data + (bytes(4) if self.qemu else b""))
+        self.reply(message, head + data + (bytes(4) if self.early_qemu else b""))
 
     def _find(self, address: int, count: int) -> GuestMemory | None:
         for memory in self.memory.values():
             if memory.address <= address and address + count <= memory.address + memory.size:
                 return memory
         return None
-
-    def _reply(self, message: Message, payload: bytes, error: int = 0) -> None:
-        header = spec.Header(
-            ident=message.header.ident,
-            command=message.header.command,
-            size=_HEADER + len(payload),
-            flags=spec.HeaderFlags.make(type=spec.MessageType.REPLY, error=bool(error)),
-            error=error,
-        )
-        self.send_bytes(header.pack() + payload)
-
-    # Commands to the server
 
     def negotiate(
         self, capabilities: Mapping[str, Any] | None = None, *, major: int = 0, minor: int = 0
@@ -324,14 +169,14 @@ class Client:
             if info.argsz <= argsz:
                 break
             argsz = info.argsz
-            _close(message.fds)
+            close_all(message.fds)
         areas: tuple[tuple[int, int], ...] = ()
         if info.flags.caps:
             sparse = spec.SparseCapability.unpack_from(payload, info.cap_offset)
             areas = tuple((area.offset, area.size) for area in sparse.areas)
         elif info.flags.mmap:
             areas = ((0, info.size),)
-        _close(message.fds[1:])
+        close_all(message.fds[1:])
         return RegionDescription(info, areas, message.fds[0] if message.fds else None)
 
     def map_region(self, index: int) -> dict[int, mmap.mmap]:
@@ -472,6 +317,7 @@ def replay(path: str | os.PathLike[str], door: str | os.PathLike[str], *, timeou
     """
     result = Replay()
     client: Client | None = None
+    ahead: dict[bytes, bytes] = {}
     try:
         for position, entry in enumerate(entries(path)):
             if entry.kind == EntryKind.CONNECT:
@@ -481,17 +327,24 @@ def replay(path: str | os.PathLike[str], door: str | os.PathLike[str], *, timeou
             if entry.kind == EntryKind.DISCONNECT:
                 client.close()
                 client = None
+                ahead.clear()
             elif entry.kind == EntryKind.FROM_CLIENT:
                 fds = [_recreate(*one) for one in entry.descriptors or ()]
                 try:
                     client.send_bytes(entry.message, fds)
                 finally:
-                    _close(fds)
+                    close_all(fds)
                 result.sent += 1
             else:
-                message = client.receive()
-                _close(message.fds)
-                got = message.header.pack() + message.payload
+                # A thread of the device may be faster or slower than it was: commands and replies may change
+                # places.
+                key = _identity(entry.message)
+                while key not in ahead:
+                    message = client.receive()
+                    close_all(message.fds)
+                    got = message.header.pack() + message.payload
+                    ahead[_identity(got)] = got
+                got = ahead.pop(key)
                 if got != entry.message:
                     result.differences.append((position, entry.message, got))
                 result.received += 1
@@ -501,14 +354,14 @@ def replay(path: str | os.PathLike[str], door: str | os.PathLike[str], *, timeou
     return result
 
 
+def _identity(message: bytes) -> bytes:
+    """Message id, command and type."""
+    return message[:4] + bytes([message[8] & 15])
+
+
 def _recreate(kind: DescriptorKind, size: int) -> int:
     if kind == DescriptorKind.EVENTFD:
         return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     fd = os.memfd_create("replay", os.MFD_CLOEXEC)
     os.ftruncate(fd, size)
     return fd
-
-
-def _close(fds: Sequence[int]) -> None:
-    for fd in fds:
-        os.close(fd)

@@ -41,7 +41,11 @@ class Bus(Protocol):
 
     def dma_read(self, address: int, size: int) -> bytes:
         """`size` bytes of guest memory. Raises `OSError` (EFAULT not mapped, EACCES not readable, ETIMEDOUT
-        and ENOTCONN no answer)."""
+        and ENOTCONN no answer).
+
+        Memory that the guest's machine does not share takes a message to it. QEMU does not answer one while
+        an access of its guest waits for us: inside `Port.read` and `Port.write` use shared memory only.
+        """
 
     def dma_write(self, address: int, data: bytes) -> None:
         """Store `data` in guest memory. Raises `OSError` as `dma_read` does."""

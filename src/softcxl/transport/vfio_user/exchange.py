@@ -12,13 +12,9 @@ import errno
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
 from softcxl.transport.vfio_user.errors import Disconnected, ProtocolError
 from softcxl.transport.vfio_user.framing import ERROR, HEADER, HEADER_SIZE, TYPE, Channel, Frame, close_all
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _QUEUED_BYTES = 1 << 26
 """Commands that may wait while a reply is awaited; a client that sends more is out of its mind."""
@@ -59,14 +55,6 @@ class Exchange:
             if not frame[2] & TYPE:
                 return frame
             self._resolve(frame)
-
-    def reply(
-        self, ident: int, command: int, flags: int, error: int, payload: bytes, fds: Sequence[int]
-    ) -> None:
-        """Answer a command."""
-        self._channel.send(
-            HEADER.pack(ident, command, HEADER_SIZE + len(payload), flags, error) + payload, fds
-        )
 
     def call(self, command: int, payload: bytes, timeout: float) -> bytes:
         """Send a command to the client and wait for its reply's payload. For any thread.

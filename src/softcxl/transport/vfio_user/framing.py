@@ -21,9 +21,9 @@ from softcxl.transport.vfio_user.errors import Disconnected, ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Frame = tuple[int, int, int, int, bytes, list[int] | None]
-"""Message id, command, flags, error, payload, descriptors. The receiver owns the descriptors; None says that
-there were more than `MAX_FDS`, and that they are closed already."""
+Frame = tuple[int, int, int, int, bytes, "Sequence[int] | None"]
+"""Message id, command, flags, error, payload, descriptors (`NO_FDS` where there are none). The receiver owns
+the descriptors; None says that there were more than `MAX_FDS`, and that they are closed already."""
 
 HEADER = Struct("<HHIII")
 HEADER_SIZE = Header.__layout__.size
@@ -32,6 +32,7 @@ REPLY = int(HeaderFlags.make(type=MessageType.REPLY))
 NO_REPLY = int(HeaderFlags.make(no_reply=True))
 ERROR = int(HeaderFlags.make(error=True))
 
+NO_FDS: tuple[int, ...] = ()
 MAX_FDS = 16
 """Descriptors taken in one message: as many as QEMU ever sends."""
 
@@ -57,18 +58,18 @@ class Channel:
         self._body = bytearray()
         self._fds: list[int] | None = []
         self._broken = False
+        self._untouched = (
+            not self._spin_ns
+        )  # nothing of the next message is here, and nothing forbids to wait for it
 
     def receive(self, timeout: float | None = None) -> Frame:
         """The next message. Raises `Disconnected` at the end, `ProtocolError` for a header that makes no
         sense, and `TimeoutError` after `timeout` seconds; what had come by then is kept for the next call."""
         if timeout is not None:
             return self._receive_before(time.monotonic() + timeout)
-        if self._spin_ns:
-            frame = self._receive_spinning()
-            if frame is not None:
-                return frame
-        if self._head or self._broken:
-            return self._complete(0)
+        if not self._untouched:
+            frame = self._receive_spinning() if self._spin_ns else None
+            return frame or self._complete(0)
         try:
             head, ancillary, flags, _ = self._recvmsg(HEADER_SIZE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except OSError as error:
@@ -83,11 +84,12 @@ class Channel:
             except OSError as error:
                 raise Disconnected(str(error)) from None
             if len(payload) == size - HEADER_SIZE:
-                return ident, command, flags, error_code, payload, []
+                return ident, command, flags, error_code, payload, NO_FDS
             self._body += payload
             if not payload:
                 raise Disconnected("the client left in the middle of a message")
         self._head = head
+        self._untouched = False
         return self._complete(0)
 
     def _complete(self, flags: int) -> Frame:
@@ -114,8 +116,9 @@ class Channel:
             raise
         except OSError as failure:
             raise Disconnected(str(failure)) from None
-        frame = ident, command, message_flags, error, bytes(body), self._fds
+        frame = ident, command, message_flags, error, bytes(body), NO_FDS if self._fds == [] else self._fds
         self._head, self._body, self._fds = b"", bytearray(), []
+        self._untouched = not self._spin_ns
         return frame
 
     def _took(self, head: bytes, ancillary: Sequence[tuple[int, int, bytes]], flags: int) -> None:
@@ -133,12 +136,14 @@ class Channel:
         if not head:
             raise Disconnected("the client left")
         self._head += head
+        self._untouched = False
 
     def _check(self, command: int, size: int, flags: int) -> None:
         if HEADER_SIZE <= size <= self.max_size and flags & TYPE <= REPLY:
             return
         # Whoever reads next (it may be another thread) must not take what follows for a header.
         self._broken = True
+        self._untouched = False
         self.shutdown()
         if flags & TYPE > REPLY:
             raise ProtocolError(f"command {command}: message type {flags & TYPE}, where 0 and 1 are allowed")
@@ -190,6 +195,7 @@ class Channel:
     def close(self) -> None:
         """Give up the socket, after `shutdown`. The caller must keep others out of `receive`."""
         self._broken = True
+        self._untouched = False
         close_all(self._fds or ())
         self._fds = []
         with self._sending:

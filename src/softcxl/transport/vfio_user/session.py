@@ -14,7 +14,16 @@ from softcxl.transport.vfio_user.dma import DmaTable
 from softcxl.transport.vfio_user.dma_message import DmaMessages
 from softcxl.transport.vfio_user.errors import Disconnected, ProtocolError, Refused
 from softcxl.transport.vfio_user.exchange import Exchange
-from softcxl.transport.vfio_user.framing import ERROR, HEADER_SIZE, NO_REPLY, REPLY, Channel, close_all
+from softcxl.transport.vfio_user.framing import (
+    ERROR,
+    HEADER,
+    HEADER_SIZE,
+    NO_FDS,
+    NO_REPLY,
+    REPLY,
+    Channel,
+    close_all,
+)
 from softcxl.transport.vfio_user.irq import IrqTable
 from softcxl.transport.vfio_user.version import Limits, negotiate
 from softcxl.wire import WireError
@@ -60,6 +69,7 @@ class Session:
     ) -> None:
         self._port = port
         self._traffic = traffic
+        self._channel = channel
         self._exchange = Exchange(channel)
         self._limits = Limits()
         self._dma = DmaTable()
@@ -91,13 +101,14 @@ class Session:
         """Answer commands until the client goes or `stop` is called."""
         try:
             self._open()
-            next_command, handlers, traffic = self._exchange.next_command, self._handlers, self._traffic
+            next_command, send, pack = self._exchange.next_command, self._channel.send, HEADER.pack
+            handlers, traffic = self._handlers, self._traffic
             while True:
                 ident, command, flags, _, payload, fds = next_command()
                 traffic.messages += 1
                 try:
                     handler = handlers.get(command)
-                    if handler is not None and fds == []:
+                    if handler is not None and fds is NO_FDS:
                         result = handler(payload)
                     else:
                         result = self._special(command, payload, fds)
@@ -107,13 +118,10 @@ class Session:
                 except WireError as error:
                     self._refuse(ident, command, flags, errno.EINVAL, str(error))
                     continue
-                if flags & NO_REPLY:
-                    self._answer_fd = None
-                elif self._answer_fd is None:
-                    self._exchange.reply(ident, command, REPLY, 0, result, ())
-                else:
-                    fd, self._answer_fd = self._answer_fd, None
-                    self._exchange.reply(ident, command, REPLY, 0, result, (fd,))
+                fd, self._answer_fd = self._answer_fd, None
+                if not flags & NO_REPLY:
+                    reply = pack(ident, command, HEADER_SIZE + len(result), REPLY, 0) + result
+                    send(reply) if fd is None else send(reply, (fd,))
         except Disconnected as reason:
             log.debug("client gone: %s", reason)
         except ProtocolError as error:
@@ -130,7 +138,7 @@ class Session:
         ident, command, flags, _, payload, fds = self._exchange.next_command()
         self._traffic.messages += 1
         try:
-            if command != Command.VERSION or fds != []:
+            if command != Command.VERSION or fds is not NO_FDS:
                 close_all(fds or ())
                 raise Refused(errno.EINVAL, f"command {command} before the version is agreed")
             self._limits, answer = negotiate(payload)
@@ -138,7 +146,7 @@ class Session:
         except Refused as refused:
             self._refuse(ident, command, flags, refused.errno, refused.why)
             raise Disconnected(f"no version agreed: {refused.why}") from None
-        self._exchange.reply(ident, command, REPLY, 0, answer, ())
+        self._channel.send(HEADER.pack(ident, command, HEADER_SIZE + len(answer), REPLY, 0) + answer)
 
     def _attach(self) -> None:
         if self._limits.write_multiple:
@@ -178,7 +186,7 @@ class Session:
         self._traffic.refused += 1
         log.info("command %d refused, %s: %s", command, errno.errorcode.get(error, error), why)
         if not flags & NO_REPLY:
-            self._exchange.reply(ident, command, REPLY | ERROR, error, b"", ())
+            self._channel.send(HEADER.pack(ident, command, HEADER_SIZE, REPLY | ERROR, error))
 
     def _fault(self, where: str, error: Exception) -> Refused:
         """An exception of the port is a bug of ours: the guest gets EIO, the log gets one traceback a
@@ -193,10 +201,11 @@ class Session:
             log.error("the port failed in %s; from now on this is only counted", where, exc_info=error)
         return Refused(errno.EIO, f"the port failed in {where}: {error!r}")
 
-    def _special(self, command: int, payload: bytes, fds: list[int] | None) -> bytes:
+    def _special(self, command: int, payload: bytes, received: Sequence[int] | None) -> bytes:
         """Whatever is not a plain command without descriptors."""
-        if fds is None:
+        if received is None:
             raise Refused(errno.EINVAL, "too many descriptors")
+        fds = list(received)
         try:
             if len(fds) > self._limits.msg_fds:
                 raise Refused(errno.EINVAL, f"{len(fds)} descriptors, {self._limits.msg_fds} were agreed")

@@ -1,0 +1,123 @@
+"""A client that goes at any byte leaves nothing behind, and takes nobody along."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from softcxl.testing.vfio_client import Client, Gone
+from softcxl.transport.vfio_user import Door
+from softcxl.transport.vfio_user.recording import DescriptorKind, EntryKind, entries
+from tests.transport.conftest import holdings
+from tests.transport.ports import CONFIG, QemuPort, ScratchPort
+from tests.transport.test_recording import RECORDED
+
+LOG = RECORDED / "qemu-11.1-mapped.log"
+
+
+def commands() -> list[tuple[bytes, tuple[tuple[DescriptorKind, int], ...]]]:
+    return [
+        (entry.message, entry.descriptors or ())
+        for entry in entries(LOG)
+        if entry.kind == EntryKind.FROM_CLIENT
+    ]
+
+
+def descriptors(kinds: tuple[tuple[DescriptorKind, int], ...]) -> list[int]:
+    fds = []
+    for kind, size in kinds:
+        fds.append(os.eventfd(0) if kind == DescriptorKind.EVENTFD else os.memfd_create("guest"))
+        if kind == DescriptorKind.FILE:
+            os.ftruncate(fds[-1], size)
+    return fds
+
+
+def send(client: Client, message: bytes, kinds: tuple[tuple[DescriptorKind, int], ...]) -> None:
+    fds = descriptors(kinds)
+    try:
+        client.send_bytes(message, fds if message else ())
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def cuts() -> list[int]:
+    """Every byte of the first message of each kind, and a few places in all others."""
+    seen: set[bytes] = set()
+    found: list[int] = []
+    at = 0
+    for message, _ in commands():
+        kind = message[2:4]
+        found += (
+            range(at, at + len(message)) if kind not in seen else [at, at + 1, at + 16, at + len(message) - 1]
+        )
+        seen.add(kind)
+        at += len(message)
+    return [*found, at]
+
+
+def test_a_real_session_cut_at_every_byte(no_leaks: None, path: Path, tmp_path: Path) -> None:
+    """Each visit plays QEMU's session up to one byte and goes. Another door serves its client all the while."""
+    script = commands()
+    port, bystander = QemuPort(mappable=True), ScratchPort()
+    places = cuts()
+    with (
+        Door(port, path) as door,
+        Door(bystander, tmp_path / "other.sock") as other,
+        Client(other.path) as guest,
+    ):
+        guest.negotiate()
+        with Client(path) as client:
+            client.negotiate()
+        assert port.detached.wait(5)
+        held = holdings()
+        for cut in places:
+            port.detached.clear()
+            with Client(path) as client:
+                left = cut
+                for message, kinds in script:
+                    send(client, message[:left], kinds)
+                    left -= len(message)
+                    if left <= 0:
+                        break
+                client.close()
+            if cut >= len(script[0][0]):
+                assert port.detached.wait(5)
+            assert guest.read(CONFIG, 0, 2) == b"\x00\x01"
+        # The last visit may still be going: one more, that is seen to its end, comes after it.
+        port.detached.clear()
+        with Client(path) as client:
+            client.negotiate()
+        assert port.detached.wait(5)
+        port.thread.join(5)
+        assert holdings() == held
+        assert (door.traffic.faults, door.traffic.protocol_errors) == (0, 0)
+        assert door.traffic.connections == len(places) + 2
+        assert other.traffic.reads == len(places)
+    port.close()
+    bystander.close()
+
+
+def test_the_largest_message_cut_short(port: ScratchPort, door: Door, client: Client) -> None:
+    client.send_bytes(bytes.fromhex("01000a00 2000100000000000 00000000".replace(" ", "")) + bytes(1 << 19))
+    client.close()
+    assert port.detached.wait(5)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_client_that_goes_with_replies_on_the_way(
+    port: ScratchPort, door: Door, client: Client, reads: bool
+) -> None:
+    for _ in range(100):
+        try:
+            client.send(9, bytes(12) + (4).to_bytes(4, "little"))
+        except Gone:
+            break
+    if reads:
+        client.receive()
+    client.close()
+    assert port.detached.wait(5)
+    with Client(door.path) as next_one:
+        next_one.negotiate()
