@@ -36,7 +36,13 @@ def vm() -> None:
     "--host", metavar="NAME", help="Which host of the topology to boot; needed where it has several."
 )
 @click.option("--kernel", type=click.Path(path_type=Path), metavar="BZIMAGE", help="Your own kernel image.")
-@click.option("--arch", type=click.Choice(["x86_64"]), default="x86_64", show_default=True)
+@click.option(
+    "--arch",
+    type=click.Choice(["x86_64"]),
+    default="x86_64",
+    show_default=True,
+    help="The guest's processor.",
+)
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="For COMMAND, in seconds."
 )
@@ -56,7 +62,13 @@ def vm() -> None:
 @click.option(
     "--share", type=click.Path(path_type=Path), metavar="DIR", help="A folder that is /share in the guest."
 )
-@click.option("--accelerator", type=click.Choice(list(_ACCELERATORS)), default="auto", show_default=True)
+@click.option(
+    "--accelerator",
+    type=click.Choice(list(_ACCELERATORS)),
+    default="auto",
+    show_default=True,
+    help="KVM is taken where a stock kernel has been seen to run under it.",
+)
 @click.option(
     "--console", type=click.Path(path_type=Path), metavar="FILE", help="Keep what the guest's console shows."
 )

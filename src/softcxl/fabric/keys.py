@@ -91,7 +91,7 @@ class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     decoders: Annotated[Literal[1, 2, 4, 6, 8, 10, 12, 14, 16], _key("HDM decoders of the device")] = 4
     event_log_depth: Annotated[
         int, _key("records that each event log holds before it overflows", least=1, most=65535)
-    ] = 256
+    ] = 15
     file: Annotated[
         str | None,
         _key("file of the persistent capacity, made where it is absent; relative to the topology file"),

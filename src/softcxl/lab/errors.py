@@ -31,15 +31,21 @@ class PartsError(LabError):
 
     exit_code = 3
 
+    exit_code = 3
+
 
 class FetchError(LabError):
     """Packages could not be fetched or unpacked."""
 
     exit_code = 3
 
+    exit_code = 3
+
 
 class PlanError(LabError):
     """A guest plan cannot be carried out."""
+
+    exit_code = 2
 
 
 class LaunchError(LabError):
