@@ -31,13 +31,9 @@ class PartsError(LabError):
 
     exit_code = 3
 
-    exit_code = 3
-
 
 class FetchError(LabError):
     """Packages could not be fetched or unpacked."""
-
-    exit_code = 3
 
     exit_code = 3
 
