@@ -15,6 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+class RegionShape(Protocol):
+    """What a door reads of a region: `Region`, or anything that has the same attributes."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def readable(self) -> bool: ...
+    @property
+    def writable(self) -> bool: ...
+    @property
+    def mappable(self) -> tuple[tuple[int, int], ...]: ...
+    @property
+    def fd(self) -> int | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """One BAR, ROM or config space.
@@ -55,7 +70,7 @@ class Bus(Protocol):
 class Port(Protocol):
     """A function as a door sees it."""
 
-    def regions(self) -> Sequence[Region | None]:
+    def regions(self) -> Sequence[RegionShape | None]:
         """Indices 0-5 the BARs, 6 the ROM, 7 config space, 8 VGA; None where there is none."""
 
     def irqs(self) -> Sequence[int]:

@@ -12,10 +12,12 @@ from softcxl.transport.vfio_user.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from softcxl.transport.port import RegionShape
+
 NO_REGION = Region(0, readable=False, writable=False)
 
 
-def device_info(payload: bytes, regions: Sequence[Region], irqs: Sequence[int]) -> bytes:
+def device_info(payload: bytes, regions: Sequence[RegionShape], irqs: Sequence[int]) -> bytes:
     """The reply's payload to DEVICE_GET_INFO. Raises `Refused`."""
     request = spec.DeviceInfo.unpack(payload)
     _room(request.argsz, spec.DeviceInfo.__layout__.size)
@@ -27,7 +29,7 @@ def device_info(payload: bytes, regions: Sequence[Region], irqs: Sequence[int]) 
     ).pack()
 
 
-def region_info(payload: bytes, regions: Sequence[Region], client_fds: int) -> tuple[bytes, int | None]:
+def region_info(payload: bytes, regions: Sequence[RegionShape], client_fds: int) -> tuple[bytes, int | None]:
     """The reply's payload to DEVICE_GET_REGION_INFO, and the descriptor that goes with it. Raises `Refused`.
 
     Where the client has no room for the sparse areas it gets the structure alone, saying how much room they

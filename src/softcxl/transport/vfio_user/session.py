@@ -31,7 +31,7 @@ from softcxl.wire import WireError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from softcxl.transport.port import Port, Region
+    from softcxl.transport.port import Port, RegionShape
     from softcxl.transport.vfio_user.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Session:
         self._limits = Limits()
         self._dma = DmaTable()
         self._irqs = IrqTable((), traffic)
-        self._regions: Sequence[Region] = ()
+        self._regions: Sequence[RegionShape] = ()
         self._irq_counts: Sequence[int] = ()
         self._access: list[tuple[int, bool, bool]] = []
         self._attached = False
@@ -153,7 +153,7 @@ class Session:
             self._handlers[Command.REGION_WRITE_MULTI] = self._region_write_multi
         self._dma.limit = self._limits.dma_maps
         try:
-            regions = [region or describe.NO_REGION for region in self._port.regions()]
+            regions: list[RegionShape] = [region or describe.NO_REGION for region in self._port.regions()]
             counts = list(self._port.irqs())
         except Exception as error:  # noqa: BLE001 - whatever a port does, the door goes on
             raise self._fault("regions", error) from None
