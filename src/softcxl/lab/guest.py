@@ -210,7 +210,7 @@ class Guest:
                     self._check(task.boot)
                     return task.status is not None
 
-            if not terminal.join(self._terminal, stdin, stdout, done, self.agent.resize):
+            if not terminal.join(self.terminal, stdin, stdout, done, self.agent.resize):
                 self._ask(lambda: self.agent.kill(task, "HUP"))
                 return 0
             return task.status or 0
@@ -300,7 +300,7 @@ class Guest:
         self._open.callback(self._pump.close)
         self.monitor = Monitor(ours["monitor"], self._changed, self._on_event)
         self.agent = Agent(ours["control"], self._changed)
-        self._terminal = ours["terminal"]
+        self.terminal = ours["terminal"]
         self._pump.add(ours["serial"], self.console.feed)
         self._pump.add(ours["monitor"], self.monitor.feed)
         self._pump.add(ours["control"], self.agent.feed_control)

@@ -6,7 +6,6 @@ The lab takes fixed suites of the distribution's archive and not the machine's o
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,11 +28,6 @@ class Recipe:
         """The packages of some of GROUPS, in a fixed order."""
         chosen = set(groups)
         return [name for group in GROUPS if group in chosen for name in self.packages[group]]
-
-    def key(self, groups: Iterable[str]) -> str:
-        """A short name that changes whenever the recipe for these groups does."""
-        asked = repr((self.suites, self.components, self.preferences, self.names(groups)))
-        return hashlib.sha256(asked.encode()).hexdigest()[:12]
 
     def sources(self, archive: Source) -> str:
         """The deb822 source list that offers the recipe's suites from `archive`."""
