@@ -1,21 +1,24 @@
-"""What a machine's firmware leaves for the kernel: the CXL Early Discovery Table and programmed decoders.
+"""What a machine's firmware leaves for the kernel: ACPI tables of CXL and of distances, and programmed decoders.
 
-QEMU writes a CEDT of its own, for windows of its own. The guest's kernel takes ours instead, from an uncompressed
-cpio archive before the initramfs (Linux Documentation/admin-guide/acpi/initrd_table_override.rst,
-CONFIG_ACPI_TABLE_UPGRADE): it has the same OEM ids and a higher revision.
+QEMU writes a CEDT of its own, for windows of its own, and an SRAT in which our windows are nothing but more RAM. The
+guest's kernel takes ours instead, from an uncompressed cpio archive before the initramfs (Linux
+Documentation/admin-guide/acpi/initrd_table_override.rst, CONFIG_ACPI_TABLE_UPGRADE): they have the same OEM ids and a
+higher revision.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from softcxl.lab import cpio
+from softcxl.lab import affinity, cpio
 from softcxl.lab.errors import MonitorError, PlanError
 from softcxl.lab.plan import BridgeDecoder, GiB, GuestPlan, Window, device_memory_base
 from softcxl.lab.qtest import Qtest
 from softcxl.memory.interleave import encode_granularity, encode_ways
 from softcxl.spec.acpi.cedt import Cedt, Cfmws, Chbs, Cxims, InterleaveArithmetic, WindowRestrictions
+from softcxl.spec.acpi.hmat import Hmat
 from softcxl.spec.acpi.sdt import SdtHeader
+from softcxl.spec.acpi.srat import Srat
 from softcxl.spec.cxl.component import (
     CACHE_MEM_OFFSET,
     COMPONENT_BLOCK_SIZE,
@@ -25,18 +28,21 @@ from softcxl.spec.cxl.component import (
 )
 from softcxl.spec.cxl.hdm import DECODER_OFFSET, DECODER_STRIDE, DecoderControl, HdmGlobalControl
 
-TABLE_PATH = "kernel/firmware/acpi/cedt.aml"
+TABLE_FOLDER = "kernel/firmware/acpi"
 _QEMU_REVISION = 1
 _BASE_LOW, _BASE_HIGH, _SIZE_LOW, _SIZE_HIGH, _CONTROL, _TARGETS_LOW, _TARGETS_HIGH = range(0, 0x1C, 4)
 
 
 def tables(plan: GuestPlan) -> bytes:
-    """The cpio archive with the plan's CEDT; empty for a plan without bridges. Raises PlanError."""
+    """The cpio archive with the plan's CEDT, SRAT and HMAT; empty for one without bridges. Raises PlanError."""
     if not plan.bridges:
         return b""
-    names = TABLE_PATH.split("/")
-    folders = [cpio.directory("/".join(names[:depth])) for depth in range(1, len(names))]
-    return cpio.archive([*folders, cpio.file(TABLE_PATH, cedt(plan))])
+    names = TABLE_FOLDER.split("/")
+    folders = [cpio.directory("/".join(names[: depth + 1])) for depth in range(len(names))]
+    made = {"cedt": cedt(plan), "srat": srat(plan), "hmat": hmat(plan)}
+    return cpio.archive(
+        [*folders, *(cpio.file(f"{TABLE_FOLDER}/{name}.aml", table) for name, table in made.items())]
+    )
 
 
 def bridge_registers(plan: GuestPlan) -> dict[int, int]:
@@ -59,20 +65,38 @@ def cedt(plan: GuestPlan) -> bytes:
     structures = b"".join(Chbs(uid=bridge.bus, base=blocks[bridge.bus]).pack() for bridge in plan.bridges)
     structures += b"".join(_cxims(granularity, maps) for granularity, maps in _xor_maps(plan).items())
     structures += b"".join(_cfmws(window) for window in plan.windows)
-    header = SdtHeader(
-        signature="CEDT",
-        revision=1,
-        length=SdtHeader.__layout__.size + len(structures),
-        # Linux takes a table for QEMU's if these two are QEMU's, and the one with the higher revision wins
+    return _summed(Cedt(header=_header("CEDT", 1), structures=structures).pack())
+
+
+def srat(plan: GuestPlan) -> bytes:
+    """The table's bytes (ACPI 6.5 §5.2.16): what is near what, see `softcxl.lab.affinity`."""
+    return _summed(Srat(header=_header("SRAT", 3), structures=affinity.srat(plan)).pack())
+
+
+def hmat(plan: GuestPlan) -> bytes:
+    """The table's bytes (ACPI 6.5 §5.2.28): how far what is, see `softcxl.lab.affinity`."""
+    return _summed(Hmat(header=_header("HMAT", 2), structures=affinity.hmat(plan)).pack())
+
+
+def _header(signature: str, revision: int) -> SdtHeader:
+    # Linux takes a table for QEMU's if the ids are QEMU's, and the one with the higher revision wins
+    return SdtHeader(
+        signature=signature,
+        revision=revision,
         oem_id="BOCHS ",
         oem_table_id="BXPC    ",
         oem_revision=_QEMU_REVISION + 1,
         creator_id="SCXL",
         creator_revision=1,
     )
-    table = bytearray(Cedt(header=header, structures=structures).pack())
-    table[9] = -sum(table) & 0xFF
-    return bytes(table)
+
+
+def _summed(table: bytes) -> bytes:
+    """A table with its length and checksum filled in."""
+    header = SdtHeader.unpack_from(table, 0)
+    header.length = len(table)
+    header.checksum = -sum(header.pack() + table[SdtHeader.__layout__.size :]) & 0xFF
+    return header.pack() + table[SdtHeader.__layout__.size :]
 
 
 def program(qtest: Qtest, plan: GuestPlan) -> None:

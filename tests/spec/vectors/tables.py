@@ -1,9 +1,9 @@
-"""CDAT and CEDT, by Linux `include/acpi/actbl1.h` and QEMU `cxl_cdat.h`, `hw/acpi/cxl.c`; data objects, by Linux
-`pci_regs.h` and QEMU `pcie_doe.h`."""
+"""CDAT, CEDT and HMAT, by Linux `include/acpi/actbl1.h` and QEMU `cxl_cdat.h`, `hw/acpi/cxl.c`; SRAT, by Linux
+`include/acpi/actbl3.h`; data objects, by Linux `pci_regs.h` and QEMU `pcie_doe.h`."""
 
 from __future__ import annotations
 
-from softcxl.spec.acpi import cedt, sdt
+from softcxl.spec.acpi import cedt, hmat, sdt, srat
 from softcxl.spec.cxl import cdat
 from softcxl.spec.pci import doe
 from tests.spec.vectors import Payload, c
@@ -227,10 +227,100 @@ PAYLOADS = [
             "base": 0x1_0000_0000,
         },
     ),
+    # SRAT
+    Payload(
+        "acpi_table_srat",
+        srat.Srat,
+        _SDT + c("I8x", 1) + b"structures",
+        {f"header.{name}": value for name, value in _SDT_FIELDS.items()}
+        | {"table_revision": 1, "structures": b"structures"},
+    ),
+    Payload(
+        "acpi_srat_cpu_affinity",
+        srat.ProcessorAffinity,
+        c("BBBBIB", 0, 16, 0x44, 7, 1, 8) + bytes((0x33, 0x22, 0x11)) + c("I", 9),
+        {
+            "type": srat.SratType.PROCESSOR,  # ACPI_SRAT_TYPE_CPU_AFFINITY 0
+            "length": 16,
+            "domain_low": 0x44,
+            "apic_id": 7,
+            "flags.enabled": True,  # ACPI_SRAT_CPU_USE_AFFINITY 1
+            "sapic_eid": 8,
+            "domain_high": 0x112233,
+            "clock_domain": 9,
+        },
+    ),
+    Payload(
+        "acpi_srat_mem_affinity",
+        srat.MemoryAffinity,
+        c("BBI2xQQ4xI8x", 1, 40, 7, 0x1_0000_0000, 0x4000_0000, 0b101),
+        {
+            "type": srat.SratType.MEMORY,  # ACPI_SRAT_TYPE_MEMORY_AFFINITY 1
+            "length": 40,
+            "domain": 7,
+            "base": 0x1_0000_0000,
+            "size": 0x4000_0000,
+            "flags.enabled": True,  # ACPI_SRAT_MEM_ENABLED 1
+            "flags.hot_pluggable": False,  # ACPI_SRAT_MEM_HOT_PLUGGABLE 1 << 1
+            "flags.non_volatile": True,  # ACPI_SRAT_MEM_NON_VOLATILE 1 << 2
+        },
+    ),
+    Payload(
+        "acpi_srat_generic_affinity; Linux hmat.c acpi_find_genport_target: the UID is 8 bytes into the handle",
+        srat.GenericPortAffinity,
+        c("BBxBI8sI4xI4x", 6, 32, 1, 100, b"ACPI0016", 12, 1),
+        {
+            "type": srat.SratType.GENERIC_PORT,  # ACPI_SRAT_TYPE_GENERIC_PORT_AFFINITY 6
+            "length": 32,
+            "handle_type": 1,
+            "domain": 100,
+            "hid": "ACPI0016",
+            "uid": 12,
+            "flags.enabled": True,  # ACPI_SRAT_GENERIC_AFFINITY_ENABLED 1
+        },
+    ),
+    # HMAT
+    Payload(
+        "acpi_table_hmat",
+        hmat.Hmat,
+        _SDT + c("4x") + b"structures",
+        {f"header.{name}": value for name, value in _SDT_FIELDS.items()} | {"structures": b"structures"},
+    ),
+    Payload(
+        "acpi_hmat_structure, acpi_hmat_locality; Linux hmat.c hmat_initiator_perf: lists, then rows of entries",
+        hmat.LatencyAndBandwidth,
+        c("H2xIBBBxII4xQ", 1, 32 + 12 + 4, 2, 5, 6, 1, 2, 1000) + c("III", 7, 8, 9) + c("HH", 10, 11),
+        {
+            "type": hmat.HmatType.LATENCY_AND_BANDWIDTH,  # ACPI_HMAT_TYPE_LOCALITY 1
+            "length": 48,
+            "flags": 2,
+            "data_type": hmat.HmatDataType.WRITE_BANDWIDTH,  # ACPI_HMAT_WRITE_BANDWIDTH 5
+            "min_transfer_size": 6,
+            "initiator_count": 1,
+            "target_count": 2,
+            "entry_base_unit": 1000,
+            "initiators": [7],
+            "targets": [8, 9],
+            "entries": [10, 11],
+        },
+    ),
 ]
 
 # Linux include/acpi/actbl1.h, each list in order from 0
 ENUMS = [
     ("acpi_cedt_type", cedt.CedtType, ["CHBS", "CFMWS", "CXIMS", "RDPAS"]),
+    (
+        "acpi_hmat_type",
+        hmat.HmatType,
+        ["PROXIMITY_DOMAIN_ATTRIBUTES", "LATENCY_AND_BANDWIDTH", "MEMORY_SIDE_CACHE"],
+    ),
+    (
+        "ACPI_HMAT_ACCESS_LATENCY to ACPI_HMAT_WRITE_BANDWIDTH",
+        hmat.HmatDataType,
+        [
+            *("ACCESS_LATENCY", "READ_LATENCY", "WRITE_LATENCY"),
+            *("ACCESS_BANDWIDTH", "READ_BANDWIDTH", "WRITE_BANDWIDTH"),
+        ],
+    ),
     ("acpi_cdat_type", cdat.CdatType, ["DSMAS", "DSLBIS", "DSMSCIS", "DSIS", "DSEMTS", "SSLBIS"]),
 ]
