@@ -29,7 +29,8 @@ from softcxl.lab.setup import setup
 MIB = 1 << 20
 LAYOUTS = ((1, 256), (2, 256), (2, 4096))
 TRAPPED = (2 * MIB, 1)  # what QEMU's interleaved memory is timed with: every access traps there
-DIRECT = (128 * MIB, 5)
+DIRECT = (128 * MIB, 3)
+TURNS = 5
 COMMANDS = 2000
 TOPOLOGY = """
 devices: {mem0: {volatile: 256MiB}, mem1: {volatile: 256MiB}}
@@ -89,15 +90,20 @@ def measure(guest: Guest, interleaved: tuple[int, int]) -> dict[str, Any]:
     found: dict[str, Any] = {"layouts": {}}
     for ways, granularity in LAYOUTS:
         size, rounds = DIRECT if ways == 1 else interleaved
+        memdevs = " ".join(f"mem{number}" for number in range(ways))
         region = json.loads(
-            guest.output(
-                f"cxl create-region -t ram -d decoder0.0 -w {ways} -g {granularity} -m $(echo mem0 mem1 | cut -d' ' -f1-{ways})"
-            )
+            guest.output(f"cxl create-region -t ram -d decoder0.0 -w {ways} -g {granularity} -m {memdevs}")
         )
         guest.output("softcxl-devdax dax0.0", timeout=300)
-        speed = json.loads(guest.output(f"softcxl-memory speed /dev/dax0.0 {size} {rounds}", timeout=600))
-        ram = json.loads(guest.output(f"softcxl-memory speed - {DIRECT[0]} {DIRECT[1]}"))
-        found["layouts"][f"{ways}-way {granularity} B"] = {"region": speed, "ram": ram}
+        best: dict[str, dict[str, int]] = {"region": {}, "ram": {}}
+        for _ in range(TURNS):  # in turns, so that what else the machine does counts for both alike
+            for name, file, length in (("region", "/dev/dax0.0", size), ("ram", "-", DIRECT[0])):
+                speed = json.loads(
+                    guest.output(f"softcxl-memory speed {file} {length} {rounds}", timeout=600)
+                )
+                for what, value in speed.items():
+                    best[name][what] = max(value, best[name].get(what, 0))
+        found["layouts"][f"{ways}-way {granularity} B"] = best
         guest.output(f"cxl destroy-region -f {region['region']}")
     return found
 

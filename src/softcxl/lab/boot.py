@@ -32,6 +32,11 @@ from softcxl.memory.xor import maps_for
 from softcxl.spec.acpi.cedt import InterleaveArithmetic, WindowRestrictions
 
 
+SPIN_US = 50
+"""How long, in µs, a door looks for a guest's next message before it sleeps: a driver's accesses come in bursts, and
+a wake-up costs more than an answer. Half again as many mailbox commands a second (benchmarks/guest.py)."""
+
+
 def plan(fabric: Fabric, host: str, sockets: Mapping[str, Path]) -> GuestPlan:
     """The guest that `host` becomes; `sockets` has the vfio-user socket of each device that it reaches.
 
@@ -123,7 +128,7 @@ def boot(
     host: str | None = None,
     *,
     parts: Parts | None = None,
-    spin_us: float = 0,
+    spin_us: float = SPIN_US,
     overlays: Sequence[Path] = (),
     **options: Any,
 ) -> Iterator[Guest]:
