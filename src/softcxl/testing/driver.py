@@ -8,6 +8,8 @@ is a second opinion on what `softcxl.spec` declares.
 >>> code, payload = driver.send(0x4000)
 >>> code, len(payload)
 (0, 69)
+
+`Machine` is what the function is plugged into: it notes interrupts and has memory for DMA.
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ from collections.abc import Iterator
 from typing import Protocol
 
 CONFIG = 7
+MSI, MSIX = 1, 2
 _CXL_VENDOR = 0x1E98
 _DVSEC, _DOE = 0x0023, 0x002E
 _LOCATOR_DVSEC = 8
 _COMPONENT_BLOCK, _DEVICE_BLOCK = 1, 3
 _CACHE_MEM = 0x1000
+_HDM = 5
+_WAYS = {1: 0, 2: 1, 4: 2, 8: 3, 16: 4, 3: 8, 6: 9, 12: 10}
+_LOCK_ON_COMMIT, _COMMIT, _COMMITTED, _ERROR, _HOST_ONLY = (1 << bit for bit in (8, 9, 10, 11, 12))
 
 
 class Port(Protocol):
@@ -32,8 +38,33 @@ class Port(Protocol):
     def write(self, region: int, offset: int, data: bytes) -> None: ...
 
 
+class Machine:
+    """A machine that a function is plugged into, by `function.attach(machine)`.
+
+    `interrupts` are those that came, as (kind, vector); `memory` is what DMA reaches, from address 0.
+    """
+
+    def __init__(self, memory: int = 0x1000) -> None:
+        self.interrupts: list[tuple[int, int]] = []
+        self.memory = bytearray(memory)
+
+    def interrupt(self, kind: int, vector: int) -> None:
+        self.interrupts.append((kind, vector))
+
+    def dma_read(self, address: int, size: int) -> bytes:
+        return bytes(self.memory[address : address + size])
+
+    def dma_write(self, address: int, data: bytes) -> None:
+        self.memory[address : address + len(data)] = data
+
+    def taken(self) -> list[tuple[int, int]]:
+        """The interrupts since the last call."""
+        taken, self.interrupts = self.interrupts, []
+        return taken
+
+
 class Driver:
-    """Drives the memory device behind `port`."""
+    """Drives the memory device behind `port`. Raises `LookupError` where it lacks what a driver needs."""
 
     def __init__(self, port: Port) -> None:
         self.port = port
@@ -45,8 +76,10 @@ class Driver:
         self._mailbox = base + self.mailbox
         self.payload_max = 1 << (self.read32(bar, self._mailbox) & 0x1F)
 
-    # -- accesses
-    # ------------------------------------------------------------------------------------------------
+    # -- accesses --------------------------------------------------------------------------------------------
+
+    def read16(self, region: int, offset: int) -> int:
+        return int.from_bytes(self.port.read(region, offset, 2), "little")
 
     def read32(self, region: int, offset: int) -> int:
         return int.from_bytes(self.port.read(region, offset, 4), "little")
@@ -54,14 +87,25 @@ class Driver:
     def read64(self, region: int, offset: int) -> int:
         return int.from_bytes(self.port.read(region, offset, 8), "little")
 
+    def write16(self, region: int, offset: int, value: int) -> None:
+        self.port.write(region, offset, value.to_bytes(2, "little"))
+
     def write32(self, region: int, offset: int, value: int) -> None:
         self.port.write(region, offset, value.to_bytes(4, "little"))
 
     def write64(self, region: int, offset: int, value: int) -> None:
         self.port.write(region, offset, value.to_bytes(8, "little"))
 
-    # -- discovery
-    # -----------------------------------------------------------------------------------------------
+    # -- discovery -------------------------------------------------------------------------------------------
+
+    def capability_list(self) -> Iterator[tuple[int, int]]:
+        """(ID, offset) of each capability in the first 256 bytes, in the order of the list."""
+        offset, seen = self.port.read(CONFIG, 0x34, 1)[0], set()
+        while offset and offset not in seen:
+            seen.add(offset)
+            header = self.read16(CONFIG, offset)
+            yield header & 0xFF, offset
+            offset = header >> 8
 
     def extended_capabilities(self) -> Iterator[tuple[int, int]]:
         """(ID, offset) of each extended capability, in the order of the list."""
@@ -110,15 +154,61 @@ class Driver:
                 return bar, start + (header >> 20)
         raise LookupError(f"no component capability {number}")
 
-    # -- the mailbox
-    # ---------------------------------------------------------------------------------------------
+    # -- HDM decoders ----------------------------------------------------------------------------------------
+
+    def decoder(self, number: int) -> tuple[int, int]:
+        """(BAR, offset) of an HDM decoder's registers."""
+        bar, offset = self.component_capability(_HDM)
+        return bar, offset + 0x10 + 0x20 * number
+
+    def commit(
+        self,
+        number: int,
+        base: int,
+        size: int,
+        *,
+        ways: int = 1,
+        granularity: int = 256,
+        skip: int = 0,
+        lock: bool = False,
+    ) -> bool:
+        """Program a decoder in the order in which Linux does, and commit it; whether it says COMMITTED.
+
+        A decoder with its error bit set is taken back, as Linux does.
+        """
+        bar, at = self.decoder(number)
+        control = _WAYS[ways] << 4 | (granularity // 256).bit_length() - 1
+        control |= _COMMIT | _HOST_ONLY | (_LOCK_ON_COMMIT if lock else 0)
+        for offset, value in ((0x04, base >> 32), (0x00, base), (0x0C, size >> 32), (0x08, size)):
+            self.write32(bar, at + offset, value & 0xFFFFFFFF)
+        self.write32(bar, at + 0x18, skip >> 32)
+        self.write32(bar, at + 0x14, skip & 0xFFFFFFFF)
+        self.write32(bar, at + 0x10, control)
+        seen = self.read32(bar, at + 0x10)
+        if seen & _ERROR:
+            self.write32(bar, at + 0x10, seen & ~_COMMIT)
+        return bool(seen & _COMMITTED)
+
+    def decommit(self, number: int) -> bool:
+        """Take a decoder out of effect; whether COMMITTED has gone."""
+        bar, at = self.decoder(number)
+        self.write32(bar, at + 0x10, self.read32(bar, at + 0x10) & ~_COMMIT)
+        gone = not self.read32(bar, at + 0x10) & _COMMITTED
+        for offset in (0x0C, 0x08, 0x04, 0x00):
+            self.write32(bar, at + offset, 0)
+        return gone
+
+    # -- the mailbox -----------------------------------------------------------------------------------------
 
     def send(self, opcode: int, payload: bytes = b"") -> tuple[int, bytes]:
-        """Send one command; returns its return code and output payload."""
+        """Send one command; returns its return code and output payload. Raises `TimeoutError`.
+
+        A payload longer than the mailbox takes is announced as it is, and only what fits is written.
+        """
         bar, mailbox = self._bar, self._mailbox
         self.write64(bar, mailbox + 0x08, len(payload) << 16 | opcode)
         if payload:
-            self.port.write(bar, mailbox + 0x20, payload)
+            self.port.write(bar, mailbox + 0x20, payload[: self.payload_max])
         self.write32(bar, mailbox + 0x04, 1)
         if self.read32(bar, mailbox + 0x04) & 1:
             raise TimeoutError(f"command {opcode:04X}h: the doorbell did not clear")
@@ -132,12 +222,12 @@ class Driver:
         status = self.read64(self._bar, self._mailbox + 0x18)
         return bool(running), status & 0xFFFF, status >> 16 & 0x7F, status >> 32 & 0xFFFF
 
-    # -- data object exchange
-    # ------------------------------------------------------------------------------------
+    # -- data object exchange --------------------------------------------------------------------------------
 
-    def exchange(self, vendor: int, kind: int, body: bytes) -> bytes | None:
-        """Send a data object through the first DOE mailbox; returns the response's body, None if there is none."""
-        doe = next(offset for capability, offset in self.extended_capabilities() if capability == _DOE)
+    def exchange(self, vendor: int, kind: int, body: bytes, instance: int = 0) -> bytes | None:
+        """Send a data object through a DOE mailbox; returns the response's body, None if there is none."""
+        found = [offset for capability, offset in self.extended_capabilities() if capability == _DOE]
+        doe = found[instance]
         body += bytes(-len(body) % 4)
         request = struct.pack("<HBxI", vendor, kind, 2 + len(body) // 4) + body
         for at in range(0, len(request), 4):
