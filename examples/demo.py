@@ -48,10 +48,7 @@ def main() -> int:
 def show(fabric: Fabric, guest: Guest) -> int:
     heading("Linux", f"{guest.release}, stock, in a stock QEMU, up after {guest.boot_seconds:.0f} s")
     memdevs = json.loads(guest.output("cxl list -M"))
-    table = Table(
-        "memory device", "size", "serial", "PCI address", "firmware", title="cxl list", title_justify="left"
-    )
-    by_serial = {one["serial"]: one["memdev"] for one in memdevs}
+    table = plain_table("memory device", "size", "serial", "PCI address", "firmware")
     for one in memdevs:
         table.add_row(
             one["memdev"],
@@ -90,7 +87,7 @@ def show(fabric: Fabric, guest: Guest) -> int:
         "ordinary RAM": json.loads(guest.output(f"softcxl-memory speed - {TIMED} 3")),
         "CXL region": json.loads(guest.output(f"softcxl-memory speed /dev/dax0.0 {TIMED} 3")),
     }
-    table = Table("MB/s", *speeds, "ratio")
+    table = plain_table("MB/s", *speeds, "ratio")
     for what in speeds["ordinary RAM"]:
         ram, cxl = (speed[what] for speed in speeds.values())
         table.add_row(what, f"{ram:,}", f"{cxl:,}", f"{cxl / ram:.2f}")
@@ -98,7 +95,8 @@ def show(fabric: Fabric, guest: Guest) -> int:
     traffic = {name: door.traffic for name, door in fabric.open_doors.items()}
     accesses = sum(one.reads + one.writes for one in traffic.values())
     console.print(
-        f"Python answered {accesses:,} register accesses; loads and stores of memory never came its way."
+        f"Python answered {accesses:,} register accesses; loads and stores of memory never came its way.",
+        soft_wrap=True,
     )
     return 1 if wrong or answer.status else 0
 
@@ -120,8 +118,15 @@ def differences(device: Type3, position: int, seed: int) -> int:
     return int(np.count_nonzero(np.frombuffer(device.space.read(0, wanted.nbytes), np.uint64) != wanted))
 
 
+def plain_table(*columns: str) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2))
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
 def heading(title: str, rest: str) -> None:
-    console.print(f"\n[bold cyan]{title}[/] [dim]{rest}[/]")
+    console.print(f"\n[bold cyan]{title}[/] [dim]{rest}[/]", soft_wrap=True)
 
 
 def verdict(good: bool, what: str) -> None:
