@@ -48,6 +48,7 @@ def main() -> int:
 def show(fabric: Fabric, guest: Guest) -> int:
     heading("Linux", f"{guest.release}, stock, in a stock QEMU, up after {guest.boot_seconds:.0f} s")
     memdevs = json.loads(guest.output("cxl list -M"))
+    by_serial = {one["serial"]: one["memdev"] for one in memdevs}
     table = plain_table("memory device", "size", "serial", "PCI address", "firmware")
     for one in memdevs:
         table.add_row(
@@ -109,7 +110,8 @@ def pattern(seed: int) -> np.ndarray:
 def share(position: int, seed: int) -> np.ndarray:
     """The bytes of the pattern that the device at `position` holds."""
     positions, _ = Interleave(2, GRANULARITY).locate_many(np.arange(0, CHECKED, 8, dtype=np.uint64))
-    return pattern(seed)[positions == position]
+    mine: np.ndarray = pattern(seed)[positions == position]
+    return mine
 
 
 def differences(device: Type3, position: int, seed: int) -> int:

@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from softcxl.cli.terminal import interact
 from softcxl.cli.work import shown
 from softcxl.fabric.build import Fabric
 from softcxl.lab.boot import boot
@@ -127,7 +126,7 @@ def run(
                 )
             )
         if not command:
-            status = interact(guest)
+            status = guest.shell()
         else:
             line = command[0] if len(command) == 1 else shlex.join(command)
             result = guest.run(line, timeout or _FOREVER, on_output=None if as_json else _pass_on)
