@@ -23,6 +23,7 @@ from softcxl.memory.errors import MemoryFault
 from softcxl.memory.media import Medium
 from softcxl.memory.window import Window
 from softcxl.transport.vfio_user import Door, DoorError
+from softcxl.wire import Reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +120,11 @@ class Fabric:
                 self.devices[name].space.clear(0, key.volatile)  # volatile bytes do not outlive the process
 
     def _recover(self) -> None:
-        """Find the bytes that rest in windows of earlier runs which this topology no longer has."""
-        known = {window.medium.path for host in self.hosts.values() for window in host.memory.windows}
+        """Find the bytes that rest in windows since earlier runs, of which this topology may lack some."""
+        windows = [one.window for host in self.hosts.values() for one in host.memory.windows]
+        for window in windows:
+            self._attach(window)
+        known = {window.medium.path for window in windows}
         for page in (
             sorted(self.state.glob("*-window*.mem.json")) if self.state and self.state.is_dir() else ()
         ):
@@ -128,10 +132,12 @@ class Fabric:
             if path in known or not path.exists():
                 continue
             size = path.stat().st_size
-            window = Window(0, size, self._medium(path.stem, size, path))
-            for name in {resident.device for resident in window.residents}:
-                if name in self.devices:
-                    self.devices[name].space.attach(window)
+            self._attach(Window(0, size, self._medium(path.stem, size, path)))
+
+    def _attach(self, window: Window) -> None:
+        for name in {resident.device for resident in window.residents}:
+            if name in self.devices:
+                self.devices[name].space.attach(window)
 
     @property
     def state(self) -> Path | None:
@@ -264,16 +270,54 @@ class Fabric:
         Raises `BuildError` where a socket cannot be made.
         """
         with ExitStack() as stack:
-            opened: dict[str, Door] = {}
-            for name in self.hosts[host].routes:
-                try:
-                    door = Door(self.devices[name], Path(folder) / f"{name}.sock", spin_us=spin_us)
-                    opened[name] = stack.enter_context(door)
-                except (DoorError, OSError) as error:
-                    raise BuildError(f"devices.{name}: {error}") from error
-            self.open_doors.update(opened)
+            yield {
+                name: stack.enter_context(self.door(host, name, folder, spin_us=spin_us))
+                for name in self.hosts[host].routes
+            }
+
+    @contextmanager
+    def door(self, host: str, device: str, folder: str | Path, *, spin_us: float = 0) -> Iterator[Door]:
+        """Open a vfio-user door, ``folder/NAME.sock``, by which `host` comes to one device.
+
+        A device that the topology plugs in elsewhere, or nowhere, is this host's while the door is open: its
+        decoders show in this host's windows, and when the door has closed it has lost power (a cold reset).
+        Raises `BuildError` for a device that there is not or that has an open door, and where the socket cannot
+        be made.
+        """
+        if device not in self.devices:
+            raise BuildError(
+                f"devices.{device}: there is none; there are {', '.join(self.devices) or 'none'}"
+            )
+        if device in self.open_doors:
+            raise BuildError(f"devices.{device}: is in use, its door is {self.open_doors[device].path}")
+        live, function = self.hosts[host], self.devices[device]
+        with ExitStack() as stack:
+            if device not in live.routes:
+                stack.enter_context(_lent(function, live.memory))
             try:
-                yield opened
-            finally:
-                for name in opened:
-                    del self.open_doors[name]
+                door = stack.enter_context(Door(function, Path(folder) / f"{device}.sock", spin_us=spin_us))
+            except (DoorError, OSError) as error:
+                raise BuildError(f"devices.{device}: {error}") from error
+            self.open_doors[device] = door
+            stack.callback(self.open_doors.pop, device)
+            yield door
+
+
+@contextmanager
+def _lent(device: Type3, memory: HostMemory) -> Iterator[None]:
+    """The device is plugged into a host that is not its own, without its own one's firmware.
+
+    It comes freshly powered on, and in the end its power goes.
+    """
+    assert device.decoders is not None, "a memory device has decoders"
+    usual, firmware = device.decoders.host, device.platform
+    device.platform = lambda: None
+    device.reset(Reset.COLD)
+    for one in memory.windows:
+        device.space.attach(one.window)
+    memory.plug(device)
+    try:
+        yield
+    finally:
+        device.reset(Reset.COLD)
+        device.decoders.host, device.platform = usual, firmware

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from softcxl.fabric import keys
 from softcxl.fabric.build import Fabric, FirmwareProgram, LiveHost
@@ -30,7 +30,7 @@ from softcxl.lab.runtime import runtime_folder
 from softcxl.lab.setup import setup
 from softcxl.memory.xor import maps_for
 from softcxl.spec.acpi.cedt import InterleaveArithmetic, WindowRestrictions
-
+from softcxl.wire import Reset
 
 SPIN_US = 50
 """How long, in µs, a door looks for a guest's next message before it sleeps: a driver's accesses come in bursts, and
@@ -122,6 +122,93 @@ def _decoders(live: LiveHost, region: FirmwareProgram, buses: Mapping[str, int])
             )
 
 
+class Doors:
+    """The doors by which one host comes to its devices, each opened and closed by itself."""
+
+    def __init__(self, fabric: Fabric, host: str, folder: Path, spin_us: float) -> None:
+        self.fabric = fabric
+        self._host, self._folder, self._spin_us = host, folder, spin_us
+        self._open: dict[str, ExitStack] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ExitStack() as stack:
+            for device in list(self._open):
+                stack.callback(self.close, device)
+
+    def open(self, device: str) -> Path:
+        """Open the device's door; returns its socket. Raises `BuildError`."""
+        with ExitStack() as stack:
+            opened = self.fabric.door(self._host, device, self._folder, spin_us=self._spin_us)
+            path = stack.enter_context(opened).path
+            self._open[device] = stack.pop_all()
+        return path
+
+    def close(self, device: str) -> None:
+        """Close the device's door."""
+        self._open.pop(device).close()
+
+
+class Machine(Guest):
+    """A guest that is a host of a live fabric: devices are plugged into it and unplugged by name.
+
+    Ports are named after their bridge or switch and number, as in "hb0-port1". `slots` has every port that a
+    device can be plugged into, with what is there now.
+    """
+
+    def __init__(self, doors: Doors, plan: GuestPlan, parts: Parts, **options: Any) -> None:
+        super().__init__(plan, parts, **options)
+        self._doors = doors
+        self.slots = dict(_slots(plan))
+
+    def hot_add(self, device: str, port: str | None = None) -> None:
+        """Plug a device of the fabric into an empty port, the first one if None.
+
+        The guest's kernel takes its time to find it. Raises `PlanError` where there is no such empty port,
+        `BuildError` for a device that there is not or that is in use, `MonitorError` where QEMU refuses.
+        """
+        empty = [name for name, there in self.slots.items() if there is None]
+        chosen = port or next(iter(empty), None)
+        if chosen not in empty:
+            wanted = "There is no empty port" if port is None else f"{port} is not an empty port"
+            raise PlanError(f"{wanted}; empty are {', '.join(empty) or 'none'}.")
+        socket = self._doors.open(device)
+        try:
+            self.plug(Endpoint(device, socket), chosen)
+        except BaseException:
+            self._doors.close(device)
+            raise
+        self.slots[chosen] = device
+
+    def hot_remove(self, device: str, timeout: float = 30.0) -> None:
+        """Unplug a device, as by its slot's button; returns when the guest has let go of it. Its power goes.
+
+        Linux waits 5 seconds after the button for a change of mind. Raises `PlanError` for a device that is not
+        plugged in, `MonitorError` if the guest keeps it for `timeout` seconds.
+        """
+        port = next((name for name, there in self.slots.items() if there == device), None)
+        if port is None:
+            plugged = ", ".join(filter(None, self.slots.values())) or "none"
+            raise PlanError(f"{device} is not plugged in; devices that are: {plugged}.")
+        self.unplug(device, timeout)
+        self.slots[port] = None
+        self._doors.fabric.devices[device].reset(Reset.COLD)
+        self._doors.close(device)
+
+
+def _slots(plan: GuestPlan) -> Iterator[tuple[str, str | None]]:
+    """Every port of the plan that a device may be plugged into, with the device."""
+    for bridge in plan.bridges:
+        for port in bridge.ports:
+            if isinstance(port.below, Switch):
+                for downstream in port.below.ports:
+                    yield downstream.name, downstream.below.name if downstream.below else None
+            else:
+                yield port.name, port.below.name if port.below else None
+
+
 @contextmanager
 def boot(
     fabric: Fabric,
@@ -131,11 +218,12 @@ def boot(
     spin_us: float = SPIN_US,
     overlays: Sequence[Path] = (),
     **options: Any,
-) -> Iterator[Guest]:
+) -> Iterator[Machine]:
     """Boot `host` (the only one, if None) with its devices served by this process; yields the running guest.
 
     `parts` are QEMU, kernel and tools, fetched where they are missing if None; `options` are those of `Guest`.
-    Devices and windows keep their state when the guest has gone. Raises `LabError`, `BuildError`.
+    Devices and windows keep their state when the guest has gone; a device that was hot-added goes back to where
+    the topology has it. Raises `LabError`, `BuildError`.
 
     Example::
 
@@ -147,9 +235,9 @@ def boot(
         raise PlanError(f"There is no host {name!r}; the topology has {', '.join(fabric.hosts) or 'none'}.")
     parts = parts or setup(options.get("progress", silent)).parts()
     tools = (compiled.overlay(parts), *overlays)
-    with runtime_folder() as folder, fabric.doors(name, folder, spin_us=spin_us) as doors:
-        sockets = {device: door.path for device, door in doors.items()}
-        with Guest(plan(fabric, name, sockets), parts, overlays=tools, **options) as guest:
+    with runtime_folder() as folder, Doors(fabric, name, folder, spin_us) as doors:
+        sockets = {device: doors.open(device) for device in fabric.hosts[name].routes}
+        with Machine(doors, plan(fabric, name, sockets), parts, overlays=tools, **options) as guest:
             yield guest
 
 
