@@ -10,7 +10,7 @@ from typing import IO
 
 from softcxl.lab.errors import LabError
 
-_PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]*)")
+_PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]*)[\r\n]")
 _PANIC_END = b"end Kernel panic"
 _UNFIT = re.compile(rb"softcxl-unfit: ([^\r\n]*)[\r\n]")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_c])")
