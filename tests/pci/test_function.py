@@ -25,7 +25,8 @@ def write(function, offset, size, value):
 
 def capabilities(function):
     """The list as Linux walks it (drivers/pci/pci.h): at most 48 entries, pointers with two zero bits."""
-    found, at = {}, read(function, 0x34, 1)
+    found: dict[int, int] = {}
+    at = read(function, 0x34, 1)
     while at >= 0x40:
         assert at % 4 == 0
         assert at not in found.values()
