@@ -13,6 +13,7 @@ PAYLOAD_SIZES = [1 << power for power in range(8, 21)]
 """Payload sizes a mailbox may have, in bytes."""
 
 _DOORBELL = MailboxControl.doorbell.mask
+_DOORBELL_INTERRUPT = MailboxControl.doorbell_interrupt.mask
 _BACKGROUND_INTERRUPT = MailboxControl.background_interrupt.mask
 _TOO_LONG = Reply(ReturnCode.INVALID_PAYLOAD_LENGTH)
 
@@ -79,6 +80,9 @@ class MailboxDoor:
         if not new & _DOORBELL:
             return
         registers, data, start = self.registers, self._data, self._payload
+        # Linux rings with a bare 1, which clears the interrupt that it asked for once and still waits for
+        # (drivers/cxl/pci.c). Software that means to clear it does so without ringing.
+        registers.control.assign(new | old & _BACKGROUND_INTERRUPT)
         command = registers.command
         opcode, length = command.opcode, command.payload_length
         if length <= self._cci.payload_max:
@@ -94,8 +98,6 @@ class MailboxDoor:
         status.vendor_status = reply.vendor_status
         if reply.code == ReturnCode.BACKGROUND_STARTED:
             self._show_background()
-        # Linux rings with a bare 1, which clears the interrupt that it asked for once and still waits for
-        # (drivers/cxl/pci.c). Software that means to clear it does so without ringing.
-        registers.control.assign(new & ~_DOORBELL | old & _BACKGROUND_INTERRUPT)
-        if registers.control.doorbell_interrupt:
+        registers.control.doorbell = False
+        if new & _DOORBELL_INTERRUPT:
             self._interrupt(self._vector)
