@@ -64,7 +64,8 @@ def replacing_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise FetchError(f"{path} could not be written: {error.strerror}.") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
 
 
 @contextlib.contextmanager

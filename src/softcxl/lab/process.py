@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 from softcxl.lab.errors import LaunchError
+
+# Runs between fork and exec, as a program of its own because Python must not run there beside threads: asks to be
+# killed with its parent (1 is PR_SET_PDEATHSIG), looks whether that is not too late already, and becomes the command.
+_LEASH = """\
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() != int(sys.argv[1]):
+    os._exit(1)
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    print(f"{sys.argv[2]} cannot be started: {error.strerror}", flush=True)
+    os._exit(127)
+"""
 
 
 class Child:
@@ -30,10 +44,12 @@ class Child:
     ) -> None:
         """Start `command` with the file descriptors `keep`; `ended` is called from another thread when it is over.
 
+        A program that is not there ends with status 127 and says so in its output.
+
         Raises:
-            LaunchError: the program cannot be started.
+            LaunchError: no process can be started.
         """
-        self._command = [*_dying_with_us(), *command]
+        self._command = [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *command]
         self._keep = tuple(keep)
         self._output = output
         self._environment = {**os.environ, **(environment or {})}
@@ -48,7 +64,7 @@ class Child:
         started.wait()
         if self._failure:
             self._thread.join()
-            raise LaunchError(f"{command[0]} cannot be started: {self._failure[0].strerror}.")
+            raise LaunchError(f"No process can be started for {command[0]}: {self._failure[0].strerror}.")
 
     @property
     def pid(self) -> int:
@@ -96,9 +112,3 @@ class Child:
             started.set()
         self._process.wait()
         self._ended()
-
-
-def _dying_with_us() -> list[str]:
-    """util-linux's setpriv sets the signal between fork and exec, where Python code must not run beside threads."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
