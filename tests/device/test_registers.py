@@ -1,6 +1,7 @@
 """What a driver finds first: DVSECs, register blocks, capabilities. Numbers are those of Linux's
 include/uapi/linux/pci_regs.h and drivers/cxl/cxl.h, or of QEMU's hw/mem/cxl_type3.c where that is said."""
 
+import mmap
 from itertools import pairwise
 
 import pytest
@@ -197,11 +198,32 @@ def test_mailbox_capabilities(driver):
     assert value >> 7 & 0xF == 0
 
 
-def test_payload_pages_can_be_mapped_and_nothing_else(device, driver):
+def test_the_mailbox_can_be_mapped_from_its_command_register_on(device, driver):
+    """The control register, where the doorbell is, must be seen to be written: it is in the page before."""
     region = device.regions()[2]
-    assert region.mappable == ((0x2000, 0x1000),)
-    assert driver.mailbox + 0x20 == 0x2000
+    assert region.mappable == ((0x2000, 0x2000),)
+    assert driver.mailbox + 0x08 == 0x2000
     assert region.fd is not None
+
+
+def test_what_a_guest_stores_in_mapped_registers_lasts_until_the_next_command(device, driver):
+    with mmap.mmap(device.regions()[2].fd, 0x4000) as shared:
+        shared[0x2000:0x2018] = b"\xff" * 0x18  # command, status and background status
+        assert driver.send(0x4000)[0] == 0
+        assert shared[0x2008:0x2018] == bytes(0x10)
+        assert shared[0x2018:0x2021] == b"softcxl 1"
+
+
+def test_progress_shows_in_mapped_registers(device, driver, clock):
+    with mmap.mmap(device.regions()[2].fd, 0x4000) as shared:
+        assert driver.send(0x4400)[0] == 1
+        seconds = device.media.seconds
+        clock.advance(seconds / 2)
+        assert shared[0x2008] & 1
+        assert 40 <= shared[0x2012] & 0x7F <= 50
+        clock.advance(seconds)
+        assert not shared[0x2008] & 1
+        assert shared[0x2012] & 0x7F == 100
 
 
 @pytest.mark.parametrize("payload", [256, 512, 2048, 8192, 1 << 20])
@@ -210,9 +232,11 @@ def test_payload_sizes(make, payload):
     driver = Driver(device)
     assert driver.payload_max == payload
     region = device.regions()[2]
-    assert region.mappable == (((0x2000, payload),) if payload >= 4096 else ())
+    ((start, length),) = region.mappable
+    assert start == 0x2000
+    assert start + length == -(-(0x2018 + payload) // 4096) * 4096
     assert region.size & region.size - 1 == 0
-    assert 0x2000 + payload <= region.size
+    assert start + length <= region.size
     assert driver.send(0x4000)[0] == 0
 
 

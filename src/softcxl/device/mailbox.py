@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from softcxl.device.cci import Cci, Reply
+from softcxl.device.clock import Timer
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.cxl.device import MAILBOX_PAYLOAD_OFFSET, Mailbox, MailboxControl
 from softcxl.wire import RegisterFile, on_read, on_write
 
 PAYLOAD_SIZES = [1 << power for power in range(8, 21)]
 """Payload sizes a mailbox may have, in bytes."""
+
+_TICK = 0.1
+"""Seconds between two looks at a background operation."""
 
 _DOORBELL = MailboxControl.doorbell.mask
 _DOORBELL_INTERRUPT = MailboxControl.doorbell_interrupt.mask
@@ -22,7 +26,10 @@ class MailboxDoor:
     """The mailbox at `offset` of `file`, with `cci` behind it.
 
     A command runs to its end inside the write that rings the doorbell, so software finds the doorbell clear at
-    its first look. The payload area is plain memory: a guest may have it mapped, and then never traps for it.
+    its first look. Only the control register has to be seen when it is written: from the command register on a
+    guest may have the mailbox mapped as memory, and then traps three times for a command. What it stores there
+    where a register is read-only lasts until the next command, which writes these registers anew.
+
     `interrupt` is called with the mailbox's vector. Raises `ValueError` for a payload size that is not allowed.
     """
 
@@ -34,6 +41,7 @@ class MailboxDoor:
                 f"mailbox payload of {cci.payload_max} bytes: a power of two from 256 to 1 MiB is allowed"
             )
         self._data, self._cci, self._interrupt, self._vector = file.data, cci, interrupt, vector
+        self._ticking: Timer | None = None
         self._payload = offset + MAILBOX_PAYLOAD_OFFSET
         self.registers = file.place(offset, Mailbox, hooks=self)
         file.ram(self._payload, cci.payload_max)
@@ -50,6 +58,8 @@ class MailboxDoor:
     def reset(self) -> None:
         """After the registers have been reset: the payload goes too, since it may hold secrets; a background
         operation that goes on is shown."""
+        if self._ticking is not None and not self._cci.background.running:
+            self._ticking.cancel()
         start, size = self.payload_range
         self._data[start : start + size] = bytes(size)
         self._show_background()
@@ -66,10 +76,19 @@ class MailboxDoor:
         if self._cci.background.running:
             self._show_background()
 
+    def _tick(self) -> None:
+        """Show progress from time to time, since a mapped register is read without our notice."""
+        cci = self._cci
+        with cci.lock:
+            if cci.background.running:
+                self._show_background()
+                self._ticking = cci.clock.call_later(_TICK, self._tick)
+
     def _show_background(self) -> None:
         background = self._cci.progress()
         self.registers.status.background_operation = background.running
         shown = self.registers.background_status
+        shown.assign(0)
         shown.opcode = background.opcode
         shown.percentage_complete = background.percent
         shown.return_code = background.code
@@ -93,11 +112,12 @@ class MailboxDoor:
         if answer:
             data[start : start + len(answer)] = answer
         command.payload_length = len(answer)
-        status = registers.status
-        status.return_code = reply.code
-        status.vendor_status = reply.vendor_status
+        registers.status.assign(0)
+        registers.status.return_code = reply.code
+        registers.status.vendor_status = reply.vendor_status
+        self._show_background()
         if reply.code == ReturnCode.BACKGROUND_STARTED:
-            self._show_background()
+            self._tick()
         registers.control.doorbell = False
         if new & _DOORBELL_INTERRUPT:
             self._interrupt(self._vector)

@@ -52,6 +52,7 @@ from softcxl.spec.cxl.device import (
     DeviceCapabilityId,
     DeviceStatus,
     DeviceType,
+    Mailbox,
     MediaStatus,
     MemoryDevice,
 )
@@ -63,7 +64,8 @@ log = logging.getLogger(__name__)
 
 PAGE = 4096
 _STATUS_OFFSET, _MEMORY_OFFSET = 0x80, 0x90
-_MAILBOX_OFFSET = 2 * PAGE - MAILBOX_PAYLOAD_OFFSET  # its payload begins on a page, and can be mapped
+_MAPPED = 2 * PAGE
+_MAILBOX_OFFSET = _MAPPED - Mailbox.command.__layout__.offset  # what of it can be mapped begins on a page
 DEVICE_ID = 0x0001
 
 
@@ -187,9 +189,10 @@ class Type3(Endpoint, CommandSet):
         )
 
     def _add_registers(self, payload: int) -> None:
-        """The device register block: status, memory device status, and the mailbox with its payload on pages
-        of its own."""
-        size = _power_of_two(max(REGISTER_BLOCK_ALIGNMENT, 2 * PAGE + payload))
+        """The device register block: status, memory device status, and the mailbox, from its command register on
+        in pages of its own."""
+        mapped = -(-(_MAILBOX_OFFSET + MAILBOX_PAYLOAD_OFFSET + payload) // PAGE) * PAGE - _MAPPED
+        size = _power_of_two(max(REGISTER_BLOCK_ALIGNMENT, _MAPPED + mapped))
         file = SharedRegisters(size, f"{self.name}-registers")
         self._owned.callback(file.close)
         self.device_registers = DeviceRegisters(file, DeviceType.MEMORY_DEVICE)
@@ -211,7 +214,9 @@ class Type3(Endpoint, CommandSet):
         ).status
         self.memory_status.media_status = MediaStatus.READY
         self.memory_status.mailbox_ready = True
-        self.add_device_block(file, (2 * PAGE, payload) if payload % PAGE == 0 else None)
+        rest = sum(self.mailbox.payload_range)
+        file.ram(rest, _MAPPED + mapped - rest)
+        self.add_device_block(file, (_MAPPED, mapped))
 
     def close(self) -> None:
         """Let go of the clock, registers and media that the device made. It must not be attached. Work in the
