@@ -19,7 +19,17 @@ from softcxl.spec.command.health import (
 )
 from softcxl.spec.cxl.events import AdditionalState, DeviceHealth, MediaHealth
 
-_LIFE_MAX = 100
+LIFE_NOT_REPORTED, TEMPERATURE_NOT_REPORTED = 0xFF, 0x7FFF
+
+
+def _state(critical: bool, warning: bool) -> AdditionalState:
+    return (
+        AdditionalState.CRITICAL
+        if critical
+        else AdditionalState.WARNING
+        if warning
+        else AdditionalState.NORMAL
+    )
 
 
 class HealthCommands(CommandSet):
@@ -45,25 +55,25 @@ class HealthCommands(CommandSet):
 
     def additional(self) -> DeviceHealth:
         """The condition with Additional Status as the thresholds make it."""
-        info, alerts = self.info, self.alerts
+        info, alerts, on = self.info, self.alerts, self.alerts.valid
         shown = info.replace()
         status = shown.additional_status
-        status.assign(0)
-        on = alerts.valid
-        if info.life_used >= alerts.life_used_critical:
-            status.life_used = AdditionalState.CRITICAL
-        elif on.life_used and info.life_used >= alerts.life_used_warning:
-            status.life_used = AdditionalState.WARNING
+        status.life_used = _state(
+            info.life_used != LIFE_NOT_REPORTED and info.life_used >= alerts.life_used_critical,
+            on.life_used
+            and info.life_used != LIFE_NOT_REPORTED
+            and info.life_used >= alerts.life_used_warning,
+        )
         temperature = info.device_temperature
-        if (
-            temperature >= alerts.over_temperature_critical
-            or temperature <= alerts.under_temperature_critical
-        ):
-            status.device_temperature = AdditionalState.CRITICAL
-        elif (on.over_temperature and temperature >= alerts.over_temperature_warning) or (
-            on.under_temperature and temperature <= alerts.under_temperature_warning
-        ):
-            status.device_temperature = AdditionalState.WARNING
+        known = temperature != TEMPERATURE_NOT_REPORTED
+        status.device_temperature = _state(
+            known and not alerts.under_temperature_critical < temperature < alerts.over_temperature_critical,
+            known
+            and (
+                (on.over_temperature and temperature >= alerts.over_temperature_warning)
+                or (on.under_temperature and temperature <= alerts.under_temperature_warning)
+            ),
+        )
         status.corrected_volatile_errors = (
             on.corrected_volatile_errors
             and info.corrected_volatile_error_count >= alerts.corrected_volatile_errors_warning
