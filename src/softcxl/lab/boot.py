@@ -32,10 +32,6 @@ from softcxl.memory.xor import maps_for
 from softcxl.spec.acpi.cedt import InterleaveArithmetic, WindowRestrictions
 from softcxl.wire import Reset
 
-SPIN_US = 50
-"""How long, in µs, a door looks for a guest's next message before it sleeps: a driver's accesses come in bursts, and
-a wake-up costs more than an answer. Half again as many mailbox commands a second (benchmarks/guest.py)."""
-
 
 def plan(fabric: Fabric, host: str, sockets: Mapping[str, Path]) -> GuestPlan:
     """The guest that `host` becomes; `sockets` has the vfio-user socket of each device that it reaches.
@@ -215,13 +211,15 @@ def boot(
     host: str | None = None,
     *,
     parts: Parts | None = None,
-    spin_us: float = SPIN_US,
+    spin_us: float = 0,
     overlays: Sequence[Path] = (),
     **options: Any,
 ) -> Iterator[Machine]:
     """Boot `host` (the only one, if None) with its devices served by this process; yields the running guest.
 
     `parts` are QEMU, kernel and tools, fetched where they are missing if None; `options` are those of `Guest`.
+    `spin_us` is how long, in µs, doors look for a next message before they sleep: it helps where cores are idle, and
+    hurts where guest and door would share one.
     Devices and windows keep their state when the guest has gone; a device that was hot-added goes back to where
     the topology has it. Raises `LabError`, `BuildError`.
 
