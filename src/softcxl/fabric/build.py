@@ -173,6 +173,7 @@ class Fabric:
                 serial=key.serial or 0,
                 decoders=key.decoders,
                 event_log_depth=key.event_log_depth,
+                interrupts=key.interrupts,
                 vendor_id=key.vendor_id,
                 device_id=key.device_id,
                 clock=clock,

@@ -92,6 +92,12 @@ class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     event_log_depth: Annotated[
         int, _key("records that each event log holds before it overflows", least=1, most=65535)
     ] = 15
+    interrupts: Annotated[
+        Literal["msi", "msix"],
+        _key(
+            "how it interrupts: one MSI vector, or 16 MSI-X vectors; QEMU 11.1 dies of removing an MSI-X device"
+        ),
+    ] = "msi"
     file: Annotated[
         str | None,
         _key("file of the persistent capacity, made where it is absent; relative to the topology file"),
