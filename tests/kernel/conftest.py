@@ -49,8 +49,7 @@ def fabric(request: pytest.FixtureRequest) -> Iterator[Fabric]:
 @pytest.fixture(scope="module")
 def guest(fabric: Fabric, parts: Parts) -> Iterator[Linux]:
     """The module's guest, running; new memory is onlined movable, so that it can be taken back."""
-    with boot(fabric, parts=parts) as running:
-        running.output("echo online_movable > /sys/devices/system/memory/auto_online_blocks")
+    with boot(fabric, parts=parts, append=["memhp_default_state=online_movable"]) as running:
         yield Linux(running, fabric)
 
 
@@ -101,7 +100,7 @@ class Linux:
         names = " ".join(map(self.memdev, devices))
         fine = f"-g {granularity}" if granularity else ""
         made = self.json(
-            f"cxl create-region -t {type} -d {decoder} -w {len(devices)} {fine} {more} -m {names} 2>/dev/null"
+            f"cxl create-region -t {type} -d {decoder} -w {len(devices)} {fine} {more} -m {names}"
         )
         assert isinstance(made, dict)
         return made

@@ -1,0 +1,112 @@
+"""What `cxl list` printed, made comparable, and its differences from a kept listing, each with its path.
+
+Two things vary from boot to boot and are replaced, nothing else: Linux numbers memdevs, ports and their decoders in
+the order in which its parallel probing comes to them, and lists siblings in that order. So a memdev is named after its
+serial number, an endpoint after its memdev, a port after its host, a decoder after its port; and siblings are sorted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.conftest import Linux
+
+GOLDEN = Path(__file__).with_name("golden")
+_SORTED_BY = ("serial", "id", "decoder", "endpoint", "port", "region", "position")
+
+
+def comparable(listing: Any) -> Any:
+    """The listing with names that mean the same in every boot, and siblings in an order of their own."""
+    names: dict[str, str] = {}
+    for one in _objects(listing):
+        if "memdev" in one and "serial" in one:
+            names[one["memdev"]] = f"memdev-{one['serial']:#x}"
+    for one in _objects(listing):
+        if "endpoint" in one:
+            names[one["endpoint"]] = "endpoint-of-" + names[one["host"]]
+        elif "port" in one:
+            names[one["port"]] = f"port-of-{one['host']}"
+    for one in _objects(listing):
+        if "decoder" in one and "interleave_ways" in one:
+            number, _, own = one["decoder"].removeprefix("decoder").partition(".")
+            above = next(
+                (names[name] for name in (f"port{number}", f"endpoint{number}") if name in names), "root"
+            )
+            names[one["decoder"]] = f"decoder-{own}-of-{above}"
+    return _renamed(listing, names)
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for child in children:
+        yield from _objects(child)
+
+
+def _renamed(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {_key(key, names): _renamed(one, names) for key, one in value.items()}
+    if isinstance(value, list):
+        return sorted((_renamed(one, names) for one in value), key=_order)
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def _key(key: str, names: dict[str, str]) -> str:
+    # such as "decoders:port1"
+    kind, colon, name = key.partition(":")
+    return kind + colon + names.get(name, name)
+
+
+def _order(one: Any) -> Any:
+    if not isinstance(one, dict):
+        return str(one)
+    return [str(one[key]) for key in _SORTED_BY if key in one] + [json.dumps(one, sort_keys=True)]
+
+
+def differences(found: Any, kept: Any, path: str = "") -> Iterator[str]:
+    """Every difference: its path, what was found, what is kept."""
+    if isinstance(found, dict) and isinstance(kept, dict):
+        for key in sorted({*found, *kept}):
+            at = f"{path}.{key}" if re.fullmatch(r"\w+", key) else f"{path}[{key!r}]"
+            if key not in found:
+                yield f"{at}: absent, kept is {json.dumps(kept[key])[:80]}"
+            elif key not in kept:
+                yield f"{at}: {json.dumps(found[key])[:80]}, not in what is kept"
+            else:
+                yield from differences(found[key], kept[key], at)
+    elif isinstance(found, list) and isinstance(kept, list):
+        if len(found) != len(kept):
+            yield f"{path}: {len(found)} entries, kept are {len(kept)}"
+        for number, (one, other) in enumerate(zip(found, kept, strict=False)):
+            yield from differences(one, other, f"{path}[{number}]")
+    elif found != kept or type(found) is not type(kept):
+        yield f"{path}: {json.dumps(found)[:80]}, kept is {json.dumps(kept)[:80]}"
+
+
+def assert_golden(guest: Linux, listing: Any, name: str) -> None:
+    """Compare field by field with golden/NAME.json, which another version of Linux or of cxl skips.
+
+    With SOFTCXL_GOLDEN=keep in the environment the listing is kept instead. Look at what changed before you commit it.
+    """
+    file = GOLDEN / f"{name}.json"
+    versions = {
+        "linux": guest.machine.release.split("-")[0].rpartition(".")[0],
+        "cxl": guest.sh("cxl version").strip(),
+    }
+    found = comparable(listing)
+    if os.environ.get("SOFTCXL_GOLDEN") == "keep":
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"versions": versions, "listing": found}, indent=1) + "\n")
+    kept = json.loads(file.read_text())
+    if kept["versions"] != versions:
+        pytest.skip(f"kept from {kept['versions']}, and this is {versions}: fields come and go with versions")
+    wrong = list(differences(found, kept["listing"]))
+    assert not wrong, "\n".join(wrong)
