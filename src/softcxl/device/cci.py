@@ -85,7 +85,7 @@ class CommandSet:
 
 
 @dataclass(slots=True)
-class BackgroundStatus:
+class BackgroundState:
     """The last background operation: its opcode, how far it is (percent), its return code once it has ended."""
 
     opcode: int = 0
@@ -107,7 +107,7 @@ class Cci:
     def __init__(self, clock: Clock, lock: AbstractContextManager[object], *, payload_max: int) -> None:
         self.clock, self.lock, self.payload_max = clock, lock, payload_max
         self.handlers: dict[int, tuple[Command, Callable[..., Any]]] = {}
-        self.background = BackgroundStatus()
+        self.background = BackgroundState()
         self.barred: Callable[[Command], ReturnCode | None] = lambda command: None
         self.ended: Callable[[], None] = lambda: None
         self._work: Background | None = None
@@ -156,7 +156,7 @@ class Cci:
     # -- background ------------------------------------------------------------------------------------------
 
     def _start(self, declared: Command, work: Background) -> Reply:
-        self.background = BackgroundStatus(opcode=declared.opcode, running=True)
+        self.background = BackgroundState(opcode=declared.opcode, running=True)
         self._work, self._started = work, self.clock.now()
         self._timer = self.clock.call_later(work.seconds, lambda: self._expire(work))
         return Reply(ReturnCode.BACKGROUND_STARTED)
@@ -166,7 +166,7 @@ class Cci:
         """A background operation is running: no other may start."""
         return self.background.running
 
-    def progress(self) -> BackgroundStatus:
+    def progress(self) -> BackgroundState:
         """The background operation as of now."""
         work = self._work
         if work is not None:
@@ -206,7 +206,7 @@ class Cci:
         self._drop()
         if work is not None:
             self._carry_out(work.abort or work.finish)
-        self.background = BackgroundStatus()
+        self.background = BackgroundState()
 
     def _carry_out(self, step: Callable[[], ReturnCode | None]) -> ReturnCode:
         try:

@@ -142,8 +142,10 @@ class EventLogs(CommandSet):
     def get_event_records(self, request: GetEventRecordsRequest) -> GetEventRecordsResponse:
         log = self._log(request.event_log)
         records = list(islice(log.records, self._room))
-        flags = GetEventRecordsFlags.make(
-            overflow=log.overflow_count > 0, more_event_records=len(log.records) > len(records)
+        flags = GetEventRecordsFlags()
+        flags.overflow, flags.more_event_records = (
+            log.overflow_count > 0,
+            len(log.records) > len(records),
         )
         return GetEventRecordsResponse(
             flags=flags,

@@ -17,19 +17,9 @@ from softcxl.spec.command.health import (
     SetShutdownStateRequest,
     ShutdownState,
 )
-from softcxl.spec.cxl.events import AdditionalState, DeviceHealth, MediaHealth
+from softcxl.spec.cxl.events import AdditionalState, AdditionalStatus, DeviceHealth, MediaHealth
 
 LIFE_NOT_REPORTED, TEMPERATURE_NOT_REPORTED = 0xFF, 0x7FFF
-
-
-def _state(critical: bool, warning: bool) -> AdditionalState:
-    return (
-        AdditionalState.CRITICAL
-        if critical
-        else AdditionalState.WARNING
-        if warning
-        else AdditionalState.NORMAL
-    )
 
 
 class HealthCommands(CommandSet):
@@ -53,27 +43,22 @@ class HealthCommands(CommandSet):
             under_temperature_warning=0,
         )
 
-    def additional(self) -> DeviceHealth:
-        """The condition with Additional Status as the thresholds make it."""
+    def condition(self) -> DeviceHealth:
+        """`info` with Additional Status as the thresholds make it."""
         info, alerts, on = self.info, self.alerts, self.alerts.valid
-        shown = info.replace()
-        status = shown.additional_status
-        status.life_used = _state(
-            info.life_used != LIFE_NOT_REPORTED and info.life_used >= alerts.life_used_critical,
-            on.life_used
-            and info.life_used != LIFE_NOT_REPORTED
-            and info.life_used >= alerts.life_used_warning,
-        )
-        temperature = info.device_temperature
-        known = temperature != TEMPERATURE_NOT_REPORTED
-        status.device_temperature = _state(
-            known and not alerts.under_temperature_critical < temperature < alerts.over_temperature_critical,
-            known
-            and (
-                (on.over_temperature and temperature >= alerts.over_temperature_warning)
-                or (on.under_temperature and temperature <= alerts.under_temperature_warning)
-            ),
-        )
+        life, temperature, status = info.life_used, info.device_temperature, AdditionalStatus()
+        if life != LIFE_NOT_REPORTED:
+            if life >= alerts.life_used_critical:
+                status.life_used = AdditionalState.CRITICAL
+            elif on.life_used and life >= alerts.life_used_warning:
+                status.life_used = AdditionalState.WARNING
+        if temperature != TEMPERATURE_NOT_REPORTED:
+            if not alerts.under_temperature_critical < temperature < alerts.over_temperature_critical:
+                status.device_temperature = AdditionalState.CRITICAL
+            elif (on.over_temperature and temperature >= alerts.over_temperature_warning) or (
+                on.under_temperature and temperature <= alerts.under_temperature_warning
+            ):
+                status.device_temperature = AdditionalState.WARNING
         status.corrected_volatile_errors = (
             on.corrected_volatile_errors
             and info.corrected_volatile_error_count >= alerts.corrected_volatile_errors_warning
@@ -82,11 +67,20 @@ class HealthCommands(CommandSet):
             on.corrected_persistent_errors
             and info.corrected_persistent_error_count >= alerts.corrected_persistent_errors_warning
         )
-        return shown
+        return DeviceHealth(
+            health_status=info.health_status,
+            media_status=info.media_status,
+            additional_status=status,
+            life_used=life,
+            device_temperature=temperature,
+            dirty_shutdown_count=info.dirty_shutdown_count,
+            corrected_volatile_error_count=info.corrected_volatile_error_count,
+            corrected_persistent_error_count=info.corrected_persistent_error_count,
+        )
 
     @command(GET_HEALTH_INFO)
     def get_health_info(self) -> DeviceHealth:
-        return self.additional()
+        return self.condition()
 
     @command(GET_ALERT_CONFIGURATION)
     def get_alert_configuration(self) -> GetAlertConfigurationResponse:

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from softcxl.device.cci import Cci, Reply
 from softcxl.device.clock import Timer
 from softcxl.spec.command.base import ReturnCode
-from softcxl.spec.cxl.device import MAILBOX_PAYLOAD_OFFSET, Mailbox, MailboxControl
+from softcxl.spec.cxl.device import (
+    MAILBOX_PAYLOAD_OFFSET,
+    BackgroundStatus,
+    Mailbox,
+    MailboxControl,
+    MailboxStatus,
+)
 from softcxl.wire import RegisterFile, on_read, on_write
 
 PAYLOAD_SIZES = [1 << power for power in range(8, 21)]
@@ -19,6 +25,7 @@ _TICK = 0.1
 _DOORBELL = MailboxControl.doorbell.mask
 _DOORBELL_INTERRUPT = MailboxControl.doorbell_interrupt.mask
 _BACKGROUND_INTERRUPT = MailboxControl.background_interrupt.mask
+_RETURN_CODE, _VENDOR_STATUS = MailboxStatus.return_code.lo, MailboxStatus.vendor_status.lo
 _TOO_LONG = Reply(ReturnCode.INVALID_PAYLOAD_LENGTH)
 
 
@@ -42,6 +49,7 @@ class MailboxDoor:
             )
         self._data, self._cci, self._interrupt, self._vector = file.data, cci, interrupt, vector
         self._ticking: Timer | None = None
+        self._shown = 0  # what Background Command Status holds
         self._payload = offset + MAILBOX_PAYLOAD_OFFSET
         self.registers = file.place(offset, Mailbox, hooks=self)
         file.ram(self._payload, cci.payload_max)
@@ -85,14 +93,14 @@ class MailboxDoor:
                 self._ticking = cci.clock.call_later(_TICK, self._tick)
 
     def _show_background(self) -> None:
-        background = self._cci.progress()
-        self.registers.status.background_operation = background.running
-        shown = self.registers.background_status
-        shown.assign(0)
+        background, shown = self._cci.progress(), BackgroundStatus()
         shown.opcode = background.opcode
         shown.percentage_complete = background.percent
         shown.return_code = background.code
         shown.vendor_status = background.vendor_status
+        self._shown = int(shown)
+        self.registers.background_status.assign(self._shown)
+        self.registers.status.background_operation = background.running
 
     @on_write(Mailbox.control)
     def _ring(self, old: int, new: int) -> None:
@@ -112,12 +120,13 @@ class MailboxDoor:
         if answer:
             data[start : start + len(answer)] = answer
         command.payload_length = len(answer)
-        registers.status.assign(0)
-        registers.status.return_code = reply.code
-        registers.status.vendor_status = reply.vendor_status
-        self._show_background()
+        registers.status.assign(reply.code << _RETURN_CODE | reply.vendor_status << _VENDOR_STATUS)
         if reply.code == ReturnCode.BACKGROUND_STARTED:
             self._tick()
+        elif self._cci.background.running:
+            self._show_background()
+        else:
+            registers.background_status.assign(self._shown)
         registers.control.doorbell = False
         if new & _DOORBELL_INTERRUPT:
             self._interrupt(self._vector)

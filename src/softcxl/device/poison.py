@@ -157,23 +157,24 @@ class PoisonCommands(CommandSet):
 
     @command(GET_POISON_LIST)
     def get_poison_list(self, request: GetPoisonListRequest) -> GetPoisonListResponse:
-        address, length = request.address, request.length * LINE
-        self._aligned(address, length)
-        asked = (address, length)
-        start = self._next if asked == self._asked else address
+        start, length = request.address, request.length * LINE
+        self._aligned(start, length)
+        asked, end = (start, length), start + length
+        if asked == self._asked:
+            start = self._next
         records: list[MediaErrorRecord] = []
         self._asked = None
-        for first, size, source in self.map.runs(start, address + length - start):
+        for first, size, source in self.map.runs(start, end - start):
             if len(records) == self._room:
                 self._asked, self._next = asked, first
                 break
-            where = MediaErrorAddress.make(dpa=first // LINE, source=PoisonSource(source))
-            records.append(MediaErrorRecord(address=where, length=size // LINE))
+            address = MediaErrorAddress(first)  # its low bits, which are no part of a line's, hold the source
+            address.source = PoisonSource(source)
+            records.append(MediaErrorRecord(address=address, length=size // LINE))
+        flags = PoisonListFlags()
+        flags.more, flags.overflow = self._asked is not None, self._overflowed is not None
         return GetPoisonListResponse(
-            flags=PoisonListFlags.make(more=self._asked is not None, overflow=self._overflowed is not None),
-            overflow_timestamp=self._overflowed or 0,
-            count=len(records),
-            records=records,
+            flags=flags, overflow_timestamp=self._overflowed or 0, count=len(records), records=records
         )
 
     @command(INJECT_POISON)
