@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from softcxl.fabric.layout import device_memory_base, window_bases
 from softcxl.lab.errors import PlanError
 from softcxl.lab.plan import (
     Bridge,
@@ -20,8 +21,6 @@ from softcxl.lab.plan import (
     Window,
     bus_numbers,
     buses,
-    device_memory_base,
-    window_bases,
 )
 
 PLAN = GuestPlan(

@@ -1,9 +1,10 @@
 """Real Linux kernels in QEMU over devices that live in this process.
 
-`setup` fetches what a guest is made of, `status` says what is there; `Guest` boots a `GuestPlan` and runs commands
-in it.
+`setup` fetches what a guest is made of, `status` says what is there; `boot` makes a guest of a live fabric's host.
+Below it, `Guest` boots a `GuestPlan` and runs commands in it.
 """
 
+from softcxl.lab.boot import Machine, boot
 from softcxl.lab.guest import Guest, Result
 from softcxl.lab.parts import Kernel, Parts, Qemu, Tools
 from softcxl.lab.plan import (
@@ -16,7 +17,6 @@ from softcxl.lab.plan import (
     Switch,
     Window,
     bus_numbers,
-    window_bases,
 )
 from softcxl.lab.runtime import runtime_folder, socket_path
 from softcxl.lab.setup import Finding, Status, setup, status
@@ -30,6 +30,7 @@ __all__ = [
     "Guest",
     "GuestPlan",
     "Kernel",
+    "Machine",
     "Parts",
     "Qemu",
     "Result",
@@ -38,10 +39,10 @@ __all__ = [
     "Switch",
     "Tools",
     "Window",
+    "boot",
     "bus_numbers",
     "runtime_folder",
     "setup",
     "socket_path",
     "status",
-    "window_bases",
 ]

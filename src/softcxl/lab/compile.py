@@ -1,7 +1,7 @@
 """Our own small programs for the guest: `softcxl-memory`, in C and compiled where it is used, and `softcxl-devdax`.
 
-The first is compiled by the machine's own C compiler, or by the tiny one that is fetched with the guest's tools; it uses no
-C library, so either will do.
+The first is compiled by the machine's own C compiler, or by the tiny one that is fetched with the guest's tools;
+it uses no C library, so either will do.
 """
 
 from __future__ import annotations

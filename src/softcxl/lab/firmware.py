@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from softcxl.fabric.layout import device_memory_base
 from softcxl.lab import affinity, cpio
 from softcxl.lab.errors import MonitorError, PlanError
-from softcxl.lab.plan import BridgeDecoder, GiB, GuestPlan, Window, device_memory_base
+from softcxl.lab.plan import BridgeDecoder, GiB, GuestPlan, Window
 from softcxl.lab.qtest import Qtest
 from softcxl.memory.interleave import encode_granularity, encode_ways
 from softcxl.spec.acpi.cedt import Cedt, Cfmws, Chbs, Cxims, InterleaveArithmetic, WindowRestrictions

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from softcxl.fabric.layout import device_memory_base
 from softcxl.lab.errors import PlanError
 from softcxl.spec.acpi.cedt import InterleaveArithmetic
 
@@ -188,25 +189,6 @@ class GuestPlan:
                     f"{self.name}: the window {window.name} has the targets {list(window.targets)};"
                     f" bridges are {sorted(known)}."
                 )
-
-
-def device_memory_base(memory: int) -> int:
-    """Where QEMU's q35 puts memory devices, the lowest address a window can have, for that much ordinary memory.
-
-    Source: QEMU hw/i386/pc_q35.c and pc.c: memory from 2.75 GiB on is split at 2 GiB, the rest lies from 4 GiB up.
-    """
-    above = memory - 2 * GiB if memory >= 0xB0000000 else 0
-    return -(-(4 * GiB + above) // GiB) * GiB
-
-
-def window_bases(memory: int, sizes: Sequence[int]) -> list[int]:
-    """Guest physical addresses for windows of these sizes, one after the other, each at a multiple of 1 GiB."""
-    bases: list[int] = []
-    base = device_memory_base(memory)
-    for size in sizes:
-        bases.append(base)
-        base = -(-(base + size) // GiB) * GiB
-    return bases
 
 
 def buses(ports: Sequence[RootPort]) -> int:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from softcxl.fabric.layout import device_memory_base
 from softcxl.lab.errors import PlanError
 from softcxl.lab.parts import Kernel, Qemu
-from softcxl.lab.plan import Bridge, Endpoint, GuestPlan, Switch, Window, device_memory_base
+from softcxl.lab.plan import Bridge, Endpoint, GuestPlan, Switch, Window
 
 SHARE_TAG = "softcxl"
 
