@@ -192,7 +192,7 @@ class Fabric:
         sys.path.insert(0, str(self.folder.absolute()))
         try:
             found = getattr(importlib.import_module(module), attribute)
-        except Exception as error:  # noqa: BLE001  the user's module runs here, and may fail in any way
+        except Exception as error:  # the user's module runs here, and may fail in any way
             reason = f"{type(error).__name__}: {error}"
             raise BuildError(f"devices.{name}.class: {path} cannot be imported: {reason}") from error
         finally:
