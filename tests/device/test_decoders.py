@@ -48,7 +48,6 @@ def device(make: Callable[..., Type3]) -> Type3:
 
 @pytest.fixture
 def host(device: Type3) -> Host:
-    assert device.decoders is not None
     host = device.decoders.host = Host()
     return host
 
@@ -333,7 +332,6 @@ def steps() -> st.SearchStrategy[list[Step]]:
 @pytest.fixture(scope="module")
 def bench() -> Iterator[tuple[Type3, Driver, Host]]:
     device = Type3("mem0", volatile=CAPACITY, decoders=4, clock=ManualClock())
-    assert device.decoders is not None
     host = device.decoders.host = Host()
     yield device, Driver(device), host
     device.close()

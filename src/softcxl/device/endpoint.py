@@ -57,9 +57,14 @@ class Endpoint(Function):
         file = RegisterFile(COMPONENT_BLOCK_SIZE)
         self.component = ComponentRegisters(file)
         self.ras = self.component.add(ComponentCapabilityId.RAS, RAS_VERSION, Ras, hooks=self)
-        self.decoders = HdmDecoders(self.component, decoders, memory, self.lock) if memory else None
+        self._decoders = HdmDecoders(self.component, decoders, memory, self.lock) if memory else None
         self.add_bar(COMPONENT_BAR, file)
         self.locate(RegisterBlockId.COMPONENT, COMPONENT_BAR)
+
+    @property
+    def decoders(self) -> HdmDecoders | None:
+        """The HDM decoders, of a device with memory."""
+        return self._decoders
 
     def locate(self, block_id: RegisterBlockId, bar: int, offset: int = 0) -> None:
         """Name a register block in the Register Locator."""
@@ -120,5 +125,5 @@ class Endpoint(Function):
                 self.config.lock(self.dvsec)
             return
         self.component.file.reset(kind)
-        if self.decoders is not None:
-            self.decoders.reset()
+        if self._decoders is not None:
+            self._decoders.reset()

@@ -23,7 +23,7 @@ from softcxl.device.capacity import Capacity, CapacityCommands
 from softcxl.device.cci import Cci, CommandSet
 from softcxl.device.cdat import CdatTable
 from softcxl.device.clock import Clock, SystemClock
-from softcxl.device.decoder import CommitError
+from softcxl.device.decoder import CommitError, HdmDecoders
 from softcxl.device.endpoint import Endpoint
 from softcxl.device.events import EventLogs
 from softcxl.device.firmware import FirmwareCommands
@@ -217,6 +217,12 @@ class Type3(Endpoint, CommandSet):
         rest = sum(self.mailbox.payload_range)
         file.ram(rest, _MAPPED + mapped - rest)
         self.add_device_block(file, (_MAPPED, mapped))
+
+    @property
+    def decoders(self) -> HdmDecoders:
+        """The HDM decoders."""
+        assert self._decoders is not None, "made for every device with memory"
+        return self._decoders
 
     def close(self) -> None:
         """Let go of the clock, registers and media that the device made. It must not be attached. Work in the

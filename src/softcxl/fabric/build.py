@@ -245,7 +245,6 @@ class Fabric:
             number = 0
             for region in host.regions:
                 if device.name in region.key.devices:
-                    assert device.decoders is not None
                     device.decoders.program(
                         number,
                         hpa=region.hpa,
@@ -311,7 +310,6 @@ def _lent(device: Type3, memory: HostMemory) -> Iterator[None]:
 
     It comes freshly powered on, and in the end its power goes.
     """
-    assert device.decoders is not None, "a memory device has decoders"
     usual, firmware = device.decoders.host, device.platform
     device.platform = lambda: None
     device.reset(Reset.COLD)

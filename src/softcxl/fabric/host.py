@@ -69,8 +69,7 @@ class HostMemory:
 
     def plug(self, device: Type3) -> None:
         """Make `device`'s committed decoders appear in this host's windows."""
-        if device.decoders is not None:
-            device.decoders.host = _Plug(self, device)
+        device.decoders.host = _Plug(self, device)
 
     def find(self, hpa: int, size: int = 1) -> HostWindow | None:
         """The window that holds all of a range of host addresses."""
