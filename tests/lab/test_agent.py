@@ -36,9 +36,17 @@ def test_any_bytes_in_any_pieces(before: bytes, output: bytes, after: bytes, cut
 
 def test_output_comes_before_the_end() -> None:
     stream = Stream(TOKEN)
-    stream.feed(f"{TOKEN}<hello".encode() + bytes(100))
-    assert stream.take().startswith(b"hello")
+    stream.feed(f"{TOKEN}<hello\n".encode())
+    assert stream.take() == b"hello\n"
     assert not stream.ended
+
+
+def test_what_may_be_the_end_waits_for_what_follows() -> None:
+    stream = Stream(TOKEN)
+    stream.feed(f"{TOKEN}<and 0123".encode())
+    assert stream.take() == b"and "
+    stream.feed(b"4444")
+    assert stream.take() == b"01234444"
 
 
 @pytest.fixture

@@ -41,14 +41,20 @@ class Stream:
             del self._pending[: at + len(self._begin)]
             self._begun = True
         at = self._pending.find(self._end)
-        # a marker may have come in part: as many bytes as could be one stay behind
-        sure = at if at >= 0 else max(0, len(self._pending) - len(self._end) + 1)
+        sure = at if at >= 0 else len(self._pending) - self._marker_begun()
         if sure:
             self.chunks.append(bytes(self._pending[:sure]))
             del self._pending[:sure]
         if at >= 0:
             self.ended = True
             self._pending.clear()
+
+    def _marker_begun(self) -> int:
+        """How many of the last bytes may be the first ones of the end's marker; all others are output."""
+        for length in range(min(len(self._end) - 1, len(self._pending)), 0, -1):
+            if self._pending.endswith(self._end[:length]):
+                return length
+        return 0
 
     def take(self) -> bytes:
         """What has come since the last `take`."""
