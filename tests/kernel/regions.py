@@ -187,5 +187,5 @@ def destroy(guest: Linux, region: dict[str, Any]) -> None:
 
 def committed(guest: Linux) -> dict[str, list[Mapping]]:
     """What the decoders of each device map now; devices that map nothing are left out."""
-    decoders = {name: device.decoders for name, device in guest.fabric.devices.items()}
-    return {name: one.mappings for name, one in decoders.items() if one is not None and one.mappings}
+    mappings = {name: device.decoders.mappings for name, device in guest.fabric.devices.items()}
+    return {name: one for name, one in mappings.items() if one}

@@ -216,9 +216,6 @@ class Fabric:
             for one in memory.windows:
                 device.space.attach(one.window)
             memory.plug(device)
-        for region in regions:
-            for position, device_name in enumerate(region.key.devices):
-                memory.firmware[device_name, region.hpa] = position
         live = LiveHost(name, key, memory, reached, regions)
         for device_name in {name for region in regions for name in region.key.devices}:
             self._firmware(live, self.devices[device_name])
@@ -245,14 +242,16 @@ class Fabric:
             number = 0
             for region in host.regions:
                 if device.name in region.key.devices:
-                    device.decoders.program(
-                        number,
-                        hpa=region.hpa,
-                        size=region.size,
-                        ways=len(region.key.devices),
-                        granularity=region.granularity,
-                        skip=region.skips[region.key.devices.index(device.name)],
-                    )
+                    position = region.key.devices.index(device.name)
+                    with host.memory.at(device, position):
+                        device.decoders.program(
+                            number,
+                            hpa=region.hpa,
+                            size=region.size,
+                            ways=len(region.key.devices),
+                            granularity=region.granularity,
+                            skip=region.skips[position],
+                        )
                     device.dvsec.control.mem_enable = True
                     number += 1
 

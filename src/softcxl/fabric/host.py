@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from softcxl.device.decoder import CommitError, Mapping
@@ -58,13 +60,12 @@ class HostMemory:
 
     An endpoint's decoder does not say which position it has in its interleave set: that stands in the target
     lists above it. Linux commits the endpoints of a region in order of position (drivers/cxl/core/region.c),
-    so the n-th device to commit the same range and geometry has position n, unless firmware has programmed the
-    range: `firmware` then holds the positions, by device name and base.
+    so the n-th device to commit the same range and geometry has position n, except while firmware programs it.
     """
 
     windows: list[HostWindow] = field(default_factory=list)
-    firmware: dict[tuple[str, int], int] = field(default_factory=dict)
     _members: dict[_Set, dict[int, Type3]] = field(default_factory=dict)
+    _told: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def plug(self, device: Type3) -> None:
@@ -78,6 +79,15 @@ class HostMemory:
                 return one
         return None
 
+    @contextmanager
+    def at(self, device: Type3, position: int) -> Iterator[None]:
+        """Who commits the device's decoders meanwhile is firmware, and knows their position."""
+        self._told[device.name] = position
+        try:
+            yield
+        finally:
+            del self._told[device.name]
+
     def commit(self, device: Type3, mapping: Mapping) -> None:
         window = self.find(mapping.hpa, mapping.size)
         if window is None:
@@ -89,7 +99,7 @@ class HostMemory:
             free = [position for position in range(mapping.ways) if position not in members]
             if not free:
                 raise CommitError(f"all {mapping.ways} positions of the interleave set are taken")
-            position = self.firmware.get((device.name, mapping.hpa), free[0])
+            position = self._told.get(device.name, free[0])
             if position not in free:
                 raise CommitError(f"position {position} of the interleave set is taken")
             try:

@@ -73,7 +73,7 @@ def command_line(
         words += _window(window)
     chassis = itertools.count(1)
     for bridge in plan.bridges:
-        words += _bridge(bridge, chassis, bool(plan.decoders))
+        words += _bridge(bridge, chassis)
     if lines.qtest is not None:
         words += [
             "-object",
@@ -153,10 +153,9 @@ def _window(window: Window) -> list[str]:
     ]
 
 
-def _bridge(bridge: Bridge, chassis: Iterator[int], decoders: bool) -> list[str]:
-    # a bridge with one port has no decoders unless it is told to have some
-    passthrough = ",hdm_for_passthrough=true" if decoders else ""
-    words = ["-device", f"pxb-cxl,id={bridge.name},bus=pcie.0,bus_nr={bridge.bus}{passthrough}"]
+def _bridge(bridge: Bridge, chassis: Iterator[int]) -> list[str]:
+    # without the last word a bridge with one port has no decoders, and Linux makes one region below it at most
+    words = ["-device", f"pxb-cxl,id={bridge.name},bus=pcie.0,bus_nr={bridge.bus},hdm_for_passthrough=true"]
     own = next(chassis)
     for index, port in enumerate(bridge.ports):
         place = f"chassis={own},slot={index + 1}"
