@@ -16,7 +16,8 @@ import pytest
 
 from softcxl import Fabric, boot
 from softcxl.device.type3 import Type3
-from softcxl.lab.guest import Guest, Result
+from softcxl.lab.boot import Machine
+from softcxl.lab.guest import Result
 from softcxl.lab.parts import Parts
 from softcxl.lab.setup import setup
 
@@ -69,7 +70,7 @@ def dealt(words: np.ndarray, ways: int, granularity: int, position: int) -> np.n
 class Linux:
     """A guest with the words of these tests."""
 
-    machine: Guest
+    machine: Machine
     fabric: Fabric
 
     def run(self, command: str, timeout: float = 120.0) -> Result:
