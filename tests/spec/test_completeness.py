@@ -11,7 +11,7 @@ import pytest
 
 import softcxl.spec
 from softcxl.wire import Block, Record, Register
-from tests.spec.vectors import cxl, events, generic_payloads, memory_payloads, pci, tables
+from tests.spec.vectors import cxl, events, generic_payloads, link, memory_payloads, pci, tables
 
 
 def _modules() -> list[ModuleType]:
@@ -50,9 +50,12 @@ def test_every_record_has_a_vector() -> None:
 
 
 def test_every_placed_register_is_checked() -> None:
-    checked = {(place.register.__layout__.block, place.offset) for place in pci.PLACES + cxl.PLACES}
+    checked = {
+        (place.register.__layout__.block, place.offset) for place in pci.PLACES + cxl.PLACES + link.PLACES
+    }
     # Blocks whose places no other project names: offsets are the standard's alone
-    unnamed = {"ComponentCapabilityEntry", "NonCxlFunctionMapDvsec", "MldDvsec", "Security"}
+    unnamed = {"ComponentCapabilityEntry", "NonCxlFunctionMapDvsec", "MldDvsec"}
+    unnamed |= {"ExtendedSecurity", "RootPortSecurity", "SnoopFilter"}
     missing = {
         (table.__name__, placed.name)
         for table in TABLES

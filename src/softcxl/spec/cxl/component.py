@@ -1,6 +1,7 @@
-"""CXL.cache and CXL.mem registers of a component: capability array, RAS, security, timeout and isolation, BI.
+"""CXL.cache and CXL.mem registers of a component: capability array, RAS, snoop filter, timeout and isolation, BI.
 
-HDM decoders are in `softcxl.spec.cxl.hdm`.
+The link is in `softcxl.spec.cxl.link`, HDM decoders are in `softcxl.spec.cxl.hdm`, security and IDE in
+`softcxl.spec.cxl.security`.
 """
 
 from __future__ import annotations
@@ -186,27 +187,29 @@ class Ras(Block, size=0x58, spec="CXL 3.1 §8.2.4.17"):
     header_log = at(0x18, RasHeaderLog)
 
 
-# -- security ----------------------------------------------------------------------------------------------
+# -- snoop filter ------------------------------------------------------------------------------------------
+
+SNOOP_FILTER_VERSION = 1
+"""Version of the Snoop Filter capability."""
 
 
-class DeviceTrustLevel(enum.IntEnum):
-    """What a device may reach (CXL 3.1 §8.2.4.18.1)."""
+class SnoopFilterGroupId(Register, width=32, spec="CXL 3.1 §8.2.4.23.1"):
+    """Snoop Filter Group ID Register."""
 
-    TRUSTED = 0
-    TRUSTED_FOR_OWN_MEMORY = 1
-    UNTRUSTED = 2
+    group_id = bits(15, 0, HwInit, "alike on all ports that share a snoop filter")
 
 
-class SecurityPolicy(Register, width=32, spec="CXL 3.1 §8.2.4.18.1"):
-    """CXL Security Policy Register, of a CXL 1.1 downstream port."""
+class SnoopFilterEffectiveSize(Register, width=32, spec="CXL 3.1 §8.2.4.23.2"):
+    """Snoop Filter Effective Size Register."""
 
-    device_trust_level = bits(1, 0, RW, DeviceTrustLevel)
+    capacity = bits(31, 0, HwInit, "cache that the group's filter can track, in multiples of 64 KiB")
 
 
-class Security(Block, spec="CXL 3.1 §8.2.4.18"):
-    """CXL Security Capability Structure."""
+class SnoopFilter(Block, spec="CXL 3.1 §8.2.4.23"):
+    """CXL Snoop Filter Capability Structure, of a root port."""
 
-    policy = at(0x00, SecurityPolicy)
+    group_id = at(0x00, SnoopFilterGroupId)
+    effective_size = at(0x04, SnoopFilterEffectiveSize)
 
 
 # -- timeout and isolation ---------------------------------------------------------------------------------
