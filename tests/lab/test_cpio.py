@@ -1,13 +1,15 @@
-"""newc archives, against bytes written out by hand from the kernel's buffer-format.rst, and against cpio(1)."""
+"""newc archives, against bytes written out by hand from the kernel's buffer-format.rst, and unpacked by busybox."""
 
 from __future__ import annotations
 
-import shutil
+import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from softcxl.lab import cpio
+from softcxl.lab.setup import setup
 
 
 def hand_written(fields: list[int], name: bytes, data: bytes) -> bytes:
@@ -36,15 +38,22 @@ def test_it_can_be_followed_by_another() -> None:
     assert len(cpio.archive([cpio.file("a", bytes(1000))])) % 512 == 0
 
 
-@pytest.mark.skipif(shutil.which("cpio") is None, reason="no cpio here")
-def test_cpio_reads_it() -> None:
-    made = cpio.archive([cpio.directory("a"), cpio.file("a/b", b"text"), cpio.symlink("c", "a/b")])
-    listing = subprocess.run(["cpio", "-t", "--quiet"], input=made, capture_output=True, check=True).stdout
-    assert listing.split() == [b"a", b"a/b", b"c"]
-
-
-@pytest.mark.skipif(shutil.which("busybox") is None, reason="no busybox here")
-def test_busybox_reads_it() -> None:
-    made = cpio.archive([cpio.directory("a"), cpio.file("a/b", b"text"), cpio.symlink("c", "a/b")])
-    listing = subprocess.run(["busybox", "cpio", "-t"], input=made, capture_output=True, check=True).stdout
-    assert listing.split() == [b"a", b"a/b", b"c"]
+@pytest.mark.guest
+def test_busybox_unpacks_it(tmp_path: Path) -> None:
+    """The busybox that every guest starts, outside of one."""
+    made = cpio.archive(
+        [
+            cpio.directory("a", 0o750),
+            cpio.file("a/b", b"text", 0o640),
+            cpio.symlink("c", "a/b"),
+            cpio.file("d", b""),
+        ]
+    )
+    busybox = str(setup().parts().tools.programs["busybox"])
+    listed = subprocess.run([busybox, "cpio", "-t"], input=made, capture_output=True, check=True)
+    assert listed.stdout.split() == [b"a", b"a/b", b"c", b"d"]
+    subprocess.run([busybox, "cpio", "-i"], input=made, capture_output=True, check=True, cwd=tmp_path)
+    assert (tmp_path / "a/b").read_bytes() == b"text"
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")] == [0o750, 0o640]
+    assert (tmp_path / "c").readlink() == Path("a/b")
+    assert (tmp_path / "d").stat().st_size == 0
