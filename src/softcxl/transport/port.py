@@ -83,7 +83,9 @@ class Port(Protocol):
         """Store `data` at `offset`; all of it is inside the region."""
 
     def reset(self) -> None:
-        """Function-level reset, by the guest's machine."""
+        """The guest's machine resets the function, or resets itself: QEMU sends the same message (DEVICE_RESET)
+        for both, so a port takes it for the stronger, a conventional reset. A function-level reset by the guest
+        alone is a write to configuration space."""
 
     def attach(self, bus: Bus) -> None:
         """A guest has come; `bus` is good until `detach`."""
