@@ -101,3 +101,14 @@ def test_commands_that_cannot_be(line: tuple[Agent, socket.socket], command: str
 def test_output_without_a_task_is_nobodys(line: tuple[Agent, socket.socket]) -> None:
     line[0].feed_out(b"late words")
     line[0].feed_err(b"late words")
+
+
+def test_short_output_is_not_held_back() -> None:
+    stream = Stream(TOKEN)
+    stream.feed(f"{TOKEN}<first\n".encode())
+    assert stream.take() == b"first\n"
+    # what looks like the end marker's beginning is, until more is known
+    stream.feed(b"0123")
+    assert stream.take() == b""
+    stream.feed(b"4 no")
+    assert stream.take() == b"01234 no"

@@ -68,6 +68,10 @@ def test_good_plan() -> None:
         (replace(PLAN, bridges=(Bridge("0hb", 12, (RootPort("rp0"),)),)), r"the name '0hb' is not a letter"),
         (replace(PLAN, bridges=(Bridge("rp", 12, (RootPort("rp"),)),)), r"the name 'rp' is used twice"),
         (replace(PLAN, bridges=(Bridge("hb", 12, ()),)), r"the bridge hb has no ports"),
+        (
+            GuestPlan(bridges=tuple(Bridge(f"hb{n}", 12 + 2 * n, (RootPort(f"p{n}"),)) for n in range(17))),
+            r"17 host bridges; QEMU has room for 16",
+        ),
         (replace(PLAN, bridges=(Bridge("hb", 255, (RootPort("p"),)),)), r"needs PCI buses 255 to 256"),
         (
             replace(PLAN, bridges=(Bridge("a", 12, (RootPort("p"),)), Bridge("b", 13, (RootPort("q"),)))),

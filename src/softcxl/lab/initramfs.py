@@ -27,7 +27,7 @@ EAGER = (
 )
 """Modules loaded at boot; names a kernel does not have, or has built in, are passed over."""
 
-LAZY = ("9p", "9pnet_virtio", "ext4", "msr", "virtio_blk", "encrypted_keys", "einj")
+LAZY = ("9p", "9pnet_virtio", "ext4", "loop", "msr", "virtio_blk", "encrypted_keys", "einj")
 """Modules that are there to be loaded when asked for."""
 
 _FORMAT = "1"

@@ -23,6 +23,9 @@ WINDOW_UNIT = 256 * MiB
 ANY_MEMORY = 0b1110
 """`WindowRestrictions` for host-only coherent memory, volatile and persistent."""
 
+MOST_BRIDGES = 16
+"""QEMU sets 1 MiB aside for bridges' registers, 64 KiB for each."""
+
 FIRST_BUS = 12
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 
@@ -152,6 +155,10 @@ class GuestPlan:
                                 yield downstream.below.name
 
     def _check_buses(self) -> None:
+        if len(self.bridges) > MOST_BRIDGES:
+            raise PlanError(
+                f"{self.name}: {len(self.bridges)} host bridges; QEMU has room for {MOST_BRIDGES}."
+            )
         taken: dict[int, str] = {}
         for bridge in self.bridges:
             if not bridge.ports:

@@ -45,7 +45,10 @@ def join(
                 if ESCAPE in typed and os.isatty(stdin):
                     return False
                 reading = bool(typed)
-                console.sendall(typed or _END_OF_INPUT)
+                console.sendall(typed)
+            elif not reading and not ready:
+                # again and again: one that comes between a command and the next prompt is lost
+                console.sendall(_END_OF_INPUT)
             if (now := window_size(stdout)) != size:
                 size = now
                 resized(*size)
