@@ -7,7 +7,7 @@ Exit status:
     2     bad usage, or a file that is wrong: nothing was started
     3     something that is needed is not on this machine: the message says how to get it
     70    an error inside SoftCXL; `--debug` shows where
-    130   interrupted by Ctrl-C
+    130   interrupted by Ctrl-C; 143 and 129 by SIGTERM and SIGHUP
 
 `softcxl vm run` passes on the status of the command that ran in the guest. Errors are a sentence on stderr,
 never a traceback, except with `--debug` or with SOFTCXL_DEBUG set.

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from softcxl.cli.work import shown
+from softcxl.cli.work import orderly, shown
 from softcxl.fabric.build import Fabric
 from softcxl.lab.boot import boot
 from softcxl.lab.guest import BOOT_TIMEOUT, Guest, Result
@@ -105,7 +105,7 @@ def run(
     """
     if as_json and not command:
         raise click.UsageError("--json needs a COMMAND: a shell has no result.")
-    with contextlib.ExitStack() as stack:
+    with orderly(), contextlib.ExitStack() as stack:
         with shown(quiet) as progress:
             fabric = stack.enter_context(Fabric.load(topology))
             parts = setup(progress).parts() if kernel is None else _with_kernel(kernel, progress)

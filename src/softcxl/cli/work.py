@@ -1,16 +1,43 @@
-"""Long work in a terminal: what is being done, how far it is, on stderr."""
+"""Long work in a terminal: what is being done, how far it is, on stderr; and its end in order."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from softcxl.lab.progress import Progress as Listener
 from softcxl.lab.progress import silent
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def orderly() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the program as Ctrl-C does, with everything that it has open closed.
+
+    Its status is then 128 and the signal's number. One that was ignored when the program began stays so (nohup).
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for one in _ENDING:
+            signal.signal(one, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {one: signal.getsignal(one) for one in _ENDING}
+    for one, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(one, end)
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextmanager

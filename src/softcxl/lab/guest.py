@@ -138,9 +138,11 @@ class Guest:
     def close(self) -> None:
         """End QEMU, whatever it does, and drop everything that belonged to it. May be called again."""
         if self._child is not None and self._child.status is None:
+            asked = False
             with contextlib.suppress(MonitorError, OSError):
                 self.monitor.execute("quit", timeout=2.0)
-            if not self._child.wait(2.0):
+                asked = True
+            if not (asked and self._child.wait(2.0)):
                 self._child.stop()
         self._open.close()
         self.console.close()
