@@ -22,9 +22,10 @@ _FIELD = re.compile(r"(\w+)=(?:'([^']*)'|(.*?)(?= \w+=| : |: |$))")
 
 
 def until(look: Callable[[], T], good: Callable[[T], bool], timeout: float = PATIENCE) -> T:
-    """What `look` finds as soon as it is good; each look is a command in the guest, so this is no busy loop.
+    """What `look` finds as soon as it is good.
 
-    The last thing that was found is returned when time is up, for the test to fail on.
+    A look is a command in the guest, which takes its time, or at something that is a matter of milliseconds. The
+    last thing that was found is returned when time is up, for the test to fail on.
     """
     deadline = time.monotonic() + timeout
     while True:
