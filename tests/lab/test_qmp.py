@@ -35,18 +35,15 @@ class Script:
         self.thread.start()
 
     def serve(self, answer: Callable[[dict[str, Any]], list[dict[str, Any]] | None]) -> None:
-        with self.there, self.there.makefile("rw", newline="") as file:
-            file.write(GREETING)
-            file.flush()
+        with self.there, self.there.makefile("r") as file:
+            self.there.sendall(GREETING.encode())
             for text in file:
                 request = json.loads(text)
                 self.seen.append(request)
                 lines = answer(request)
                 if lines is None:
                     return
-                for line in lines:
-                    file.write(json.dumps(line) + "\r\n")
-                file.flush()
+                self.there.sendall("".join(json.dumps(line) + "\r\n" for line in lines).encode())
 
     def close(self) -> None:
         self.here.shutdown(socket.SHUT_WR)
