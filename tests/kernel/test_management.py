@@ -101,7 +101,7 @@ def test_health_as_the_device_is(guest: Linux, device: Type3) -> None:
     assert {key for key, value in well.items() if value is True} == {"media_normal"}
     assert {value for key, value in well.items() if key.startswith("ext_")} == {"normal"}
     device.set_health(
-        health_status=HealthStatus.make(maintenance_needed=True, hardware_replacement_needed=True),
+        health_status=int(HealthStatus.make(maintenance_needed=True, hardware_replacement_needed=True)),
         media_status=MediaHealth.ALL_DATA_LOSS_IMMINENT,
         life_used=76,
         device_temperature=-21,
@@ -120,7 +120,7 @@ def test_health_as_the_device_is(guest: Linux, device: Type3) -> None:
     assert ill["temperature"] == 0x10000 - 21  # cxl-cli 85 prints it without its sign
     assert (ill["volatile_errors"], ill["pmem_errors"]) == (80002, 3)
     device.set_health(
-        health_status=HealthStatus(),
+        health_status=0,
         media_status=MediaHealth.NORMAL,
         life_used=0,
         device_temperature=25,
