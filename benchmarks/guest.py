@@ -120,9 +120,17 @@ def accesses(fabric: Fabric) -> int:
     return sum(door.traffic.reads + door.traffic.writes for door in fabric.open_doors.values())
 
 
+def plain(*columns: str, words: int) -> Table:
+    """A table that fits 80 columns; the first `words` columns hold words, the others numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < words else "right", no_wrap=True)
+    return table
+
+
 def show(ours: dict[str, Any], peer: dict[str, Any]) -> None:
     console = Console(highlight=False)
-    table = Table("region", "what", "RAM MB/s", "SoftCXL MB/s", "to RAM", "QEMU cxl-type3 MB/s", "to QEMU")
+    table = plain("region", "what", "RAM MB/s", "SoftCXL MB/s", "to RAM", "cxl-type3 MB/s", "to QEMU", words=2)
     for layout, speeds in ours["layouts"].items():
         for what, mine in speeds["region"].items():
             ram, qemu = speeds["ram"][what], peer["layouts"][layout]["region"][what]
@@ -136,7 +144,8 @@ def show(ours: dict[str, Any], peer: dict[str, Any]) -> None:
                 f"{mine / max(1, qemu):.1f}",
             )
     console.print(table)
-    table = Table("", "SoftCXL", "QEMU cxl-type3", "ratio")
+    console.print()
+    table = plain("", "SoftCXL", "cxl-type3", "ratio", words=1)
     table.add_row(
         "mailbox commands a second, from the guest",
         f"{ours['commands']:,}",
