@@ -130,7 +130,9 @@ def plain(*columns: str, words: int) -> Table:
 
 def show(ours: dict[str, Any], peer: dict[str, Any]) -> None:
     console = Console(highlight=False)
-    table = plain("region", "what", "RAM MB/s", "SoftCXL MB/s", "to RAM", "cxl-type3 MB/s", "to QEMU", words=2)
+    table = plain(
+        "region", "what", "RAM MB/s", "SoftCXL MB/s", "to RAM", "cxl-type3 MB/s", "to QEMU", words=2
+    )
     for layout, speeds in ours["layouts"].items():
         for what, mine in speeds["region"].items():
             ram, qemu = speeds["ram"][what], peer["layouts"][layout]["region"][what]
