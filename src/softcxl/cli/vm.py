@@ -7,7 +7,6 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from softcxl.cli.work import orderly, shown
 from softcxl.fabric.build import Fabric
 from softcxl.lab.boot import boot
 from softcxl.lab.guest import BOOT_TIMEOUT, Guest, Result
-from softcxl.lab.setup import setup, status
+from softcxl.lab.setup import setup
 
 _FOREVER = 1e8
 _ACCELERATORS = {"auto": None, "kvm": True, "tcg": False}
@@ -56,8 +55,16 @@ def vm() -> None:
 @click.option(
     "--overlay", type=click.Path(path_type=Path), multiple=True, metavar="DIR", help="Laid over its root."
 )
-@click.option("--append", multiple=True, metavar="ARGS", help="More words for the kernel's command line.")
-@click.option("--qemu", "extra", multiple=True, metavar="ARGS", help="More words for QEMU's command line.")
+@click.option(
+    "--append", multiple=True, metavar="ARGS", help="More words for the kernel's command line, as they are."
+)
+@click.option(
+    "--qemu",
+    "extra",
+    multiple=True,
+    metavar="ARGS",
+    help="More words for QEMU's command line, quoted as for a shell.",
+)
 @click.option(
     "--share", type=click.Path(path_type=Path), metavar="DIR", help="A folder that is /share in the guest."
 )
@@ -108,7 +115,7 @@ def run(
     with orderly(), contextlib.ExitStack() as stack:
         with shown(quiet) as progress:
             fabric = stack.enter_context(Fabric.load(topology))
-            parts = setup(progress).parts() if kernel is None else _with_kernel(kernel, progress)
+            parts = setup(progress, kernel).parts()
             guest = stack.enter_context(
                 boot(
                     fabric,
@@ -117,8 +124,8 @@ def run(
                     accelerate=_ACCELERATORS[accelerator],
                     share=share,
                     overlays=overlay,
-                    append=_words(append),
-                    extra=_words(extra),
+                    append=append,
+                    extra=[word for one in extra for word in shlex.split(one)],
                     console_log=console,
                     verbose=verbose,
                     boot_timeout=boot_timeout,
@@ -134,16 +141,6 @@ def run(
             if as_json:
                 click.echo(json.dumps(_plain(result, guest, fabric), indent=2))
     ctx.exit(status)
-
-
-def _with_kernel(kernel: Path, progress: Any) -> Any:
-    """The parts, with the kernel given in the place of the fetched one."""
-    setup(progress)
-    return status(kernel).parts()
-
-
-def _words(given: Sequence[str]) -> list[str]:
-    return [word for one in given for word in shlex.split(one)]
 
 
 def _pass_on(stream: int, data: bytes) -> None:
