@@ -31,7 +31,7 @@ TABLES = [value for value in DECLARED if issubclass(value, Register | Block | Re
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{table.__module__}.{table.__name__}")
 def test_clause_and_description(table: type[Register] | type[Block] | type[Record]) -> None:
     layout = table.__layout__
-    assert layout.spec.startswith(("CXL 3.", "PCIe 6.0 ", "ACPI 6.5 ", "CDAT 1.03 "))
+    assert layout.spec.startswith(("CXL 3.", "PCIe 6.0 ", "ACPI 6.5 ", "CDAT 1.03 ", "PCI Firmware 3.3 "))
     assert layout.doc
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from softcxl.spec.acpi import cedt, hmat, sdt, srat
+from softcxl.spec.acpi import cedt, hmat, mcfg, sdt, srat
 from softcxl.spec.cxl import cdat
 from softcxl.spec.pci import doe
 from tests.spec.vectors import Payload, c
@@ -302,6 +302,22 @@ PAYLOADS = [
             "initiators": [7],
             "targets": [8, 9],
             "entries": [10, 11],
+        },
+    ),
+    # MCFG: struct acpi_mcfg_allocation, struct acpi_table_mcfg (include/acpi/actbl2.h)
+    Payload(
+        "acpi_mcfg_allocation",
+        mcfg.McfgAllocation,
+        c("QHBBI", 0x0102_0304_0506_0708, 0x090A, 0x0B, 0x0C, 0),
+        {"base": 0x0102_0304_0506_0708, "segment": 0x090A, "start_bus": 0x0B, "end_bus": 0x0C},
+    ),
+    Payload(
+        "acpi_table_mcfg",
+        mcfg.Mcfg,
+        _SDT + bytes(8) + c("QHBBI", 0xB000_0000, 0, 0, 255, 0),
+        {
+            **{f"header.{name}": value for name, value in _SDT_FIELDS.items()},
+            "allocations": [mcfg.McfgAllocation(base=0xB000_0000, end_bus=255)],
         },
     ),
 ]
