@@ -4,28 +4,10 @@ import itertools
 
 import pytest
 
-from softcxl.device.type3 import Type3
 from softcxl.host.enumerate import enumerate_all, rescan
 from softcxl.host.errors import EnumerationError
 from softcxl.host.placement import Need, Pool, stacked
 from tests.host.fake import MIB, Port, machine, switch
-
-SIZE = 256 * MIB
-
-
-@pytest.fixture
-def made():
-    devices: list[Type3] = []
-
-    def make(count):
-        fresh = [Type3(f"mem{len(devices) + n}", volatile=SIZE) for n in range(count)]
-        devices.extend(fresh)
-        return fresh
-
-    yield make
-    for device in devices:
-        device.close()
-
 
 def test_buses_depth_first(made):
     a, b, c, d = made(4)
@@ -114,7 +96,7 @@ def test_a_switch_does_not_fit_one_bus(made):
     (root,) = enumerate_all(fake)
     fake.bridges[0].ports[0].below[0] = switch(*made(2))
     with pytest.raises(
-        EnumerationError, match="0000:0d:00.0: bus 0xe is needed below it, and buses end at 0xd"
+        EnumerationError, match=r"0000:0d:00.0: bus 0xe is needed below it, and buses end at 0xd"
     ):
         rescan(root.below[0])
     assert root.below[0].below == []
@@ -129,7 +111,7 @@ def test_buses_run_out_at_the_next_bridge(made):
 def test_addresses_run_out(made):
     fake = machine([switch(*made(2))])
     fake.mmio_ranges = [(0xC000_0000, MIB)]
-    with pytest.raises(EnumerationError, match="pci0000:0c: 0x[0-9a-f]+ bytes .* below 4 GiB"):
+    with pytest.raises(EnumerationError, match=r"pci0000:0c: 0x[0-9a-f]+ bytes .* below 4 GiB"):
         enumerate_all(fake)
 
 

@@ -233,9 +233,8 @@ def _needs(nodes: Sequence[Node], prefetchable: bool) -> list[Need]:
     """What each BAR and each bridge on a bus needs, in an order that `_place` repeats."""
     needs = []
     for node in nodes:
-        for bar in node.bars.values():
-            if _in_prefetchable(bar) == prefetchable:
-                needs.append(Need(bar.size, bar.size))
+        bars = (bar for bar in node.bars.values() if _in_prefetchable(bar) == prefetchable)
+        needs += [Need(bar.size, bar.size) for bar in bars]
         if node.bridge:
             needs.append(_window_need(node, prefetchable))
     return needs
