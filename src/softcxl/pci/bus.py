@@ -37,7 +37,10 @@ class Root(Protocol):
         """Something below routes otherwise than before."""
 
     def bus_of(self, function: Function) -> Bus:
-        """What a function that has come to be below can do to the machine."""
+        """A function has come to be below: what it can do to the machine."""
+
+    def gone(self, function: Function) -> None:
+        """A function is not below any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,13 @@ class LogicalBus:
         """The bus number, as software has set it in the bridge above."""
         return self._number if self.bridge is None else self.bridge.secondary
 
+    @number.setter
+    def number(self, number: int) -> None:
+        if self.bridge is not None:
+            raise ValueError("the bus has the number that the bridge's registers say")
+        self._number = number
+        self.changed()
+
     @property
     def lock(self) -> AbstractContextManager[object]:
         """The one lock of the machine. Whoever takes a function's lock too takes this one first."""
@@ -100,7 +110,8 @@ class LogicalBus:
         seat = function.seat
         if seat is None or seat.bus is not self:
             raise ValueError("the function is not on this bus")
-        self._disconnect(function)
+        if self.root is not None:
+            self._disconnect(function, self.root)
         del self.functions[seat.device << 3 | seat.number]
         self.changed()
         function.seat = None
@@ -112,7 +123,7 @@ class LogicalBus:
             if root is not None:
                 self._connect(function)
             elif before is not None:
-                self._disconnect(function)
+                self._disconnect(function, before)
 
     def _connect(self, function: Function) -> None:
         if self.root is None:
@@ -121,8 +132,9 @@ class LogicalBus:
         if function.below is not None:
             function.below.rise(self.root)
 
-    def _disconnect(self, function: Function) -> None:
+    def _disconnect(self, function: Function, root: Root) -> None:
         function.detach()
+        root.gone(function)
         if function.below is not None:
             function.below.rise(None)
 

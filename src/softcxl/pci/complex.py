@@ -98,6 +98,9 @@ class RootComplex:
     def bus_of(self, function: Function) -> Bus:
         return _Lines(self, function)
 
+    def gone(self, function: Function) -> None:
+        pass
+
     # -- configuration space -------------------------------------------------------------------------------------
 
     def function(self, bus: int, device: int, number: int) -> Function | None:

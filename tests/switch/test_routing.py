@@ -1,0 +1,89 @@
+"""Random fabrics, programmed through registers: routed accesses find the bytes where a slow model says they are."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.switch.fabrics import BLOCK, Fabric, Level, Plan
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """1 to 4 bridges, 0 to 3 levels of switches, up to 16 ways, granularities dealt out in any order that the
+    standard allows: where three divides, it does so above all others."""
+    first = draw(st.sampled_from([1, 2, 3, 4]))
+    depth = draw(st.integers(1, 4))
+    ways, total = [first], first
+    for level in range(depth):
+        possible = [count for count in (1, 2, 4, 8)[: 4 if level == 0 else 3] if total * count <= 16]
+        ways.append(draw(st.sampled_from(possible)))
+        total *= ways[-1]
+    order = draw(st.permutations(range(len(ways))))
+    if first == 3:
+        order = [number for number in order if number] + [0]
+    coarsest = total // ways[order[-1]] * 256  # the last level's granularity, for 256 B at the first
+    granularity = draw(st.sampled_from([256 << step for step in range(7) if coarsest << step <= 16384]))
+    levels: dict[int, Level] = {}
+    for number in order:
+        levels[number] = Level(ways[number], granularity)
+        granularity *= ways[number]
+    xor = first in (2, 4) and draw(st.booleans())
+    return Plan(tuple(levels[number] for number in range(len(ways))), xor, draw(st.integers(0, 3)))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_routed_accesses_equal_the_slow_model(data: st.DataObject) -> None:
+    plan = data.draw(plans())
+    with Fabric(plan, regions=2) as fabric:
+        fabric.program()
+        machine, total = fabric.machine, 2 * plan.size
+        written: dict[tuple[str, int], bytes] = {}
+        for _ in range(24):
+            unit = plan.granularity
+            hpa = (
+                fabric.base
+                + data.draw(st.integers(0, total // unit - 1)) * unit
+                + 8 * data.draw(st.integers(0, 31))
+            )
+            value = data.draw(st.binary(min_size=8, max_size=8))
+            device, dpa = fabric.expected(hpa)
+            machine.store(hpa, value)
+            written[device.name, dpa] = value
+            assert device.space.read(dpa, 8) == value
+            traced = machine.trace(hpa)
+            assert (traced.device, traced.dpa) == (device, dpa)
+            assert machine.hpa_of(device, dpa) == hpa
+            assert machine.load(hpa, 8) == value
+        across = fabric.base + plan.size - 3 * plan.granularity - 5
+        pattern = bytes(range(256)) * (6 * plan.granularity // 256)
+        machine.store(across, pattern)
+        assert machine.load(across, len(pattern)) == pattern
+        for at in range(0, len(pattern), 97):
+            device, dpa = fabric.expected(across + at)
+            assert device.space.read(dpa, 1) == pattern[at : at + 1]
+        seen = machine.view(fabric.base, total)
+        assert seen is not None
+        start = across - fabric.base
+        assert bytes(seen[start : start + len(pattern)]) == pattern
+        seen[start : start + 4] = 7
+        assert machine.load(across, 4) == b"\7\7\7\7"
+        assert machine.load(across, len(pattern)) == b"\7\7\7\7" + pattern[4:]
+
+
+@pytest.mark.parametrize("first", [BLOCK, 2 * BLOCK])
+def test_three_ways_from_a_base_inside_a_round(first: int) -> None:
+    """Three bridges deal by whole addresses, so a region may begin with any of them."""
+    plan = Plan((Level(3, 512), Level(2, 256)))
+    with Fabric(plan, offset=first) as fabric:
+        fabric.program()
+        for block in range(12):
+            hpa = fabric.base + 256 * block
+            fabric.machine.store(hpa, bytes([block + 1]))
+            device, dpa = fabric.expected(hpa)
+            assert device.space.read(dpa, 1) == bytes([block + 1])
+        seen = fabric.machine.view(fabric.base, 4096)
+        assert seen is not None
+        assert bytes(seen[: 12 * 256 : 256]) == bytes(range(1, 13))
