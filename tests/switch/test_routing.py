@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from softcxl.switch.errors import AccessFault
 from tests.switch.fabrics import BLOCK, Fabric, Level, Plan
+from tests.switch.programmer import Found
 
 
 @st.composite
@@ -71,6 +75,53 @@ def test_routed_accesses_equal_the_slow_model(data: st.DataObject) -> None:
         seen[start : start + 4] = 7
         assert machine.load(across, 4) == b"\7\7\7\7"
         assert machine.load(across, len(pattern)) == b"\7\7\7\7" + pattern[4:]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_no_way_of_programming_gives_two_addresses_one_byte(data: st.DataObject) -> None:
+    """Any decoders of a good fabric are set to other values, as registers take them: what can still be stored is
+    found again where it was stored, and nowhere else."""
+    plan = data.draw(plans())
+    with Fabric(plan) as fabric:
+        fabric.program()
+        it = fabric.programmer
+        ports = [it.bridge(number) for number in range(len(it.roots))] + [
+            one.block for one in _upstream(it.roots)
+        ]
+        blocks = [(block, True) for block in ports] + [(one.block, False) for one in it.endpoints()]
+        for block, port in data.draw(st.lists(st.sampled_from(blocks), min_size=1, max_size=4)):
+            it.decommit(block, 0)
+            ways = data.draw(st.sampled_from([1, 2, 4, 8] if port else [1, 2, 3, 4, 6, 8, 12, 16]))
+            it.decoder(
+                block,
+                0,
+                hpa=fabric.base + data.draw(st.sampled_from([0, 0, 0, BLOCK])),
+                size=data.draw(st.sampled_from([plan.size, plan.size, ways * BLOCK])),
+                ways=ways,
+                granularity=data.draw(st.sampled_from([256, 512, 1024, 2048, 4096, 8192, 16384])),
+                targets=data.draw(st.permutations(range(8)))[:ways] if port else None,
+            )
+        stored = {}
+        for start in (0, BLOCK, plan.size - 12288):
+            for block in range(48):
+                hpa, value = fabric.base + start + 256 * block, struct.pack("<QQ", start, block)
+                try:
+                    fabric.machine.store(hpa, value)
+                except AccessFault:
+                    continue
+                stored[hpa] = value
+        assert {hpa: fabric.machine.load(hpa, 16) for hpa in stored} == stored
+
+
+def _upstream(roots: list[list[Found]]) -> list[Found]:
+    found, waiting = [], [one for ports in roots for one in ports]
+    while waiting:
+        one = waiting.pop()
+        waiting += one.below
+        if one.kind == 5:  # PCI_EXP_TYPE_UPSTREAM
+            found.append(one)
+    return found
 
 
 @pytest.mark.parametrize("first", [BLOCK, 2 * BLOCK])

@@ -63,7 +63,7 @@ class DownstreamPort(Bridge):
     @property
     def occupant(self) -> Function | None:
         """Function 0 of what is in the slot."""
-        return self.below.at(0, 0)
+        return self._below.functions.get(0)
 
     def plug(self, function: Function, number: int = 0) -> None:
         """Have a function in the slot from the start: nobody is told. Raises `ValueError` where one is there."""
