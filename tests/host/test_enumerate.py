@@ -9,6 +9,7 @@ from softcxl.host.errors import EnumerationError
 from softcxl.host.placement import Need, Pool, stacked
 from tests.host.fake import MIB, Port, machine, switch
 
+
 def test_buses_depth_first(made):
     a, b, c, d = made(4)
     fake = machine([switch(a, switch(b, c)), None], [d])
@@ -104,7 +105,7 @@ def test_a_switch_does_not_fit_one_bus(made):
 
 def test_buses_run_out_at_the_next_bridge(made):
     fake = machine([switch(*[None] * 31)], [])
-    with pytest.raises(EnumerationError, match="bus 0x2c is needed below it, and buses end at 0x2b"):
+    with pytest.raises(EnumerationError, match=r"bus 0x2c is needed below it, and buses end at 0x2b"):
         enumerate_all(fake)
 
 
@@ -125,14 +126,14 @@ def test_garbage_in_configuration_space_ends_the_walk(made):
     port.config[0x142:0x144] = b"\x01\x10"  # an extended one whose successor is the first
     assert [at for _, at in config.extended()] == [0x100, 0x140]
     port.config[0x0E] = 2
-    with pytest.raises(EnumerationError, match="header type 0x2"):
+    with pytest.raises(EnumerationError, match=r"header type 0x2"):
         enumerate_all(fake)
 
 
 def test_two_bridges_on_one_bus():
     fake = machine([None], [None])
     fake.bridges[1].bus = fake.bridges[0].bus
-    with pytest.raises(EnumerationError, match="same root bus"):
+    with pytest.raises(EnumerationError, match=r"same root bus"):
         enumerate_all(fake)
 
 
@@ -146,7 +147,7 @@ def test_stacks_have_no_overlap_and_hardly_a_gap():
 def test_pool_takes_low_and_high():
     pool = Pool([(0xF000_0000, 0x2000_0000), (1 << 40, 1 << 20)])
     assert pool.take(stacked([Need(0x1000_0000, 0x1000_0000)]), "x", low=True) == 0xF000_0000
-    with pytest.raises(EnumerationError, match="x: 0x1000 bytes aligned to 0x1000 are needed below 4 GiB"):
+    with pytest.raises(EnumerationError, match=r"x: 0x1000 bytes aligned to 0x1000 are needed below 4 GiB"):
         pool.take(stacked([Need(0x1000, 0x1000)]), "x", low=True)
     assert pool.take(stacked([Need(0x1000, 0x1000)]), "x", low=False) == 1 << 40
 

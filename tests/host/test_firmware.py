@@ -83,9 +83,9 @@ def test_a_window_that_cannot_be_is_refused(window, reason):
 
 
 def test_windows_that_contradict_each_other_are_refused():
-    with pytest.raises(TableError, match="window 1 at 0x120000000 overlaps window 0 at 0x100000000"):
+    with pytest.raises(TableError, match=r"window 1 at 0x120000000 overlaps window 0 at 0x100000000"):
         made(Window(4 * GIB, GIB, (7,)), Window(4 * GIB + (GIB >> 1), GIB, (9,)))
-    with pytest.raises(TableError, match="other XOR maps"):
+    with pytest.raises(TableError, match=r"other XOR maps"):
         made(
             Window(4 * GIB, GIB, (7, 9), xor=True, maps=(0x404100,)),
             Window(8 * GIB, GIB, (7, 9), xor=True, maps=(0x808100,)),

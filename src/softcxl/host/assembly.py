@@ -157,7 +157,7 @@ def _propose(system: System, wanted: Wanted) -> Proposal:
 
 
 def _consider(root: RootDecoder, system: System, wanted: Wanted) -> Proposal:
-    kind = _type(root, wanted.type)
+    kind = _type(root, wanted.type, wanted.members or list(system.memdevs.values()))
     if wanted.granularity is not None:
         _check_granularity(root, wanted.granularity)
     granularity = wanted.granularity or root.window.granularity
@@ -181,10 +181,12 @@ def _consider(root: RootDecoder, system: System, wanted: Wanted) -> Proposal:
     return Proposal(root, kind, hpa, size, granularity, members, plan)
 
 
-def _type(root: RootDecoder, given: str | None) -> str:
+def _type(root: RootDecoder, given: str | None, memdevs: Sequence[Memdev]) -> str:
+    """The type asked for; by default pmem, as with ``cxl create-region``, but not where no device has any."""
     if given is not None and given not in TYPES:
         raise RegionError(f"{given} is no type of region; types are {' and '.join(TYPES)}")
-    kind = given or ("pmem" if root.persistent else "ram")
+    persistent = root.persistent and (not root.volatile or any(one.size("pmem") for one in memdevs))
+    kind = given or ("pmem" if persistent else "ram")
     if not (root.persistent if kind == "pmem" else root.volatile):
         takes = [word for word, able in (("ram", root.volatile), ("pmem", root.persistent)) if able]
         raise RegionError(
