@@ -107,7 +107,7 @@ class RegisterFile:
                 self._vacant(offset + placed.offset, placed.register.__layout__.size, layout.name)
         memory = self.data
         starts = []
-        for at, register, reset in _images(block):
+        for at, register, reset in _images(block):  # type: ignore[arg-type]  # classes are hashable
             start = offset + at
             starts.append(start)
             self._registers[start] = register

@@ -90,5 +90,5 @@ def _listening(owner: Any, block: Any) -> tuple[Hook, ...]:
 
 def hooks_of(owner: object, block: type) -> Iterator[tuple[Hook, Callable[..., None]]]:
     """The hooks of `owner`'s class, base classes first, that listen to registers of `block`."""
-    for hook in _listening(type(owner), block):
+    for hook in _listening(type(owner), block):  # type: ignore[arg-type]  # classes are hashable
         yield hook, getattr(owner, hook.method)
