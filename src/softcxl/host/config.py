@@ -24,7 +24,7 @@ _FIRST_EXTENDED, _END = 0x100, 0x1000
 
 @dataclass(eq=False, slots=True)
 class Config:
-    """The configuration space of the function at `bus`, `device`, `function`."""
+    """The configuration space of the function at `bus`, `device`, `function`; `bus` is 256 x segment + bus."""
 
     machine: Machine
     bus: int
@@ -35,7 +35,7 @@ class Config:
     @property
     def name(self) -> str:
         """The function's name as operating systems write it: ``0000:0c:00.0``."""
-        return f"0000:{self.bus:02x}:{self.device:02x}.{self.function:x}"
+        return f"{self.bus >> 8:04x}:{self.bus & 0xFF:02x}:{self.device:02x}.{self.function:x}"
 
     @property
     def present(self) -> bool:

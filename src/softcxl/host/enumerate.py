@@ -20,6 +20,9 @@ MIB = 1 << 20
 SLOT_MEMORY = 2 * MIB
 """What the window of an empty hot-plug slot is given, as Linux does (pci=hpmmiosize)."""
 
+BUSES = 256
+"""Buses of a segment."""
+
 _COMMAND, _CLASS, _HEADER_TYPE, _BARS = 0x04, 0x09, 0x0E, 0x10
 _PRIMARY, _SECONDARY, _SUBORDINATE = 0x18, 0x19, 0x1A
 _MEMORY_BASE, _PREFETCHABLE_BASE, _PREFETCHABLE_HIGH = 0x20, 0x24, 0x28
@@ -80,7 +83,7 @@ class RootBus:
 
     @property
     def name(self) -> str:
-        return f"pci0000:{self.number:02x}"
+        return f"pci{self.number >> 8:04x}:{self.number & 0xFF:02x}"
 
     def walk(self) -> Iterator[Node]:
         """Every function of the hierarchy, depth first."""
@@ -99,8 +102,9 @@ def enumerate_all(machine: Machine) -> list[RootBus]:
         raise EnumerationError(f"two host bridges have the same root bus: {', '.join(map(hex, starts))}")
     roots = []
     for uid, number in bridges:
-        later = [start for start in starts if start > number]
-        roots.append(RootBus(uid, number, (later[0] if later else 256) - 1))
+        segment_end = (number // BUSES + 1) * BUSES
+        later = [start for start in starts if number < start < segment_end]
+        roots.append(RootBus(uid, number, (later[0] if later else segment_end) - 1))
     pool = Pool(machine.mmio_ranges)
     for root in roots:
         root.below, _ = _scan(machine, root.number, None, root.last)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from softcxl.host.decoder import EndpointDecoder
@@ -36,7 +36,6 @@ class Memdev:
     component: Registers
     identity: IdentifyMemoryDevice
     partitions: dict[str, tuple[int, int]]
-    qos_classes: dict[str, int] = field(default_factory=dict)
     endpoint: Endpoint | None = None
 
     @property

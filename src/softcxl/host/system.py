@@ -12,10 +12,11 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
-from softcxl.host import assembly, discovery, labels
+from softcxl.host import assembly, discovery, explain, labels, quality
 from softcxl.host.decoder import EndpointDecoder, PortDecoder, RootDecoder
 from softcxl.host.enumerate import Node, RootBus, enumerate_all, rescan
 from softcxl.host.errors import EnumerationError, HostError, ProbeError, RegionError
+from softcxl.host.list import Include, Listing, listing
 from softcxl.host.machine import Machine
 from softcxl.host.memdev import Memdev, probe
 from softcxl.host.port import Dport, Endpoint, Port, Root
@@ -50,6 +51,7 @@ class System:
         self.region_numbers = Numbers()
         self.buses: list[RootBus] = enumerate_all(machine)
         found = discover(machine.tables)
+        self._generic_ports = quality.generic_ports(machine.tables)
         self._add_bridges(found.bridges)
         for window in found.windows:
             self._add_window(window)
@@ -108,6 +110,27 @@ class System:
             if one.hpa <= hpa < one.hpa + one.size:
                 return one
         return None
+
+    def qos_class(self, memdev: Memdev, type: str) -> int | None:
+        """The QoS class of a device's memory of that type, None where the platform says nothing of it."""
+        if memdev.endpoint is None or not memdev.size(type):
+            return None
+        return quality.class_of(self.root, memdev.endpoint, self._generic_ports)
+
+    def explain(self, hpa: int) -> explain.Explanation:
+        """Which window, bridge, ports, switches, decoder, device and DPA a host physical address comes to.
+
+        Raises `AccessError`, saying how far it comes.
+        """
+        return explain.explain(self, hpa)
+
+    def translate(self, memdev: str | int | Memdev, dpa: int) -> int | None:
+        """The host physical address of a device's byte, None where it is mapped nowhere."""
+        return explain.translate(self, self.memdev(memdev), dpa)
+
+    def listing(self, include: Include | None = None, verbose: int = 0) -> Listing:
+        """What ``cxl list`` would print of this host, as Python objects."""
+        return listing(self, include, verbose)
 
     # -- regions -------------------------------------------------------------------------------------------
 
