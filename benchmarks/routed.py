@@ -62,7 +62,6 @@ def build(stack: ExitStack, shape: tuple[int, ...]) -> tuple[HostMachine, int]:
     window = Window(BASE, size, stack.enter_context(Medium.memfd("window", size)))
     machine = HostMachine(bridges, [CxlWindow(window, tuple(bridges))])
     for device in devices:
-        assert device.decoders is not None
         device.decoders.program(0, hpa=BASE, size=size, ways=ways, granularity=256)
         device.dvsec.control.mem_enable = True
     return machine, size

@@ -73,7 +73,6 @@ def test_a_device_that_does_not_serve_says_so(two: Fabric) -> None:
     with pytest.raises(DeviceFault, match="Mem_Enable"):
         machine.store(BASE, b"lost")
     device.dvsec.control.mem_enable = True
-    assert device.decoders is not None
     device.decoders.registers.global_control.hdm_decoder_enable = False
     with pytest.raises(DeviceFault, match="decoders disabled"):
         machine.load(BASE, 4)

@@ -18,21 +18,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from softcxl.device.decoder import Mapping as DeviceMapping
 from softcxl.device.decoder import Nowhere
 from softcxl.device.poison import LINE
 from softcxl.device.type3 import Type3
 from softcxl.memory.errors import MemoryFault
-from softcxl.pci.bridge import Bridge
-from softcxl.pci.bus import LogicalBus
+from softcxl.memory.residency import Resident
+from softcxl.memory.window import Window
 from softcxl.pci.complex import BUSES, Interrupt, RootComplex
 from softcxl.pci.function import Function
 from softcxl.pci.region import Bus
 from softcxl.spec.cxl.component import COMPONENT_BLOCK_SIZE
 from softcxl.switch.errors import AccessFault, DecodeError, DeviceFault, LinkDown, PoisonError
 from softcxl.switch.host_bridge import HostBridge
+from softcxl.switch.numbering import numbered
 from softcxl.switch.route import CxlWindow, Landing, Path, Trace, land, trace
 from softcxl.switch.upstream import UpstreamPort
 from softcxl.wire import Reset
@@ -73,6 +74,7 @@ class HostMachine(RootComplex):
     ) -> None:
         self.layout = layout or Layout()
         self._landings: dict[Path, tuple[Landing, ...]] = {}
+        self._spans: list[_Span] = []
         super().__init__(self.layout.ecam, interrupt)
         self.tables: Mapping[str, bytes] = {}
         self.bridges = tuple(bridges)
@@ -89,7 +91,7 @@ class HostMachine(RootComplex):
                 raise ValueError(f"a window's target {strangers[0]} is no host bridge of this machine")
         self.devices: list[Type3] = []
         for number, (bridge, (first, last)) in enumerate(
-            zip(self.bridges, _numbered(self.bridges), strict=True)
+            zip(self.bridges, numbered(self.bridges), strict=True)
         ):
             bridge.bus.number = first % BUSES
             self.registers[bridge.name] = self.layout.registers + number * COMPONENT_BLOCK_SIZE
@@ -118,26 +120,28 @@ class HostMachine(RootComplex):
 
     def changed(self) -> None:
         super().changed()
+        self._forget()
+
+    def _forget(self) -> None:
         self._landings.clear()
+        self._spans.clear()
 
     def bus_of(self, function: Function) -> Bus:
         if isinstance(function, Type3):
             self.devices.append(function)
-            if function.decoders is not None:
-                function.decoders.host = _Plug(self, function)
+            function.decoders.host = _Plug(self, function)
         return super().bus_of(function)
 
     def gone(self, function: Function) -> None:
         if isinstance(function, Type3):
             self.devices.remove(function)
-            if function.decoders is not None:
-                for mapping in function.decoders.mappings:
-                    self.release(function, mapping)
-                function.decoders.host = Nowhere()
+            for mapping in function.decoders.mappings:
+                self.release(function, mapping)
+            function.decoders.host = Nowhere()
 
     def release(self, device: Type3, mapping: DeviceMapping) -> None:
         """A device's decoder has stopped: its bytes are no longer committed to a window."""
-        self._landings.clear()
+        self._forget()
         if any(one.hpa == mapping.hpa for one in device.space.commitments):
             device.space.release(mapping.hpa)
 
@@ -172,7 +176,7 @@ class HostMachine(RootComplex):
     def hpa_of(self, device: Type3, dpa: int) -> int | None:
         """The host address at which `dpa` of a device is reached, None if there is none."""
         with self.lock:
-            for mapping in device.decoders.mappings if device.decoders is not None else ():
+            for mapping in device.decoders.mappings:
                 if mapping.dpa <= dpa < mapping.dpa + mapping.dpa_size:
                     turn, low = divmod(dpa - mapping.dpa, mapping.granularity)
                     for place in range(mapping.ways):
@@ -189,7 +193,7 @@ class HostMachine(RootComplex):
         """The host addresses of the poisoned 64-byte lines that a range meets, in order."""
         first, found = hpa & -LINE, []
         with self.lock:
-            for device in self.devices:
+            for device in (one for one in self.devices if len(one.poison.map)):
                 for dpa, length, _ in device.poison.map.runs(0, device.capacity.total):
                     for line in range(dpa, dpa + length, LINE):
                         at = self.hpa_of(device, line)
@@ -240,7 +244,7 @@ class HostMachine(RootComplex):
     def _serving(self, device: Type3, hpa: int) -> None:
         if not device.memory_enabled:
             raise DeviceFault(hpa, f"{device.name} has Mem_Enable clear")
-        if device.decoders is None or not device.decoders.enabled:
+        if not device.decoders.enabled:
             raise DeviceFault(hpa, f"{device.name} has its HDM decoders disabled")
         if device.media_disabled:
             raise DeviceFault(hpa, f"the media of {device.name} are disabled")
@@ -290,11 +294,15 @@ class HostMachine(RootComplex):
         return path, landing
 
     def _land(self, path: Path, device: Type3) -> tuple[Landing, ...]:
-        mappings = device.decoders.mappings if device.decoders is not None else ()
-        return tuple(land(path, device, mapping) for mapping in mappings if mapping.size)
+        return tuple(land(path, device, mapping) for mapping in device.decoders.mappings if mapping.size)
 
     def _settle(self, hpa: int) -> int:
         """Bring the region around `hpa` to rest in its window; returns the first address beyond what was seen to."""
+        for span in self._spans:
+            if span.start <= hpa < span.end and span.window.residents is span.residents:
+                for landing in span.members:
+                    self._serving(landing.device, hpa)
+                return span.end
         path, landing = self._walk(hpa)
         window, mapping = path[0], landing.mapping
         assert isinstance(window, CxlWindow)
@@ -320,7 +328,19 @@ class HostMachine(RootComplex):
                 own.dpa - own.skip,
                 own.skip,
             )
+        found = window.window
+        self._spans.append(_Span(start, end, tuple(members.values()), found, found.residents))
         return end
+
+
+class _Span(NamedTuple):
+    """A range of addresses that was seen to: who answers there, and the residency of the window then."""
+
+    start: int
+    end: int
+    members: tuple[Landing, ...]
+    window: Window
+    residents: tuple[Resident, ...]
 
 
 class _Plug:
@@ -343,25 +363,3 @@ def _pieces(hpa: int, size: int) -> Iterator[tuple[int, int]]:
         length = min(end - hpa, _UNIT - hpa % _UNIT)
         yield hpa, length
         hpa += length
-
-
-def _buses(bus: LogicalBus) -> int:
-    """Bus numbers that a bus needs, with those below it."""
-    return 1 + sum(_buses(function.below) for function in bus if isinstance(function, Bridge))
-
-
-def _numbered(bridges: Sequence[HostBridge]) -> Iterator[tuple[int, int]]:
-    """The buses, first and last, of each bridge: as many bridges to a segment as fit, which share it out."""
-    segments: list[list[int]] = [[]]
-    for bridge in bridges:
-        need = _buses(bridge.bus)
-        if need > BUSES:
-            raise ValueError(f"{bridge.name} needs {need} buses; a segment has {BUSES}")
-        if sum(segments[-1]) + need > BUSES:
-            segments.append([])
-        segments[-1].append(need)
-    for segment, needs in enumerate(segments):
-        first, spare = segment * BUSES, (BUSES - sum(needs)) // max(1, len(needs))
-        for need in needs:
-            yield first, first + need + spare - 1
-            first += need + spare
