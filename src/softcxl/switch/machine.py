@@ -39,8 +39,7 @@ from softcxl.switch.upstream import UpstreamPort
 from softcxl.wire import Reset
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from softcxl.memory.media import ByteArray
 
 _UNIT = 256
 """Bytes that no interleave divides."""
@@ -201,7 +200,7 @@ class HostMachine(RootComplex):
                             found.append(at)
         return sorted(found)
 
-    def view(self, hpa: int, size: int) -> NDArray[np.uint8] | None:
+    def view(self, hpa: int, size: int) -> ByteArray | None:
         """The bytes of a range of host addresses, live and writable, as one array; None unless committed decoders of
         devices that answer map all of it, and it can rest in its window's file. Bytes that do not rest there are
         moved there."""
