@@ -98,6 +98,9 @@ def test_a_disabled_interrupt_is_not_sent(it: h.Hierarchy) -> None:
     it.ports[EMPTY].remove()
     assert it.interrupts == []  # masked, and pending
     assert it.read(h.ROOT, EMPTY, msi + 0x14, 4) == 1
+    it.write(h.ROOT, EMPTY, msi + 0x10, 0, 4)
+    assert len(it.interrupts) == 1
+    assert it.read(h.ROOT, EMPTY, msi + 0x14, 4) == 0
 
 
 def test_the_attention_button_and_commands(it: h.Hierarchy) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from softcxl.switch.errors import AccessFault
+from softcxl.switch.errors import AccessFault, DecodeError
 from tests.switch.fabrics import BLOCK, Fabric, Level, Plan
 from tests.switch.programmer import Found
 
@@ -124,10 +124,12 @@ def _upstream(roots: list[list[Found]]) -> list[Found]:
     return found
 
 
-@pytest.mark.parametrize("first", [BLOCK, 2 * BLOCK])
-def test_three_ways_from_a_base_inside_a_round(first: int) -> None:
-    """Three bridges deal by whole addresses, so a region may begin with any of them."""
-    plan = Plan((Level(3, 512), Level(2, 256)))
+@pytest.mark.parametrize("bridges", [256, 512])
+@pytest.mark.parametrize("first", [0, BLOCK, 2 * BLOCK])
+def test_three_ways_from_a_base_inside_a_round(first: int, bridges: int) -> None:
+    """Three bridges deal by whole addresses, so a region may begin with any of them. By three and by two at one
+    granularity blocks are dealt out evenly, too, as three and two have no common divisor."""
+    plan = Plan((Level(3, bridges), Level(2, 256)))
     with Fabric(plan, offset=first) as fabric:
         fabric.program()
         for block in range(12):
@@ -138,3 +140,12 @@ def test_three_ways_from_a_base_inside_a_round(first: int) -> None:
         seen = fabric.machine.view(fabric.base, 4096)
         assert seen is not None
         assert bytes(seen[: 12 * 256 : 256]) == bytes(range(1, 13))
+
+
+def test_three_ways_below_two_meet_in_one_device() -> None:
+    """Blocks 1 and 4 of a round of six would both go to bridge 1, port 0: nothing is served."""
+    with Fabric(Plan((Level(3, 256), Level(2, 512)))) as fabric:
+        fabric.program()
+        with pytest.raises(DecodeError, match="blocks of a round meet"):
+            fabric.machine.load(fabric.base, 8)
+        assert fabric.machine.view(fabric.base, 256) is None

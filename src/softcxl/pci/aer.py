@@ -61,7 +61,8 @@ def report(function: Reporter, error: str, *, correctable: bool = False, header:
     """Log an error by the name of its field in the AER status register, and send the message that is due.
 
     `header` is the header of the TLP at fault, 128 bits. Returns the kind of message that was sent, None where
-    masks or enables kept it. Raises `ValueError` for an unknown error. Safe from any thread.
+    masks or enables kept it. Raises `ValueError` for an unknown error. Safe from any thread that does not hold the
+    function's lock: the machine's comes first.
     """
     known = _CORRECTABLE if correctable else _UNCORRECTABLE
     if error not in known:

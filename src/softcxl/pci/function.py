@@ -278,6 +278,16 @@ class Function:
             high.value = address >> 32
         self.rerouted()
 
+    @on_write(Msi.mask)
+    def _unmasked(self, old: int, new: int) -> None:
+        """Messages that waited for their mask bits to clear are sent (PCIe 6.0 §6.1.4.5)."""
+        assert self.msi is not None
+        ready = self.msi.pending.vectors & ~new
+        self.msi.pending.vectors &= new
+        for vector in range(ready.bit_length()):
+            if ready >> vector & 1:
+                self.interrupt(vector)
+
     @on_write(PciExpress.device_control.initiate_function_level_reset)
     def _function_level_reset(self, old: int, new: int) -> None:
         if new:
