@@ -182,7 +182,6 @@ class Fake:
     def plug(self, device: Type3) -> None:
         for window in self.backing:
             device.space.attach(window)
-        assert device.decoders is not None
         device.decoders.host = _Plug(self, device)
 
     @property
@@ -301,7 +300,7 @@ class Fake:
             return self._down(below, hpa)
         if node is None or not node.memory_enabled:
             raise DecodeError(f"nobody answers at {hpa:#x}")
-        for one in node.decoders.mappings if node.decoders else ():
+        for one in node.decoders.mappings:
             if one.hpa <= hpa < one.hpa + one.size:
                 turn = (hpa - one.hpa) // one.granularity // one.ways
                 return node, one.dpa + turn * one.granularity + (hpa - one.hpa) % one.granularity

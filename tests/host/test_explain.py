@@ -9,7 +9,6 @@ from softcxl.host.errors import AccessError
 from softcxl.host.system import System
 from tests.host.fake import GIB, machine, switch
 
-
 LAST = "4 ways at 256: offset 0x1700 is turn 0x5 and 0x0; DPA 0x0 + 0x5 x 0x100 + 0x0: DPA 0x500"
 
 

@@ -35,7 +35,9 @@ def test_size(name: str, block: type[Block], size: int) -> None:
     assert block.__layout__.size == size
 
 
-@pytest.mark.parametrize(("name", "register", "writable", "reset"), pci.WRITES + bridge.WRITES + cxl.WRITES + link.WRITES)
+@pytest.mark.parametrize(
+    ("name", "register", "writable", "reset"), pci.WRITES + bridge.WRITES + cxl.WRITES + link.WRITES
+)
 def test_what_software_can_store(
     name: str, register: type[Register], writable: int | None, reset: int
 ) -> None:
