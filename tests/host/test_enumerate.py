@@ -7,6 +7,7 @@ import pytest
 from softcxl.host.enumerate import enumerate_all, rescan
 from softcxl.host.errors import EnumerationError
 from softcxl.host.placement import Need, Pool, stacked
+from softcxl.spec.cxl.dvsec import DvsecId
 from tests.host.fake import MIB, Port, machine, switch
 
 
@@ -116,6 +117,13 @@ def test_addresses_run_out(made):
         enumerate_all(fake)
 
 
+def test_room_for_what_may_come_is_given_up_for_what_is_there(made):
+    fake = machine([*made(2), None], hot_plug=True)
+    fake.mmio_ranges = [(0xC000_0000, 3 * MIB)]
+    (root,) = enumerate_all(fake)
+    assert [node.windows[False][1] for node in root.below] == [MIB, MIB, 0]
+
+
 def test_garbage_in_configuration_space_ends_the_walk(made):
     fake = machine([None])
     port = fake.bridges[0].ports[0]
@@ -125,6 +133,7 @@ def test_garbage_in_configuration_space_ends_the_walk(made):
     assert list(config.capabilities()) == [(0x10, 0x40)]
     port.config[0x142:0x144] = b"\x01\x10"  # an extended one whose successor is the first
     assert [at for _, at in config.extended()] == [0x100, 0x140]
+    assert config.dvsec(DvsecId.REGISTER_LOCATOR) == 0x140
     port.config[0x0E] = 2
     with pytest.raises(EnumerationError, match=r"header type 0x2"):
         enumerate_all(fake)

@@ -30,6 +30,7 @@ class Config:
     bus: int
     device: int
     function: int
+    _extended: list[tuple[int, int]] | None = field(default=None, repr=False)
     _dvsecs: dict[int, int] | None = field(default=None, repr=False)
 
     @property
@@ -63,8 +64,14 @@ class Config:
             yield header & 0xFF, offset
             offset = header >> 8 & ~3
 
-    def extended(self) -> Iterator[tuple[int, int]]:
-        """(ID, offset) of each extended capability, in the order of the list."""
+    def extended(self) -> list[tuple[int, int]]:
+        """(ID, offset) of each extended capability, in the order of the list. They are looked for once: capabilities
+        do not move."""
+        if self._extended is None:
+            self._extended = list(self._walk_extended())
+        return self._extended
+
+    def _walk_extended(self) -> Iterator[tuple[int, int]]:
         offset, seen = _FIRST_EXTENDED, set[int]()
         while _FIRST_EXTENDED <= offset < _END and offset not in seen:
             seen.add(offset)
@@ -79,7 +86,7 @@ class Config:
         return next((at for kind, at in self.capabilities() if kind == CapabilityId.PCI_EXPRESS), None)
 
     def dvsec(self, kind: DvsecId) -> int | None:
-        """Where the CXL DVSEC of that ID is. They are looked for once: capabilities do not move."""
+        """Where the CXL DVSEC of that ID is."""
         if self._dvsecs is None:
             self._dvsecs = {}
             for capability, at in self.extended():

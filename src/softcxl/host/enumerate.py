@@ -27,6 +27,7 @@ _COMMAND, _CLASS, _HEADER_TYPE, _BARS = 0x04, 0x09, 0x0E, 0x10
 _PRIMARY, _SECONDARY, _SUBORDINATE = 0x18, 0x19, 0x1A
 _MEMORY_BASE, _PREFETCHABLE_BASE, _PREFETCHABLE_HIGH = 0x20, 0x24, 0x28
 _SLOT_CAPABILITIES, _HOT_PLUG_CAPABLE = 0x14, 1 << 6
+_SLOT_IMPLEMENTED = 1 << 8
 _MEMORY_SPACE, _BUS_MASTER = 1 << 1, 1 << 2
 _BRIDGE = 1
 
@@ -51,7 +52,7 @@ class Node:
     class_code: int
     bridge: bool
     port_type: int | None
-    hot_plug: bool = False
+    reserve: int = 0  # bytes that its window has at least
     bars: dict[int, Bar] = field(default_factory=dict)
     below: list[Node] = field(default_factory=list)
     secondary: int = 0
@@ -105,17 +106,33 @@ def enumerate_all(machine: Machine) -> list[RootBus]:
         segment_end = (number // BUSES + 1) * BUSES
         later = [start for start in starts if number < start < segment_end]
         roots.append(RootBus(uid, number, (later[0] if later else segment_end) - 1))
-    pool = Pool(machine.mmio_ranges)
     for root in roots:
         root.below, _ = _scan(machine, root.number, None, root.last)
-        for prefetchable in (False, True):
-            needs = _needs(root.below, prefetchable)
-            need = stacked(needs)
-            if need.size:
-                _place(root.below, prefetchable, needs, pool.take(need, root.name, low=not prefetchable))
+    try:
+        places = _reserved(roots, Pool(machine.mmio_ranges))
+    except EnumerationError:
+        # Room for what may come is given where there is room for what is there (Linux does the same).
+        for root in roots:
+            for node in root.walk():
+                node.reserve = 0
+        places = _reserved(roots, Pool(machine.mmio_ranges))
+    for root, prefetchable, base in places:
+        _place(root.below, prefetchable, _needs(root.below, prefetchable), base)
+    for root in roots:
         for node in root.walk():
             _enable(node)
     return roots
+
+
+def _reserved(roots: Sequence[RootBus], pool: Pool) -> list[tuple[RootBus, bool, int]]:
+    """An address for all that is below each root bus, not prefetchable and prefetchable."""
+    places = []
+    for root in roots:
+        for prefetchable in (False, True):
+            need = stacked(_needs(root.below, prefetchable))
+            if need.size:
+                places.append((root, prefetchable, pool.take(need, root.name, low=not prefetchable)))
+    return places
 
 
 def rescan(port: Node) -> list[Node]:
@@ -178,17 +195,19 @@ def _found(config: Config, parent: Node | None, last: int, limit: int) -> tuple[
         raise EnumerationError(
             f"{config.name}: header type {layout:#x} is neither an endpoint's nor a bridge's"
         )
-    express = config.express()
     node = Node(
-        config,
-        parent,
-        class_code=config.read(_CLASS - 1) >> 8,
-        bridge=layout == _BRIDGE,
-        port_type=None if express is None else config.read(express + 2, 2) >> 4 & 0xF,
+        config, parent, class_code=config.read(_CLASS - 1) >> 8, bridge=layout == _BRIDGE, port_type=None
     )
-    if express is not None and config.read(express + 2, 2) >> 8 & 1:
-        node.hot_plug = bool(config.read(express + _SLOT_CAPABILITIES) & _HOT_PLUG_CAPABLE)
-    config.write(_COMMAND, config.read(_COMMAND, 2) & ~(_MEMORY_SPACE | _BUS_MASTER), 2)
+    express = config.express() if node.bridge else None
+    if express is not None:
+        capabilities = config.read(express + 2, 2)
+        node.port_type = capabilities >> 4 & 0xF
+        if capabilities & _SLOT_IMPLEMENTED:
+            hot_plug = config.read(express + _SLOT_CAPABILITIES) & _HOT_PLUG_CAPABLE
+            node.reserve = SLOT_MEMORY if hot_plug else 0
+    command = config.read(_COMMAND, 2)
+    if command & (_MEMORY_SPACE | _BUS_MASTER):
+        config.write(_COMMAND, command & ~(_MEMORY_SPACE | _BUS_MASTER), 2)
     _size_bars(node, 2 if node.bridge else 6)
     if node.bridge:
         node.secondary = last + 1
@@ -213,17 +232,14 @@ def _program_buses(node: Node, subordinate: int) -> None:
 def _size_bars(node: Node, count: int) -> None:
     config, index = node.config, 0
     while index < count:
+        # What they held is not put back: they decode nothing now, and those that are there get an address.
         at = _BARS + 4 * index
-        before = config.read(at)
         config.write(at, 0xFFFFFFFF)
         mask = config.read(at)
-        config.write(at, before)
         wide = mask & 0b111 == 0b100
         if wide and index + 1 < count:
-            high = config.read(at + 4)
             config.write(at + 4, 0xFFFFFFFF)
             mask |= config.read(at + 4) << 32
-            config.write(at + 4, high)
         if mask & ~0xF and not mask & 1:  # an I/O BAR is left alone: PCI Express needs none
             size = mask & ~0xF & -(mask & ~0xF)
             node.bars[index] = Bar(index, size, wide, bool(mask & 8))
@@ -252,8 +268,8 @@ def _in_prefetchable(bar: Bar) -> bool:
 def _window_need(node: Node, prefetchable: bool) -> Need:
     below = stacked(_needs(node.below, prefetchable))
     size = below.size
-    if node.hot_plug and not prefetchable:
-        size = max(size, SLOT_MEMORY)
+    if not prefetchable:
+        size = max(size, node.reserve)
     return Need(-(-size // MIB) * MIB, max(MIB, below.alignment))
 
 
