@@ -87,7 +87,13 @@ def measure(machine: HostMachine, size: int) -> tuple[float, float, float, float
     known = {}
     for address in addresses:
         found = machine.trace(address)
-        known[address] = (found.device.space.home, found.dpa)
+        device = found.device.space
+        [part] = device.parts(found.dpa, found.dpa + 8)
+        known[address] = (
+            (device.home, found.dpa)
+            if part.window is None or part.stripe is None
+            else (part.window.medium, part.stripe.offset(found.dpa))
+        )
 
     def loads() -> None:
         load = machine.load

@@ -56,6 +56,7 @@ class DownstreamPort(Bridge):
         features.physical_slot_number = slot
         self.dpc = self.add_extended(DownstreamPortContainment)
         self._up = False
+        self.beyond: Function | None = None  # function 0 at the other end of a link that is up
         self._show_link()
 
     # -- the slot ------------------------------------------------------------------------------------------------
@@ -165,6 +166,7 @@ class DownstreamPort(Bridge):
         self._event(link_state_changed=True)
 
     def _show_link(self) -> None:
+        self.beyond = self.occupant if self._up else None
         status = self.express.link_status
         status.data_link_layer_active = self._up
         status.negotiated_link_width = self.express.link_capabilities.max_link_width if self._up else 0

@@ -24,6 +24,7 @@ from softcxl.device.decoder import Mapping as DeviceMapping
 from softcxl.device.decoder import Nowhere
 from softcxl.device.poison import LINE
 from softcxl.device.type3 import Type3
+from softcxl.memory import xor
 from softcxl.memory.errors import MemoryFault
 from softcxl.memory.residency import Resident
 from softcxl.memory.window import Window
@@ -80,9 +81,10 @@ class HostMachine(RootComplex):
         self.registers: dict[str, int] = {}
         self.windows = tuple(sorted(windows, key=lambda one: one.window.base))
         self._ranges = tuple(
-            (one.window.base, one.window.base + one.window.size, one) for one in self.windows
+            (one.window.base, one.window.base + one.window.size, one, one.shift, one.ways)
+            for one in self.windows
         )
-        for (_, end, _), (base, _, _) in zip(self._ranges, self._ranges[1:], strict=False):
+        for (_, end, *_), (base, *_) in zip(self._ranges, self._ranges[1:], strict=False):
             if base < end:
                 raise ValueError(f"windows overlap at {base:#x}")
         for one in self.windows:
@@ -206,7 +208,7 @@ class HostMachine(RootComplex):
         moved there."""
         with self.lock:
             window = next(
-                (one for start, end, one in self._ranges if start <= hpa and hpa + size <= end), None
+                (one for start, end, one, *_ in self._ranges if start <= hpa and hpa + size <= end), None
             )
             if window is None or size <= 0:
                 return None
@@ -250,12 +252,13 @@ class HostMachine(RootComplex):
 
     def _walk(self, hpa: int, names: list[str] | None = None) -> tuple[Path, Landing]:
         """Ask every decoder on the way down. `names`, if given, is filled with the components' names."""
-        for start, end, window in self._ranges:  # noqa: B007  # used where the loop breaks
+        for start, end, window, shift, ways in self._ranges:  # noqa: B007  # used where the loop breaks
             if start <= hpa < end:
                 break
         else:
             raise DecodeError(hpa, "no window holds it")
-        position = window.position(hpa)
+        address = xor.apply(window.xor_maps, hpa) if window.xor_maps else hpa
+        position = (address >> shift) % ways
         node: HostBridge | UpstreamPort = window.targets[position]
         path: Path = (window, position)
         if names is not None:
@@ -269,7 +272,7 @@ class HostMachine(RootComplex):
             position = hpa >> route.shift & route.mask
             path = (*path, route, position)
             port = node.ports[route.targets[position]]
-            below = port.occupant if port.link_up else None
+            below = port.beyond
             if isinstance(below, UpstreamPort):
                 node = below
                 if names is not None:

@@ -51,11 +51,6 @@ class CxlWindow:
     def ways(self) -> int:
         return len(self.targets)
 
-    def position(self, hpa: int) -> int:
-        """Which target an address of the window goes to."""
-        address = xor.apply(self.xor_maps, hpa) if self.xor_maps else hpa
-        return (address >> self.shift) % len(self.targets)
-
 
 @dataclass(frozen=True, slots=True)
 class Hop:
