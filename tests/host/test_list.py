@@ -2,6 +2,7 @@
 
 import pytest
 
+from softcxl.host.iomem import iomem
 from softcxl.host.list import Include
 from softcxl.host.system import System
 from tests.host.fake import GIB, MIB, machine, switch
@@ -207,3 +208,12 @@ def test_a_class_that_no_window_has_is_a_mismatch(made):
     memdevs, regions = system.listing()
     assert "ram_qos_class" not in memdevs["memdevs"][0]
     assert regions["regions"][0]["qos_class_mismatch"] is True
+
+
+def test_iomem(system):
+    assert iomem(system) == (
+        "100000000-13fffffff : CXL Window 0\n"
+        "  100000000-11fffffff : region0\n"
+        "    100000000-11fffffff : dax0.0\n"
+        "140000000-17fffffff : CXL Window 1"
+    )
