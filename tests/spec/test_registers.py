@@ -10,9 +10,9 @@ from softcxl.spec.cxl.device import Mailbox
 from softcxl.spec.cxl.hdm import DECODER_COUNTS
 from softcxl.spec.pci.extended import CorrectableErrorStatus, UncorrectableErrorStatus
 from softcxl.wire import Block, Register, RegisterFile
-from tests.spec.vectors import Mask, Place, commands, cxl, events, link, pci
+from tests.spec.vectors import Mask, Place, bridge, commands, cxl, events, link, pci
 
-PLACES = pci.PLACES + cxl.PLACES + link.PLACES
+PLACES = pci.PLACES + bridge.PLACES + cxl.PLACES + link.PLACES
 
 
 def _label(value: object) -> str | None:
@@ -25,17 +25,19 @@ def test_place(place: Place) -> None:
     assert (layout.offset, layout.width) == (place.offset, place.width)
 
 
-@pytest.mark.parametrize("mask", pci.MASKS + cxl.MASKS + link.MASKS + events.MASKS, ids=_label)
+@pytest.mark.parametrize("mask", pci.MASKS + bridge.MASKS + cxl.MASKS + link.MASKS + events.MASKS, ids=_label)
 def test_mask(mask: Mask) -> None:
     assert mask.field.mask == mask.mask
 
 
-@pytest.mark.parametrize(("name", "block", "size"), pci.SIZES + cxl.SIZES + link.SIZES)
+@pytest.mark.parametrize(("name", "block", "size"), pci.SIZES + bridge.SIZES + cxl.SIZES + link.SIZES)
 def test_size(name: str, block: type[Block], size: int) -> None:
     assert block.__layout__.size == size
 
 
-@pytest.mark.parametrize(("name", "register", "writable", "reset"), pci.WRITES + cxl.WRITES + link.WRITES)
+@pytest.mark.parametrize(
+    ("name", "register", "writable", "reset"), pci.WRITES + bridge.WRITES + cxl.WRITES + link.WRITES
+)
 def test_what_software_can_store(
     name: str, register: type[Register], writable: int | None, reset: int
 ) -> None:
@@ -44,7 +46,7 @@ def test_what_software_can_store(
         assert register.__layout__.rw == writable
 
 
-@pytest.mark.parametrize(("name", "block", "header"), pci.HEADERS)
+@pytest.mark.parametrize(("name", "block", "header"), pci.HEADERS + bridge.HEADERS)
 def test_capability_header(name: str, block: type[Block], header: int) -> None:
     size = 2 if header < 0x100 else 4
     assert int.from_bytes(bytes(block.blank())[:size], "little") == header

@@ -29,6 +29,11 @@ import softcxl
 #: Every command and where it is defined; imported only when it is asked for, so that each starts fast.
 COMMANDS = {
     "check": "softcxl.cli.check:check",
+    "list": "softcxl.cli.host:list_",
+    "tree": "softcxl.cli.host:tree",
+    "region": "softcxl.cli.host:region",
+    "explain": "softcxl.cli.host:explain",
+    "shell": "softcxl.cli.host:shell",
     "vm": "softcxl.cli.vm:vm",
     "lab": "softcxl.cli.lab:lab",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from softcxl.device.capacity import Capacity
@@ -32,16 +33,46 @@ class Performance:
     write_bandwidth: int = 16
 
 
-class CdatTable:
-    """The table of a device with `capacity`, and the DOE protocol that reads it (CXL 3.1 §8.1.11)."""
+class Cdat:
+    """A table of `entries`, and the DOE protocol that reads it (CXL 3.1 §8.1.11)."""
+
+    def __init__(self, entries: Sequence[bytes] = ()) -> None:
+        self._sequence = 0
+        self.publish(entries)
+
+    def publish(self, entries: Sequence[bytes]) -> None:
+        """Make the table anew; its sequence number tells that it is another one."""
+        length = CdatHeader.__layout__.size + sum(map(len, entries))
+        header = CdatHeader(length=length, revision=2, checksum=0, sequence=self._sequence)
+        header.checksum = -sum(header.pack() + b"".join(entries)) % 256
+        self.entries = [header.pack(), *entries]
+        self._sequence += 1
+
+    def exchange(self, body: bytes) -> bytes | None:
+        """Answer one Table Access request; None, which is no response, to one that asks for what is not there."""
+        try:
+            request = ReadEntryRequest.unpack(body)
+        except WireError:
+            return None
+        handle = request.entry_handle
+        if request.request_code or request.table_type or handle >= len(self.entries):
+            return None
+        following = handle + 1 if handle + 1 < len(self.entries) else LAST_ENTRY
+        return ReadEntryResponse(entry_handle=following, entry=self.entries[handle]).pack()
+
+
+class CdatTable(Cdat):
+    """The table of a device with `capacity`."""
 
     def __init__(self, capacity: Capacity, performance: Performance | None = None) -> None:
         self.performance = performance or Performance()
-        self._sequence = 0
-        self.build(capacity)
+        super().__init__(self._entries(capacity))
 
     def build(self, capacity: Capacity) -> None:
-        """Make the table anew; its sequence number tells that it is another one."""
+        """Make the table anew, for another capacity."""
+        self.publish(self._entries(capacity))
+
+    def _entries(self, capacity: Capacity) -> list[bytes]:
         entries: list[bytes] = []
         parts = (
             (0, capacity.volatile, False),
@@ -49,11 +80,7 @@ class CdatTable:
         )
         for handle, (base, size, persistent) in enumerate(part for part in parts if part[1]):
             entries += self._range(handle, base, size, persistent)
-        length = CdatHeader.__layout__.size + sum(map(len, entries))
-        header = CdatHeader(length=length, revision=2, checksum=0, sequence=self._sequence)
-        header.checksum = -sum(header.pack() + b"".join(entries)) % 256
-        self.entries = [header.pack(), *entries]
-        self._sequence += 1
+        return entries
 
     def _range(self, handle: int, base: int, size: int, persistent: bool) -> list[bytes]:
         flags = DsmasFlags.make(non_volatile=persistent)
@@ -73,15 +100,3 @@ class CdatTable:
             ),
             Dsemts(handle=handle, memory_type=kind, dpa_offset=0, dpa_length=size).pack(),
         ]
-
-    def exchange(self, body: bytes) -> bytes | None:
-        """Answer one Table Access request; None, which is no response, to one that asks for what is not there."""
-        try:
-            request = ReadEntryRequest.unpack(body)
-        except WireError:
-            return None
-        handle = request.entry_handle
-        if request.request_code or request.table_type or handle >= len(self.entries):
-            return None
-        following = handle + 1 if handle + 1 < len(self.entries) else LAST_ENTRY
-        return ReadEntryResponse(entry_handle=following, entry=self.entries[handle]).pack()

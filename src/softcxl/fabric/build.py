@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,14 +14,16 @@ from typing import Self
 from softcxl.device.clock import Clock, SystemClock
 from softcxl.device.decoder import CommitError
 from softcxl.device.type3 import Type3
-from softcxl.fabric import keys, topology
+from softcxl.fabric import embedded, keys, topology
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.host import HostMemory, HostWindow
 from softcxl.fabric.layout import window_bases
 from softcxl.fabric.routes import Route, routes
+from softcxl.host.system import System
 from softcxl.memory.errors import MemoryFault
 from softcxl.memory.media import Medium
 from softcxl.memory.window import Window
+from softcxl.switch.machine import HostMachine
 from softcxl.transport.vfio_user import Door, DoorError
 from softcxl.wire import Reset
 
@@ -34,7 +36,32 @@ class LiveHost:
     key: keys.Host
     memory: HostMemory
     routes: dict[str, Route]
-    regions: tuple[FirmwareProgram, ...] = ()
+    regions: tuple[FirmwareProgram, ...]
+    fabric: Fabric = field(repr=False)
+    _machines: list[HostMachine] = field(default_factory=list, repr=False)
+
+    @property
+    def machine(self) -> HostMachine:
+        """The host as a machine in this process. Its devices are the machine's from the first time it is asked for:
+        no door opens for them any more. Raises `BuildError` while one is open."""
+        if not self._machines:
+            for name in self.routes:
+                if name in self.fabric.open_doors:
+                    raise BuildError(
+                        f"devices.{name}: is in use, its door is {self.fabric.open_doors[name].path}"
+                    )
+            machine = embedded.build(self.fabric.topology, self.key, self.memory.windows, self.fabric.devices)
+            for region in self.regions:
+                routes_ = [self.routes[name] for name in region.key.devices]
+                ways = len(self.key.windows[region.key.window].targets)
+                embedded.program(machine, region.hpa, region.size, region.granularity, routes_, ways)
+            self._machines.append(machine)
+        return self._machines[0]
+
+    def boot(self, *, restore: bool = True) -> System:
+        """An operating system on `machine`, in this process: it has enumerated, and found the regions of firmware
+        and, with `restore`, those that labels describe. Once more is a second one, on what the first has left."""
+        return System(self.machine, restore=restore)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +243,7 @@ class Fabric:
             for one in memory.windows:
                 device.space.attach(one.window)
             memory.plug(device)
-        live = LiveHost(name, key, memory, reached, regions)
+        live = LiveHost(name, key, memory, reached, regions, self)
         for device_name in {name for region in regions for name in region.key.devices}:
             self._firmware(live, self.devices[device_name])
         return live
@@ -291,6 +318,8 @@ class Fabric:
         if device in self.open_doors:
             raise BuildError(f"devices.{device}: is in use, its door is {self.open_doors[device].path}")
         live, function = self.hosts[host], self.devices[device]
+        if function.attached:
+            raise BuildError(f"devices.{device}: is in use by a host in this process")
         with ExitStack() as stack:
             if device not in live.routes:
                 stack.enter_context(_lent(function, live.memory))

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from softcxl.pci.msix import MsixTable
 from softcxl.pci.region import CONFIG_REGION, MSI, MSIX, REGION_COUNT, Bar, Bus, Region
 from softcxl.spec.pci.capability import Msi, Msix, PowerManagement
 from softcxl.spec.pci.express import PciExpress, PortType
-from softcxl.spec.pci.header import CONFIG_SPACE_SIZE, BarType, Type0Header
+from softcxl.spec.pci.header import CONFIG_SPACE_SIZE, BarType, CommonHeader, Type0Header
 from softcxl.wire import Block, DeclarationError, RangeError, RegisterFile, Reset, on_write
+
+if TYPE_CHECKING:
+    from softcxl.pci.aer import Message
+    from softcxl.pci.bus import LogicalBus, Seat
 
 B = TypeVar("B", bound=Block)
 
@@ -38,6 +42,9 @@ class Function:
     """
 
     vectors: ClassVar = {"msi": 1, "msix": 16}
+    header_block: ClassVar[type[CommonHeader]] = Type0Header
+    express_block: ClassVar[type[PciExpress]] = PciExpress
+    bars: ClassVar[tuple[int, ...]] = (0, 2, 4)  # where a 64-bit BAR may be
 
     def __init__(
         self, *, vendor_id: int, device_id: int, class_code: int, revision: int = 0, interrupts: str = "msi"
@@ -51,24 +58,27 @@ class Function:
         self._files: dict[int, RegisterFile] = {CONFIG_REGION: self.config}
         self._bars: dict[int, Bar] = {}
         self._bus: Bus | None = None
+        self.seat: Seat | None = None
+        self._claims: tuple[tuple[int, int, int], ...] | None = None
         self._capability_end, self._extended_end = _FIRST_CAPABILITY, _FIRST_EXTENDED
         self._last_capability: Block | None = None
         self._last_extended: Block | None = None
-        self.header = self.config.place(0, Type0Header, hooks=self)
+        self.header = self.config.place(0, self.header_block, hooks=self)
         self.header.vendor_id.value = vendor_id
         self.header.device_id.value = device_id
         self.header.revision_id.value = revision
         self.header.class_code.assign(class_code)
         self.power = self.add_capability(PowerManagement)
-        self.express = self.add_capability(PciExpress)
+        self.express = self.add_capability(self.express_block)
         self.express.capabilities.port_type = PortType.ENDPOINT
         self.msi: Msi | None = None
         self.msix: Msix | None = None
+        self.msix_table: MsixTable | None = None
         if interrupts == "msi":
             self.msi = self.add_capability(Msi)
         else:
             self.msix = self.add_capability(Msix)
-            table = MsixTable(self.msix, _MSIX_BAR, self.vectors["msix"])
+            table = self.msix_table = MsixTable(self.msix, _MSIX_BAR, self.vectors["msix"])
             self.add_bar(_MSIX_BAR, table.file)
             self.parts.append(table)
 
@@ -114,12 +124,14 @@ class Function:
         return placed
 
     def add_bar(self, index: int, file: RegisterFile, mappable: Sequence[tuple[int, int]] = ()) -> Bar:
-        """Map `file` at the 64-bit memory BAR `index` (0, 2 or 4). Its size is a power of two, at least 4 KiB.
+        """Map `file` at the 64-bit memory BAR `index` (0, 2 or 4; of a bridge 0). Its size is a power
+        of two, at least 4 KiB.
 
         `mappable` are (offset, size) pairs, page-aligned, that a guest may map. Raises `DeclarationError`.
         """
-        if index not in (0, 2, 4) or index in self._bars:
-            raise DeclarationError(f"BAR {index}: 64-bit BARs are 0, 2 and 4, each used once")
+        if index not in self.bars or index in self._bars:
+            allowed = ", ".join(map(str, self.bars))
+            raise DeclarationError(f"BAR {index}: 64-bit BARs are {allowed}, each used once")
         if file.size < 4096 or file.size & (file.size - 1):
             raise DeclarationError(f"BAR {index}: {file.size:#x} is not a power of two of at least 4 KiB")
         bar = self._bars[index] = Bar(index, file, tuple(mappable))
@@ -189,6 +201,49 @@ class Function:
         if bus is not None:
             bus.interrupt(MSI if self.msi else MSIX, vector)
 
+    # -- where it answers ------------------------------------------------------------------------------------
+
+    def claims(self) -> tuple[tuple[int, int, int], ...]:
+        """The memory addresses that BARs claim now, as (first, one past the last, BAR index): none unless Memory
+        Space Enable is set."""
+        if self._claims is None:
+            found = []
+            if self.header.command.memory_space_enable:
+                for index, bar in self._bars.items():
+                    low, high = (int(getattr(self.header, f"bar{half}")) for half in (index, index + 1))
+                    base = high << 32 | low & ~0xF
+                    found.append((base, base + bar.file.size, index))
+            self._claims = tuple(found)
+        return self._claims
+
+    @property
+    def below(self) -> LogicalBus | None:
+        """The bus below, of a bridge."""
+        return None
+
+    def forwards_bus(self, number: int) -> bool:
+        """Whether configuration requests for that bus pass through: never, unless it is a bridge."""
+        return False
+
+    def forwards_address(self, address: int) -> bool:
+        """Whether memory requests to that address pass through: never, unless it is a bridge."""
+        return False
+
+    def emit(self, message: Message) -> None:
+        """Send an error message up."""
+        if self.seat is not None:
+            self.seat.bus.message(message)
+
+    def rerouted(self) -> None:
+        """What the function claims has changed: whoever routes to it must look again."""
+        self._claims = None
+        if self.seat is not None:
+            self.seat.bus.changed()
+
+    @on_write(CommonHeader.command)
+    def _commanded(self, old: int, new: int) -> None:
+        self.rerouted()
+
     # -- behaviour -------------------------------------------------------------------------------------------
 
     def on_reset(self, kind: Reset) -> None:
@@ -202,18 +257,18 @@ class Function:
             express.device_control.max_payload_size = kept[1]
         for part in self.parts:
             part.reset(kind)
+        self.rerouted()
 
-    @on_write(Type0Header.bar0)
-    @on_write(Type0Header.bar1)
+    @on_write(CommonHeader.bar0)
+    @on_write(CommonHeader.bar1)
     @on_write(Type0Header.bar2)
     @on_write(Type0Header.bar3)
     @on_write(Type0Header.bar4)
     @on_write(Type0Header.bar5)
     def _size_bars(self, old: int, new: int) -> None:
         """Keep of what was written the bits that a BAR of its size decodes."""
-        halves = [getattr(self.header, f"bar{index}") for index in range(6)]
-        for index in (0, 2, 4):
-            low, high = halves[index], halves[index + 1]
+        for index in self.bars:
+            low, high = (getattr(self.header, f"bar{half}") for half in (index, index + 1))
             bar = self._bars.get(index)
             if bar is None:
                 low.value = high.value = 0
@@ -221,6 +276,17 @@ class Function:
             address = (high.value << 32 | low.value) & ~(bar.file.size - 1)
             low.value = address & 0xFFFFFFFF | BarType.BITS_64 << 1
             high.value = address >> 32
+        self.rerouted()
+
+    @on_write(Msi.mask)
+    def _unmasked(self, old: int, new: int) -> None:
+        """Messages that waited for their mask bits to clear are sent (PCIe 6.0 §6.1.4.5)."""
+        assert self.msi is not None
+        ready = self.msi.pending.vectors & ~new
+        self.msi.pending.vectors &= new
+        for vector in range(ready.bit_length()):
+            if ready >> vector & 1:
+                self.interrupt(vector)
 
     @on_write(PciExpress.device_control.initiate_function_level_reset)
     def _function_level_reset(self, old: int, new: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from softcxl.wire.access import Wide, word_of
@@ -82,7 +83,8 @@ class RegisterFile:
         self._starts: list[int] = []
         self._registers: dict[int, RegisterLayout] = {}
         self._ram: list[tuple[int, int]] = []
-        self._resets: dict[int, int] = {}
+        self._resets: dict[int, int] = {}  # of registers placed since the last seal
+        self._sealed = b""
         self._frozen: dict[int, int] = {}
         self._locked: dict[int, int] = {}
         self._writes: list[_Listener] = []
@@ -100,14 +102,20 @@ class RegisterFile:
         """
         layout = block.__layout__
         self._inside(offset, layout.size, layout.name)
-        for placed in layout.registers:
-            self._vacant(offset + placed.offset, placed.register.__layout__.size, layout.name)
-        for placed in layout.registers:
-            start, register = offset + placed.offset, placed.register.__layout__
-            self._starts.insert(bisect_left(self._starts, start), start)
+        if self._covered(offset, layout.size) or self._ram:
+            for placed in layout.registers:
+                self._vacant(offset + placed.offset, placed.register.__layout__.size, layout.name)
+        memory = self.data
+        starts = []
+        for at, register, reset in _images(block):  # type: ignore[arg-type]  # classes are hashable
+            start = offset + at
+            starts.append(start)
             self._registers[start] = register
             self._resets[start] = register.reset
-            self._set(start, register.size, register.reset)
+            memory[start : start + register.size] = reset
+        self._starts += starts
+        if len(self._starts) > len(starts) and self._starts[-len(starts) - 1] > offset:
+            self._starts.sort()
         self._plans.clear()
         bound = block(self.data, offset)
         if hooks is not None:
@@ -149,8 +157,9 @@ class RegisterFile:
 
     def seal(self) -> None:
         """Take the values as the builder left them for what every later reset returns to."""
-        for offset, layout in self._registers.items():
-            self._resets[offset] = self._value(offset, layout.size)
+        end = max((start + register.size for start, register in self._registers.items()), default=0)
+        self._sealed = bytes(self.data[:end])
+        self._resets.clear()
 
     def _inside(self, offset: int, size: int, name: str) -> None:
         if offset < 0 or offset + size > self.size:
@@ -323,12 +332,22 @@ class RegisterFile:
         """
         for offset, layout in self._registers.items():
             keep = 0 if kind is Reset.COLD else layout.sticky
-            value = self._value(offset, layout.size) & keep | self._resets[offset] & ~keep
+            reset = self._resets.get(offset)
+            if reset is None:
+                reset = int.from_bytes(self._sealed[offset : offset + layout.size], "little")
+            value = self._value(offset, layout.size) & keep | reset & ~keep
             self._set(offset, layout.size, value)
             for narrowed in (self._frozen, self._locked):
                 if offset in narrowed:
                     narrowed[offset] &= keep
         self._plans.clear()
+
+
+@lru_cache(maxsize=4096)
+def _images(block: Any) -> tuple[tuple[int, RegisterLayout, bytes], ...]:
+    """The registers of a block: offset, layout and the bytes of the reset value; many files place the same ones."""
+    layouts = [(placed.offset, placed.register.__layout__) for placed in block.__layout__.registers]
+    return tuple((at, layout, layout.reset.to_bytes(layout.size, "little")) for at, layout in layouts)
 
 
 def _shifted(mask: int, by: int) -> int:

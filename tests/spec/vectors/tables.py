@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from softcxl.spec.acpi import cedt, hmat, sdt, srat
-from softcxl.spec.cxl import cdat
+from uuid import UUID
+
+from softcxl.spec.acpi import cedt, hmat, mcfg, sdt, srat
+from softcxl.spec.cxl import cdat, label
 from softcxl.spec.pci import doe
 from tests.spec.vectors import Payload, c
 
@@ -302,6 +304,115 @@ PAYLOADS = [
             "initiators": [7],
             "targets": [8, 9],
             "entries": [10, 11],
+        },
+    ),
+    # MCFG: struct acpi_mcfg_allocation, struct acpi_table_mcfg (include/acpi/actbl2.h)
+    Payload(
+        "acpi_mcfg_allocation",
+        mcfg.McfgAllocation,
+        c("QHBBI", 0x0102_0304_0506_0708, 0x090A, 0x0B, 0x0C, 0),
+        {"base": 0x0102_0304_0506_0708, "segment": 0x090A, "start_bus": 0x0B, "end_bus": 0x0C},
+    ),
+    Payload(
+        "acpi_table_mcfg",
+        mcfg.Mcfg,
+        _SDT + bytes(8) + c("QHBBI", 0xB000_0000, 0, 0, 255, 0),
+        {
+            **{f"header.{name}": value for name, value in _SDT_FIELDS.items()},
+            "allocations": [mcfg.McfgAllocation(base=0xB000_0000, end_bus=255)],
+        },
+    ),
+    # labels: drivers/nvdimm/label.h
+    Payload(
+        "nd_namespace_index",
+        label.LabelIndex,
+        c(
+            "16s3xBIQQQQIHHQ4s",
+            b"NAMESPACE_INDEX\0",
+            1,
+            3,
+            0x100,
+            0x200,
+            0x300,
+            0x400,
+            5,
+            6,
+            7,
+            8,
+            b"\xff\x01\0\0",
+        ),
+        {
+            "signature": b"NAMESPACE_INDEX\0",
+            "label_size": 1,
+            "sequence": 3,
+            "offset": 0x100,
+            "size": 0x200,
+            "other_offset": 0x300,
+            "label_offset": 0x400,
+            "slot_count": 5,
+            "major": 6,
+            "minor": 7,
+            "checksum": 8,
+            "free": b"\xff\x01\0\0",
+        },
+    ),
+    Payload(
+        "cxl_region_label",
+        label.RegionLabel,
+        c(
+            "16s16sIHHQQQIII172xQ",
+            *(bytes.fromhex("529d7c61da0747c4a93fecdf2c06f444"), bytes(range(16))),
+            *(8, 2, 1, 3 << 28, 4 << 28, 5 << 28, 6, 7, 8, 9),
+        ),
+        {
+            "type": UUID("529d7c61-da07-47c4-a93f-ecdf2c06f444"),  # CXL_REGION_UUID
+            "uuid": UUID("00010203-0405-0607-0809-0a0b0c0d0e0f"),
+            "flags.updating": True,  # NSLABEL_FLAG_UPDATING 0x8
+            "label_count": 2,
+            "position": 1,
+            "dpa": 3 << 28,
+            "raw_size": 4 << 28,
+            "hpa": 5 << 28,
+            "slot": 6,
+            "interleave_granularity": 7,
+            "alignment": 8,
+            "checksum": 9,
+        },
+    ),
+    Payload(
+        "nvdimm_cxl_label",
+        label.NamespaceLabel,
+        c(
+            "16s16s64sIHHQQII16s16sH86xQ",
+            *(
+                bytes.fromhex("68bb2c0a5a7749379f853caf41a0f93c"),
+                bytes(range(16)),
+                b"name",
+                0,
+                2,
+                1,
+                3,
+                4,
+                5,
+                6,
+            ),
+            *(bytes(16), bytes(range(16)), 512, 9),
+        ),
+        {
+            "type": UUID("68bb2c0a-5a77-4937-9f85-3caf41a0f93c"),  # CXL_NAMESPACE_UUID
+            "uuid": UUID("00010203-0405-0607-0809-0a0b0c0d0e0f"),
+            "name": "name",
+            "flags.updating": False,
+            "range_count": 2,
+            "position": 1,
+            "dpa": 3,
+            "raw_size": 4,
+            "slot": 5,
+            "alignment": 6,
+            "region_uuid": UUID(int=0),
+            "abstraction_uuid": UUID("00010203-0405-0607-0809-0a0b0c0d0e0f"),
+            "lba_size": 512,
+            "checksum": 9,
         },
     ),
 ]

@@ -185,8 +185,8 @@ class MaximumLatency(Register, width=8, spec="PCIe 6.0 §7.5.1.2.5"):
     value = bits(7, 0, RO)
 
 
-class Type0Header(Block, size=0x40, spec="PCIe 6.0 §7.5.1.2"):
-    """Type 0 Configuration Space Header."""
+class CommonHeader(Block, size=0x40, spec="PCIe 6.0 §7.5.1.1"):
+    """What headers of both types have alike. BARs 0 and 1 are the only two of a bridge."""
 
     vendor_id = at(0x00, VendorId)
     device_id = at(0x02, DeviceId)
@@ -200,6 +200,14 @@ class Type0Header(Block, size=0x40, spec="PCIe 6.0 §7.5.1.2"):
     bist = at(0x0F, Bist)
     bar0 = at(0x10, BaseAddress)
     bar1 = at(0x14, BaseAddress)
+    capabilities_pointer = at(0x34, CapabilitiesPointer)
+    interrupt_line = at(0x3C, InterruptLine)
+    interrupt_pin = at(0x3D, InterruptPin)
+
+
+class Type0Header(CommonHeader, size=0x40, spec="PCIe 6.0 §7.5.1.2"):
+    """Type 0 Configuration Space Header."""
+
     bar2 = at(0x18, BaseAddress)
     bar3 = at(0x1C, BaseAddress)
     bar4 = at(0x20, BaseAddress)
@@ -208,8 +216,5 @@ class Type0Header(Block, size=0x40, spec="PCIe 6.0 §7.5.1.2"):
     subsystem_vendor_id = at(0x2C, SubsystemVendorId)
     subsystem_id = at(0x2E, SubsystemId)
     expansion_rom = at(0x30, ExpansionRom)
-    capabilities_pointer = at(0x34, CapabilitiesPointer)
-    interrupt_line = at(0x3C, InterruptLine)
-    interrupt_pin = at(0x3D, InterruptPin)
     minimum_grant = at(0x3E, MinimumGrant)
     maximum_latency = at(0x3F, MaximumLatency)

@@ -1,0 +1,185 @@
+"""What a host asks its memory devices about their condition: health, firmware, partitions, and poison with where that
+is in host addresses. Health, firmware and partitions have the names that ``cxl list`` gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from softcxl.host import explain
+from softcxl.host.errors import AccessError, RegionError
+from softcxl.spec.command.firmware import GET_FW_INFO, GetFwInfoResponse
+from softcxl.spec.command.health import GET_HEALTH_INFO
+from softcxl.spec.command.memory import CAPACITY_UNIT, GET_PARTITION_INFO, GetPartitionInfoResponse
+from softcxl.spec.command.poison import (
+    CLEAR_POISON,
+    GET_POISON_LIST,
+    INJECT_POISON,
+    POISON_UNIT,
+    ClearPoisonRequest,
+    GetPoisonListRequest,
+    GetPoisonListResponse,
+    InjectPoisonRequest,
+    PoisonSource,
+)
+from softcxl.spec.cxl.events import AdditionalState, DeviceHealth, MediaHealth
+
+if TYPE_CHECKING:
+    from softcxl.host.memdev import Memdev
+    from softcxl.host.region import Region
+    from softcxl.host.system import System
+
+_SOURCES = {
+    PoisonSource.UNKNOWN: "Unknown",
+    PoisonSource.EXTERNAL: "External",
+    PoisonSource.INTERNAL: "Internal",
+    PoisonSource.INJECTED: "Injected",
+    PoisonSource.VENDOR: "Vendor Specific",
+}
+
+_MEDIA = {
+    "media_normal": MediaHealth.NORMAL,
+    "media_not_ready": MediaHealth.NOT_READY,
+    "media_persistence_lost": MediaHealth.WRITE_PERSISTENCY_LOST,
+    "media_data_lost": MediaHealth.ALL_DATA_LOST,
+    "media_powerloss_persistence_loss": MediaHealth.WRITE_PERSISTENCY_LOSS_ON_POWER_LOSS,
+    "media_shutdown_persistence_loss": MediaHealth.WRITE_PERSISTENCY_LOSS_ON_SHUTDOWN,
+    "media_persistence_loss_imminent": MediaHealth.WRITE_PERSISTENCY_LOSS_IMMINENT,
+    "media_powerloss_data_loss": MediaHealth.ALL_DATA_LOSS_ON_POWER_LOSS,
+    "media_shutdown_data_loss": MediaHealth.ALL_DATA_LOSS_ON_SHUTDOWN,
+    "media_data_loss_imminent": MediaHealth.ALL_DATA_LOSS_IMMINENT,
+}
+
+_NOT_REPORTED_LIFE, _NOT_REPORTED_TEMPERATURE = 0xFF, 0x7FFF
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A poisoned stretch of a device: `length` bytes from `dpa`, which is at `hpa` where a region has it. In host
+    addresses a stretch is no longer than the interleave granularity."""
+
+    memdev: Memdev
+    dpa: int
+    length: int
+    source: str
+    hpa: int | None = None
+
+
+def poison(memdev: Memdev) -> Iterator[Poison]:
+    """The device's poison list, as it gives it."""
+    for mode in memdev.partitions:
+        start, end = memdev.partitions[mode]
+        request = GetPoisonListRequest(address=start, length=(end - start) // POISON_UNIT)
+        more = True
+        while more:
+            answer = memdev.mailbox.ask(GET_POISON_LIST, GetPoisonListResponse, request)
+            more = answer.flags.more
+            for record in answer.records:
+                source = _SOURCES.get(record.address.source, "Reserved")
+                yield Poison(memdev, record.address.dpa * POISON_UNIT, record.length * POISON_UNIT, source)
+
+
+def region_poison(system: System, region: Region) -> list[Poison]:
+    """The poison in a region, in the order of its addresses."""
+    found = []
+    for target in region.targets:
+        if target is None or target.dpa is None:
+            continue
+        for one in poison(target.memdev):
+            start, end = max(one.dpa, target.dpa[0]), min(one.dpa + one.length, target.dpa[1])
+            while start < end:
+                # To the end of the granule: there another device's addresses begin.
+                offset = (start - target.dpa[0]) % region.granularity
+                length = end - start if region.ways == 1 else min(end - start, region.granularity - offset)
+                hpa = explain.translate(system, target.memdev, start)
+                found.append(Poison(target.memdev, start, length, one.source, hpa))
+                start += length
+    return sorted(found, key=lambda one: one.hpa or 0)
+
+
+def inject(system: System, region: Region, offset: int) -> None:
+    """Poison the 64 bytes at `offset` of a region, by a command to the device that has them."""
+    way = _line(system, region, offset)
+    way.memdev.mailbox.send(INJECT_POISON, InjectPoisonRequest(address=way.dpa))
+
+
+def clear(system: System, region: Region, offset: int, data: bytes = bytes(POISON_UNIT)) -> None:
+    """Take the poison off the 64 bytes at `offset` of a region, by a command; they are `data` then."""
+    way = _line(system, region, offset)
+    way.memdev.mailbox.send(CLEAR_POISON, ClearPoisonRequest(address=way.dpa, write_data=data))
+
+
+def _line(system: System, region: Region, offset: int) -> explain.Explanation:
+    if not 0 <= offset < region.size or offset % POISON_UNIT:
+        raise AccessError(
+            f"{region.name}: offset {offset:#x} is not a multiple of 64 within its {region.size:#x} bytes"
+        )
+    if not region.committed:
+        raise RegionError(f"{region.name} is not committed")
+    return explain.explain(system, region.hpa + offset)
+
+
+def health(memdev: Memdev) -> dict[str, Any]:
+    """The device's health, as ``cxl list -H`` names it."""
+    info = memdev.mailbox.ask(GET_HEALTH_INFO, DeviceHealth)
+    status, more = info.health_status, info.additional_status
+    answer: dict[str, Any] = {
+        "maintenance_needed": status.maintenance_needed,
+        "performance_degraded": status.performance_degraded,
+        "hw_replacement_needed": status.hardware_replacement_needed,
+    }
+    answer |= {name: info.media_status == value for name, value in _MEDIA.items()}
+    answer |= {
+        "ext_life_used": _state(more.life_used),
+        "ext_temperature": _state(more.device_temperature),
+        "ext_corrected_volatile": _state(more.corrected_volatile_errors),
+        "ext_corrected_persistent": _state(more.corrected_persistent_errors),
+    }
+    if info.life_used != _NOT_REPORTED_LIFE:
+        answer["life_used_percent"] = info.life_used
+    if info.device_temperature != _NOT_REPORTED_TEMPERATURE:
+        answer["temperature"] = info.device_temperature
+    return answer | {
+        "dirty_shutdowns": info.dirty_shutdown_count,
+        "volatile_errors": info.corrected_volatile_error_count,
+        "pmem_errors": info.corrected_persistent_error_count,
+    }
+
+
+def _state(value: AdditionalState | bool | int) -> str:
+    return {0: "normal", 1: "warning", 2: "critical"}.get(int(value), "unknown")
+
+
+def partition(memdev: Memdev) -> dict[str, int]:
+    """How the device's capacity is divided, as ``cxl list -I`` names it. Sizes in bytes."""
+    identity = memdev.identity
+    answer = {
+        "total_size": identity.total_capacity * CAPACITY_UNIT,
+        "volatile_only_size": identity.volatile_only_capacity * CAPACITY_UNIT,
+        "persistent_only_size": identity.persistent_only_capacity * CAPACITY_UNIT,
+        "partition_alignment_size": identity.partition_alignment * CAPACITY_UNIT,
+    }
+    if identity.partition_alignment:
+        info = memdev.mailbox.ask(GET_PARTITION_INFO, GetPartitionInfoResponse)
+        answer |= {
+            "active_volatile_size": info.active_volatile * CAPACITY_UNIT,
+            "active_persistent_size": info.active_persistent * CAPACITY_UNIT,
+            "next_volatile_size": info.next_volatile * CAPACITY_UNIT,
+            "next_persistent_size": info.next_persistent * CAPACITY_UNIT,
+        }
+    return answer
+
+
+def firmware(memdev: Memdev) -> dict[str, Any]:
+    """The device's firmware slots, as ``cxl list -F`` names them."""
+    info = memdev.mailbox.ask(GET_FW_INFO, GetFwInfoResponse)
+    answer: dict[str, Any] = {"num_slots": info.slots_supported, "active_slot": info.slots.active}
+    if 0 < info.slots.staged <= info.slots_supported:
+        answer["staged_slot"] = info.slots.staged
+    answer["online_activate_capable"] = info.activation.online
+    revisions = (info.slot1_revision, info.slot2_revision, info.slot3_revision, info.slot4_revision)
+    for number, revision in enumerate(revisions[: info.slots_supported], 1):
+        if revision:
+            answer[f"slot_{number}_version"] = revision
+    return answer | {"fw_update_in_progress": False}

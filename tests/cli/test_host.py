@@ -1,0 +1,126 @@
+"""The verbs of a host in this process: what they print, and how they fail."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from softcxl.cli import main
+
+TOPOLOGY = """
+devices:
+  mem0: {volatile: 256MiB, persistent: 256MiB, serial: 0x10}
+  mem1: {volatile: 256MiB, persistent: 256MiB, serial: 0x11}
+hosts:
+  alpha: {bridges: {hb0: {ports: [mem0, mem1]}}, windows: [{size: 2GiB, targets: [hb0]}]}
+  beta: {bridges: {hb0: {ports: [null]}}}
+state: state
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "fabric.yaml"
+    path.write_text(TOPOLOGY)
+    return str(path)
+
+
+def test_list(file, capsys):
+    assert main(["list", file]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [one["serial"] for one in answer] == [0x10, 0x11]
+    assert main(["list", file, "-M", "-m", "mem1"]) == 0
+    text = capsys.readouterr().out
+    assert '"memdev":"mem1"' in text  # as json-c prints it, without a space
+    assert '"mem0"' not in text
+    assert main(["list", file, "-vvv"]) == 0
+    (bus,) = json.loads(capsys.readouterr().out)
+    assert bus["bus"] == "root0"
+    assert main(["list", file, "--host", "beta", "-P"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["port"] == "port1"
+
+
+def test_tree(file, capsys):
+    assert main(["tree", file]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "host alpha",
+        "├── decoder0.0: 0x100000000 to 0x17fffffff (2GiB) over pci0000:00, ram and pmem",
+        "└── port1 (pci0000:00)",
+        "    ├── 0000:00:00.0: mem0 (0000:01:00.0): 256MiB ram, 256MiB pmem, serial 0x10",
+        "    └── 0000:00:01.0: mem1 (0000:02:00.0): 256MiB ram, 256MiB pmem, serial 0x11",
+    ]
+
+
+def test_a_persistent_region_from_command_to_command(file, capsys):
+    arguments = ["region", "create", file, "-t", "pmem", "-s", "512M", "-g", "1024", "mem1,mem0"]
+    assert main(arguments) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["size"], made["interleave_granularity"]) == (512 << 20, 1024)
+    assert [one["memdev"] for one in made["mappings"]] == ["mem0", "mem1"]
+    assert main(["list", file, "-R"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["resource"] == made["resource"]
+    assert main(["tree", file]) == 0
+    assert "(512MiB) pmem over mem1, mem0 at 1024" in capsys.readouterr().out
+    assert main(["explain", file, "-r", made["region"], "0x400"]) == 0
+    assert "HPA 0x100000400, offset 0x400 of region0, is DPA 0x10000000 of mem0" in capsys.readouterr().out
+    assert main(["explain", file, "-m", "mem0", "0x10000000"]) == 0
+    assert "HPA 0x100000400" in capsys.readouterr().out
+    assert main(["region", "destroy", file, "all"]) == 0
+    assert capsys.readouterr().out == "destroyed region0\n"
+    assert main(["list", file, "-R"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "reason"),
+    [
+        (
+            ["region", "create", "FILE", "mem0", "mem7"],
+            1,
+            "mem7 is no memory device here; there are mem0, mem1",
+        ),
+        (["region", "create", "FILE", "-s", "12x"], 2, "12x"),
+        (["region", "create", "FILE", "-s", "100M", "mem0"], 1, "is not a multiple of 0x10000000"),
+        (["region", "create", "FILE", "-U", "zzz"], 2, "zzz is no UUID"),
+        (["region", "create", "FILE", "--host", "beta"], 1, "no CXL memory window"),
+        (["region", "destroy", "FILE", "region9"], 1, "region9 is no region here"),
+        (["explain", "FILE", "0"], 1, "is in no CXL window"),
+        (["explain", "FILE", "x"], 2, "is not a whole number"),
+        (["explain", "FILE", "-m", "mem0", "0"], 1, "is mapped nowhere"),
+        (["explain", "FILE", "-r", "region1", "0"], 2, "region1 is no region"),
+        (["list", "FILE", "--host", "gamma"], 2, "gamma is no host of"),
+        (["list", "/nowhere.yaml"], 2, "nowhere.yaml"),
+    ],
+)
+def test_failures_are_sentences(file, capsys, arguments, status, reason):
+    assert main([file if one == "FILE" else one for one in arguments]) == status
+    assert reason in capsys.readouterr().err
+
+
+def test_a_file_without_a_host(tmp_path, capsys):
+    path = tmp_path / "bare.yaml"
+    path.write_text("devices: {mem0: {volatile: 256MiB}}")
+    assert main(["tree", str(path)]) == 2
+    assert "no host is in it" in capsys.readouterr().err
+
+
+def test_shell(file, capsys, monkeypatch):
+    lines = iter(
+        [
+            "region = system.create_region(['mem0'], type='ram')",
+            "region.write(0, b'hello')",
+            "print(region.read(0, 5), mem0.name, host.name)",
+        ]
+    )
+
+    def typed(prompt):
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", typed)
+    assert main(["shell", file]) == 0
+    captured = capsys.readouterr()
+    assert "b'hello' mem0 alpha" in captured.out
+    assert "host alpha of" in captured.err
