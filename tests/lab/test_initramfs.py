@@ -123,5 +123,6 @@ def test_where_members_land(name: str, lands: str) -> None:
 def test_own_kernel_without_modules(parts: Parts) -> None:
     bare = Parts(parts.qemu, Kernel(parts.kernel.image, None, "7.2.12", "given"), parts.tools)
     found = members(initramfs(bare).read_bytes())
-    assert "etc/modules" not in found
+    # names only, for modules that an overlay may bring
+    assert b" cxl_pci " in found["etc/modules"][1]
     assert not any(name.endswith(".ko") for name in found)

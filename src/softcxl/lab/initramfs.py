@@ -149,6 +149,8 @@ def _applets(busybox: Path) -> list[str]:
 
 def _add_modules(tree: Tree, kernel: Kernel) -> None:
     if kernel.modules is None:
+        # it may have modules all the same, in an overlay
+        tree.add(cpio.file("etc/modules", " ".join(EAGER).encode() + b"\n"))
         return
     everything = ModuleTree(kernel.modules)
     eager = everything.closure(EAGER)
