@@ -54,6 +54,18 @@ def guest(fabric: Fabric, parts: Parts) -> Iterator[Linux]:
         yield Linux(running, fabric)
 
 
+@pytest.fixture
+def tidy(guest: Linux) -> Iterator[None]:
+    """Regions that a test has left behind, because it failed, are not in the way of the next one."""
+    yield
+    if any(device.decoders.mappings for device in guest.fabric.devices.values()):
+        guest.run(
+            "for each in /sys/bus/dax/drivers/device_dax/dax*.*; do daxctl disable-device ${each##*/}; done;"
+            # a region goes only when no later one is left on its devices
+            " for each in 1 2 3 4; do cxl destroy-region -f all && break; done"
+        )
+
+
 def pattern(length: int, seed: int) -> np.ndarray:
     """The words that `softcxl-memory fill` stores in `length` bytes (see src/softcxl/lab/inside/memory.c)."""
     with np.errstate(over="ignore"):

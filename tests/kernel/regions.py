@@ -14,9 +14,9 @@ import numpy as np
 
 from softcxl.device.decoder import Mapping
 from tests.kernel.conftest import STEP, Linux, dealt, pattern
+from tests.kernel.traces import Traces
 
 MIB = 1 << 20
-CHECKED = MIB
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class Geometry:
     def ways(self) -> int:
         return len(self.order)
 
+    @property
+    def round(self) -> int:
+        """Bytes after which every device has had its turn."""
+        return self.ways * self.granularity
+
     def place(self, offset: int) -> tuple[str, int]:
         """The device that holds the byte at `offset` of the region, and where in its part."""
         card, within = divmod(offset, self.granularity)
@@ -41,19 +46,43 @@ class Geometry:
 
 
 def check_by_device(guest: Linux, path: str, geometry: Geometry, dpa: int = 0, seed: int = 7) -> None:
-    """Fill memory in the guest and find it in each device from `dpa` on; then the other way round."""
-    guest.sh(f"softcxl-memory fill {path} 0 {CHECKED} {seed}")
+    """Fill some memory in the guest and find it in each device from `dpa` on; then the other way round."""
+    size = MIB // geometry.round * geometry.round
+    guest.sh(f"softcxl-memory fill {path} 0 {size} {seed}")
     for position, name in enumerate(geometry.order):
         space = guest.fabric.devices[name].space
-        assert space.read(dpa, CHECKED // geometry.ways) == _part(geometry, position, seed), (
-            f"{name} at {dpa:#x}"
+        wanted, answer = (
+            dealt(pattern(size, one), geometry.ways, geometry.granularity, position).tobytes()
+            for one in (seed, seed + 1)
         )
-        space.write(dpa, _part(geometry, position, seed + 1))
-    guest.sh(f"softcxl-memory check {path} 0 {CHECKED} {seed + 1}")
+        assert space.read(dpa, len(wanted)) == wanted, f"{name} at {dpa:#x}"
+        space.write(dpa, answer)
+    guest.sh(f"softcxl-memory check {path} 0 {size} {seed + 1}")
 
 
-def _part(geometry: Geometry, position: int, seed: int) -> bytes:
-    return dealt(pattern(CHECKED, seed), geometry.ways, geometry.granularity, position).tobytes()
+def check_addresses(
+    guest: Linux, region: dict[str, Any], offsets: list[int], place: Callable[[int], tuple[str, int]]
+) -> None:
+    """Linux, the device and `place` mean the same byte by each of these offsets in the region.
+
+    Poison tells: Linux works out whose an offset is to inject it there, and traces which host address that is.
+    """
+    debug = f"/sys/kernel/debug/cxl/{region['region']}"
+    traces = Traces(guest)
+    guest.sh(" && ".join(f"echo {offset:#x} > {debug}/inject_poison" for offset in offsets))
+    told = {
+        int(one["hpa"], 0) - region["resource"]: (int(one["serial"], 0), int(one["dpa"], 0))
+        for one in traces.wait("cxl_poison", len(offsets))
+    }
+    for offset in offsets:
+        name, dpa = place(offset)
+        device = guest.fabric.devices[name]
+        assert told[offset] == (device.serial, dpa)
+        assert dpa in device.poison.map
+        assert device.space.dpa_to_hpa(dpa) == region["resource"] + offset
+        assert device.space.hpa_to_dpa(region["resource"] + offset) == dpa
+    guest.sh(" && ".join(f"echo {offset:#x} > {debug}/clear_poison" for offset in offsets))
+    assert not any(len(device.poison.map) for device in guest.fabric.devices.values())
 
 
 def seen_through(first: Geometry, second: Geometry, length: int, seed: int) -> Iterator[tuple[int, int, int]]:

@@ -20,6 +20,8 @@ from tests.kernel.regions import (
     seen_through,
 )
 
+pytestmark = pytest.mark.usefixtures("tidy")
+
 TOPOLOGY = "behind-switch.yaml"
 
 

@@ -8,6 +8,7 @@ from tests.kernel.conftest import Linux
 from tests.kernel.regions import (
     MIB,
     Geometry,
+    check_addresses,
     check_as_system_ram,
     check_by_device,
     check_pieces,
@@ -16,6 +17,8 @@ from tests.kernel.regions import (
     devdax,
     seen_through,
 )
+
+pytestmark = pytest.mark.usefixtures("tidy")
 
 TOPOLOGY = """
 devices:
@@ -52,6 +55,15 @@ def test_a_region_over_both_bridges(guest: Linux, order: list[str], granularity:
     check_by_device(guest, devdax(guest, region), geometry)
     destroy(guest, region)
     assert committed(guest) == {}
+
+
+@pytest.mark.parametrize("granularity", WINDOWS)
+def test_linux_comes_to_the_same_addresses(guest: Linux, granularity: int) -> None:
+    geometry = Geometry(["mem2", "mem3", "mem0", "mem1"], granularity)
+    region = guest.create_region(geometry.order, granularity=granularity, decoder=WINDOWS[granularity])
+    offsets = [turn * granularity for turn in (0, 1, 2, 3, 4, 7, 1029)] + [region["size"] - 64]
+    check_addresses(guest, region, offsets, geometry.place)
+    destroy(guest, region)
 
 
 def test_as_system_ram_then_again(guest: Linux) -> None:

@@ -20,6 +20,8 @@ from tests.kernel.regions import (
     seen_through,
 )
 
+pytestmark = pytest.mark.usefixtures("tidy")
+
 TOPOLOGY = "two-devices.yaml"
 PAIR = Geometry(["mem0", "mem1"], 256)
 

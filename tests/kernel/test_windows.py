@@ -17,6 +17,8 @@ from tests.kernel.regions import (
     devdax,
 )
 
+pytestmark = pytest.mark.usefixtures("tidy")
+
 TOPOLOGY = """
 devices:
   mem0: {volatile: 512MiB, persistent: 512MiB, serial: 0xC0FFEE01}

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from tests.kernel.conftest import Linux, pattern
-from tests.kernel.regions import MIB, Geometry, committed, destroy, devdax
+from tests.kernel.regions import MIB, Geometry, check_addresses, committed, destroy, devdax
+
+pytestmark = pytest.mark.usefixtures("tidy")
 
 TOPOLOGY = """
 devices:
@@ -92,20 +94,7 @@ def test_linux_comes_to_the_same_addresses(guest: Linux, order: list[str], granu
     mask = MAPS[granularity]
     bits = [1 << bit for bit in range(mask.bit_length()) if mask >> bit & 1]
     offsets = sorted({0, 2 * granularity, sum(bits), *bits, *(bit | bits[0] for bit in bits)})
-    guest.sh(
-        " && ".join(
-            f"echo {offset:#x} > /sys/kernel/debug/cxl/{region['region']}/inject_poison" for offset in offsets
-        )
-    )
-    (listed,) = guest.json(f"cxl list -L -r {region['region']}")
-    assert sorted(one["offset"] for one in listed["media_errors"]) == offsets  # from DPA
-    for offset in offsets:  # to DPA
-        name, dpa = place(offset, region["resource"], geometry)
-        device = guest.fabric.devices[name]
-        assert dpa in device.poison.map, f"{offset:#x} is {name}'s {dpa:#x}"
-        assert device.space.dpa_to_hpa(dpa) == region["resource"] + offset
-        guest.sh(f"echo {offset:#x} > /sys/kernel/debug/cxl/{region['region']}/clear_poison")
-        assert dpa not in device.poison.map
+    check_addresses(guest, region, offsets, lambda offset: place(offset, region["resource"], geometry))
     destroy(guest, region)
 
 

@@ -41,6 +41,9 @@ def test_device_memory_base(memory: int, base: int) -> None:
 def test_windows_follow_one_another() -> None:
     assert window_bases(GiB, [GiB, 256 * MiB, 2 * GiB]) == [4 * GiB, 5 * GiB, 6 * GiB]
     assert window_bases(GiB, []) == []
+    # a region over three bridges begins with the first of them: bridges are chosen by the address modulo 3
+    assert window_bases(GiB, [GiB, 3 * GiB, 3 * GiB], [2, 3, 6]) == [4 * GiB, 6 * GiB, 9 * GiB]
+    assert window_bases(8 * GiB, [256 * MiB, 3 * GiB, GiB], [1, 12, 1]) == [10 * GiB, 12 * GiB, 15 * GiB]
 
 
 def test_buses() -> None:

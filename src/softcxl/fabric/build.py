@@ -230,8 +230,9 @@ class Fabric:
 
     def _host(self, name: str, key: keys.Host) -> LiveHost:
         memory = HostMemory()
-        bases = window_bases(key.memory, [window.size for window in key.windows])
-        for number, (window, base) in enumerate(zip(key.windows, bases, strict=True)):
+        windows = key.windows
+        bases = window_bases(key.memory, [one.size for one in windows], [len(one.targets) for one in windows])
+        for number, (window, base) in enumerate(zip(windows, bases, strict=True)):
             label = f"{name}-window{number}"
             path = self.state / f"{label}.mem" if self.state and "persistent" in window.restrictions else None
             medium = self._medium(label, window.size, path)

@@ -19,15 +19,21 @@ def device_memory_base(memory: int) -> int:
     return _up(4 * GIB + above)
 
 
-def window_bases(memory: int, sizes: Sequence[int]) -> list[int]:
-    """Addresses for windows of these sizes (bytes), one after the other, each at a multiple of 1 GiB."""
+def window_bases(memory: int, sizes: Sequence[int], ways: Sequence[int] | None = None) -> list[int]:
+    """Addresses for windows of these sizes (bytes), one after the other, each at a multiple of 1 GiB.
+
+    `ways` are how many bridges each is interleaved over, 1 by default. Over three or a multiple of it a window
+    begins at a multiple of 3 GiB: a bridge is chosen by the whole address modulo 3 (CXL 3.1 §8.2.4.20.13), and
+    only there does the first granule of a region belong to the first of its devices.
+    """
     bases: list[int] = []
     base = device_memory_base(memory)
-    for size in sizes:
+    for size, over in zip(sizes, ways or [1] * len(sizes), strict=True):
+        base = _up(base, 3 * GIB if over % 3 == 0 else GIB)
         bases.append(base)
-        base = _up(base + size)
+        base += size
     return bases
 
 
-def _up(address: int) -> int:
-    return -(-address // GIB) * GIB
+def _up(address: int, unit: int = GIB) -> int:
+    return -(-address // unit) * unit
