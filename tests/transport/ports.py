@@ -105,12 +105,21 @@ class QemuPort(ScratchPort):
         self.on_write[0x10] = lambda _: self.bus.interrupt(1, 0)  # type: ignore[union-attr]
         self.on_write[0x18] = lambda _: self.start()
         self.fetched = b""
-        self.thread = threading.Thread(target=self.work)
+        self.threads: list[threading.Thread] = []
 
     def start(self) -> None:
+        if self.mappable:
+            self.work()  # its memory is mapped, too: nobody has to answer
+            return
         # Inside the command QEMU would not answer: the guest's access holds its big lock.
-        self.thread = threading.Thread(target=self.work)
-        self.thread.start()
+        thread = threading.Thread(target=self.work)
+        thread.start()
+        self.threads.append(thread)
+
+    def finish(self) -> None:
+        """Wait until all work has ended."""
+        for thread in self.threads:
+            thread.join(5)
 
     def work(self) -> None:
         bus = self.bus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -58,10 +59,22 @@ def cuts() -> list[int]:
     return [*found, at]
 
 
+class Visited(QemuPort):
+    """Counts the visits that have ended, each of them once."""
+
+    def __init__(self, mappable: bool) -> None:
+        super().__init__(mappable=mappable)
+        self.gone = threading.Semaphore(0)
+
+    def detach(self) -> None:
+        super().detach()
+        self.gone.release()
+
+
 def test_a_real_session_cut_at_every_byte(no_leaks: None, path: Path, tmp_path: Path) -> None:
     """Each visit plays QEMU's session up to one byte and goes. Another door serves its client all the while."""
     script = commands()
-    port, bystander = QemuPort(mappable=True), ScratchPort()
+    port, bystander = Visited(mappable=True), ScratchPort()
     places = cuts()
     with (
         Door(port, path) as door,
@@ -71,10 +84,9 @@ def test_a_real_session_cut_at_every_byte(no_leaks: None, path: Path, tmp_path: 
         guest.negotiate()
         with Client(path) as client:
             client.negotiate()
-        assert port.detached.wait(5)
+        assert port.gone.acquire(timeout=5)
         held = holdings()
         for cut in places:
-            port.detached.clear()
             with Client(path) as client:
                 left = cut
                 for message, kinds in script:
@@ -84,14 +96,13 @@ def test_a_real_session_cut_at_every_byte(no_leaks: None, path: Path, tmp_path: 
                         break
                 client.close()
             if cut >= len(script[0][0]):
-                assert port.detached.wait(5)
+                assert port.gone.acquire(timeout=5)
             assert guest.read(CONFIG, 0, 2) == b"\x00\x01"
         # The last visit may still be going: one more, that is seen to its end, comes after it.
-        port.detached.clear()
         with Client(path) as client:
             client.negotiate()
-        assert port.detached.wait(5)
-        port.thread.join(5)
+        assert port.gone.acquire(timeout=5)
+        port.finish()
         assert holdings() == held
         assert (door.traffic.faults, door.traffic.protocol_errors) == (0, 0)
         assert door.traffic.connections == len(places) + 2

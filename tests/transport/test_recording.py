@@ -141,7 +141,7 @@ def test_real_qemu(no_leaks: None, path: Path, name: str) -> None:
     with Door(port, path) as door:
         result = replay(RECORDED / f"qemu-11.1-{name}.log", path)
         assert port.detached.wait(5)
-        port.thread.join(5)
+        port.finish()
     port.close()
     assert result.differences == []
     assert (door.traffic.refused, door.traffic.faults, door.traffic.protocol_errors) == (0, 0, 0)
