@@ -80,30 +80,3 @@ hosts:
         for position, name in enumerate(order):
             turn = window.turn(region.hpa, ways, 512, position)
             assert host.machine.trace(region.hpa + 512 * turn).device.name == name
-
-
-SIX_BY_FIRMWARE = """
-devices:
-  mem0: {volatile: 256MiB}
-  mem1: {volatile: 256MiB}
-  mem2: {volatile: 256MiB}
-  mem3: {volatile: 256MiB}
-  mem4: {volatile: 256MiB}
-  mem5: {volatile: 256MiB}
-hosts:
-  alpha:
-    bridges: {hb0: {ports: [mem0, mem3]}, hb1: {ports: [mem1, mem4]}, hb2: {ports: [mem2, mem5]}}
-    windows: [{size: 1GiB, targets: [hb0]}, {size: 1536MiB, targets: [hb0, hb1, hb2]}]
-    regions: [{window: 1, devices: [mem0, mem1, mem2, mem3, mem4, mem5]}]
-"""
-
-
-def test_a_firmware_region_over_three_bridges_is_where_its_decoders_lead() -> None:
-    with Fabric.loads(SIX_BY_FIRMWARE) as fabric:
-        for name, device in fabric.devices.items():
-            device.space.write(0, name[-1:].encode() * 256)
-        host = fabric.hosts["alpha"]
-        # 5 GiB over 256 B leaves 2 of 3 and 0 of 2, and each 256 B further one more of both
-        turns = ["2", "3", "1", "5", "0", "4"]
-        assert [host.memory.windows[1].medium.read(256 * at, 1).decode() for at in range(6)] == turns
-        assert [host.machine.load((5 << 30) + 256 * at, 1).decode() for at in range(6)] == turns

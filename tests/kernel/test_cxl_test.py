@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tests.kernel.conftest import Linux, dealt, pattern
-from tests.kernel.listing import assert_golden
 from tests.kernel.regions import MIB, Geometry, check_by_device, committed, destroy, devdax
 
 TOPOLOGY = "cxl-test.yaml"
@@ -54,10 +53,6 @@ def test_how_many_there_are_of_each(guest: Linux) -> None:
         (kind,) = [kind for kind in ("endpoint", "port", "root") if f"/{kind}" in path][:1]
         below[kind] += 1
     assert below == {"root": 5, "port": 8 * 4, "endpoint": 10 * 8}
-
-
-def test_the_listing_field_by_field(guest: Linux) -> None:
-    assert_golden(guest, guest.json("cxl list -vvv"), "cxl-test")
 
 
 def _ports(value: Any) -> list[dict[str, Any]]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from softcxl import Fabric
 from softcxl.fabric.topology import Topology, load, loads
 from softcxl.lab import limits
-from softcxl.lab.boot import plan
 from softcxl.lab.errors import PlanError
 
 
@@ -115,20 +111,3 @@ def test_names_and_buses_of_the_plan() -> None:
     ports = ", ".join(f"s{number}" for number in range(16))
     found = said(topology(1, f"{{b: {{ports: [{ports}]}}}}", f"switches:\n{switches}"))
     assert found[0].startswith("not bootable in QEMU: h: The bridges and switches need 289 PCI bus numbers")
-
-
-@pytest.mark.parametrize(("bridges", "granularity"), [(1, 512), (2, 1024), (3, 512), (4, 2048), (6, 1024)])
-def test_granularity_of_a_bridge_below_a_window(bridges: int, granularity: int) -> None:
-    # as Linux reckons it: the window's, times its ways, of 3 and 6 ways their power of two (region.c)
-    names = [f"m{number}" for number in range(2 * bridges)]
-    ports = ", ".join(f"b{at}: {{ports: [{', '.join(names[at::bridges])}]}}" for at in range(bridges))
-    targets = ", ".join(f"b{at}" for at in range(bridges))
-    given = topology(
-        2 * bridges,
-        f"{{{ports}}}",
-        windows=f"windows: [{{size: {bridges * 4}GiB, targets: [{targets}], granularity: 512}}],"
-        f" regions: [{{window: 0, devices: [{', '.join(names)}], size: {512 * bridges}MiB}}]",
-    )
-    with Fabric(given) as fabric:
-        decoders = plan(fabric, "h", dict.fromkeys(names, Path("/s"))).decoders
-    assert [(one.granularity, one.ports) for one in decoders] == [(granularity, (0, 1))] * bridges
