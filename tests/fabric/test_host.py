@@ -75,7 +75,7 @@ hosts:
         region = system.create_region(
             [by_serial[fabric.devices[name].serial] for name in order], type="ram", decoder="decoder0.1"
         )
-        assert region.hpa == -(-(4 + before) // 3) * 3 << 30
+        assert region.hpa == (4 + before) << 30
         window = host.memory.windows[1]
         for position, name in enumerate(order):
             turn = window.turn(region.hpa, ways, 512, position)
