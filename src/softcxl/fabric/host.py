@@ -50,25 +50,6 @@ class HostWindow:
         maps = maps_for(targets, xor_maps(self.key.granularity))
         return Interleave(ways, granularity, maps if ways >= targets else ())
 
-    def turn(self, hpa: int, ways: int, granularity: int, position: int) -> int:
-        """Whose turn the device at `position` has in the rounds of a region at `hpa`: counted from its first granule.
-
-        The same number but in windows of 3, 6 and 12 targets. There a bridge is chosen by the remainder of the whole
-        address, which is seldom 0 where a region begins, and below it a port by address bits that the division left
-        in place; `position` counts bridges first, as Linux does (drivers/cxl/core/region.c).
-        """
-        targets = len(self.key.targets)
-        if targets % 3 or ways % targets:
-            return position
-        below, power = ways // targets, targets & -targets
-        first = hpa // granularity
-        return next(
-            turn
-            for turn in range(ways)
-            if (first + turn) % targets == position % targets
-            and (first + turn) // power % below == position // targets
-        )
-
 
 _Set = tuple[int, int, int, int]
 
@@ -127,7 +108,7 @@ class HostMemory:
                     mapping.hpa,
                     mapping.size,
                     window.interleave(mapping.ways, mapping.granularity),
-                    window.turn(mapping.hpa, mapping.ways, mapping.granularity, position),
+                    position,
                     mapping.dpa - mapping.skip,
                     mapping.skip,
                 )
