@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/softcxl.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo test test-unit test-guest lint format docs bench clean venv
+.PHONY: help demo demo-linux test test-unit test-guest lint format docs bench clean venv
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -16,12 +16,15 @@ $(READY): pyproject.toml constraints.txt tools/venv
 
 venv: $(READY) ## the Python environment, in .venv
 
-demo: $(READY) ## boot Linux over two CXL devices written in Python
+demo: $(READY) ## a fabric of CXL devices and switches, used and broken, in this process (seconds)
 	@$(BIN)/python examples/demo.py
+
+demo-linux: $(READY) ## boot Linux over two CXL devices written in Python; fetches what it needs first
+	@$(BIN)/python examples/demo_linux.py
 
 test: test-unit test-guest ## everything: unit tests, then tests in real guests
 
-test-unit: $(READY) ## the tests that need no guest (seconds)
+test-unit: $(READY) ## the tests that need no guest (a minute or two)
 	@$(PYTEST) -q -m "not guest"
 
 test-guest: $(READY) ## the tests that boot Linux (minutes); fetches what it needs first

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
@@ -33,4 +35,10 @@ def rich_tree(node: Node) -> Tree:
 
 def print_tree(node: Node) -> None:
     """Print the fabric to stdout. A line longer than the terminal is folded, never cut."""
-    Console(highlight=False, emoji=False).print(rich_tree(node), soft_wrap=True)
+    console().print(rich_tree(node))
+
+
+def console() -> Console:
+    """A console on stdout that shows text as it is: no emoji names, no colours of its own making."""
+    # rich takes 80 columns where there is no terminal, and cuts a tree there: what is piped gets room for any line.
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
