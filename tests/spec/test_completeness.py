@@ -11,7 +11,17 @@ import pytest
 
 import softcxl.spec
 from softcxl.wire import Block, Record, Register
-from tests.spec.vectors import bridge, cxl, events, generic_payloads, link, memory_payloads, pci, tables
+from tests.spec.vectors import (
+    bridge,
+    cxl,
+    events,
+    generic_payloads,
+    link,
+    memory_payloads,
+    pci,
+    repair_payloads,
+    tables,
+)
 
 PLACES = pci.PLACES + bridge.PLACES + cxl.PLACES + link.PLACES
 
@@ -45,10 +55,36 @@ def test_every_enum_names_its_clause(kind: type[enum.Enum]) -> None:
     assert any(clause in kind.__doc__ for clause in ("(CXL 3.", "(PCI", "(CDAT 1.03", "(ACPI 6.5"))
 
 
+VECTORS = (
+    generic_payloads.PAYLOADS
+    + memory_payloads.PAYLOADS
+    + repair_payloads.PAYLOADS
+    + events.PAYLOADS
+    + tables.PAYLOADS
+)
+
+# Records that no other project lays out, checked against the standard's own table alone: copied wrongly twice, they
+# would pass. One of these leaves the list when a second source is found.
+STANDARD_ALONE = {
+    "ComponentStateDump",
+    "EcsLog",
+    "EcsLogEntry",
+    "MediaTest",
+    "MediaTestCapabilityLog",
+    "MediaTestResults",
+    "MediaTestResultsShortLog",
+}
+
+
 def test_every_record_has_a_vector() -> None:
-    vectors = generic_payloads.PAYLOADS + memory_payloads.PAYLOADS + events.PAYLOADS + tables.PAYLOADS
-    checked = {payload.record for payload in vectors}
+    checked = {payload.record for payload in VECTORS}
     assert {table for table in TABLES if issubclass(table, Record)} - checked == set()
+
+
+def test_which_records_have_no_second_source() -> None:
+    confirmed = {payload.record for payload in VECTORS if payload.second_source}
+    alone = {payload.record.__name__ for payload in VECTORS if payload.record not in confirmed}
+    assert alone == STANDARD_ALONE
 
 
 def test_every_placed_register_is_checked() -> None:

@@ -11,9 +11,23 @@ import pytest
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.command.registry import COMMANDS, NAMES
 from softcxl.wire import Record, Register, WireError
-from tests.spec.vectors import Payload, commands, events, generic_payloads, memory_payloads, tables
+from tests.spec.vectors import (
+    Payload,
+    commands,
+    events,
+    generic_payloads,
+    memory_payloads,
+    repair_payloads,
+    tables,
+)
 
-PAYLOADS = generic_payloads.PAYLOADS + memory_payloads.PAYLOADS + events.PAYLOADS + tables.PAYLOADS
+PAYLOADS = (
+    generic_payloads.PAYLOADS
+    + memory_payloads.PAYLOADS
+    + repair_payloads.PAYLOADS
+    + events.PAYLOADS
+    + tables.PAYLOADS
+)
 
 
 def _value(record: Any, path: str) -> Any:

@@ -10,7 +10,7 @@ from softcxl.spec.cxl.device import Mailbox
 from softcxl.spec.cxl.hdm import DECODER_COUNTS
 from softcxl.spec.pci.extended import CorrectableErrorStatus, UncorrectableErrorStatus
 from softcxl.wire import Block, Register, RegisterFile
-from tests.spec.vectors import Mask, Place, bridge, commands, cxl, events, link, pci
+from tests.spec.vectors import Mask, Place, bridge, commands, cxl, events, link, pci, repair_payloads
 
 PLACES = pci.PLACES + bridge.PLACES + cxl.PLACES + link.PLACES
 
@@ -25,7 +25,10 @@ def test_place(place: Place) -> None:
     assert (layout.offset, layout.width) == (place.offset, place.width)
 
 
-@pytest.mark.parametrize("mask", pci.MASKS + bridge.MASKS + cxl.MASKS + link.MASKS + events.MASKS, ids=_label)
+MASKS = pci.MASKS + bridge.MASKS + cxl.MASKS + link.MASKS + events.MASKS + repair_payloads.MASKS
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=_label)
 def test_mask(mask: Mask) -> None:
     assert mask.field.mask == mask.mask
 

@@ -34,12 +34,21 @@ class Mask:
 
 @dataclass(frozen=True)
 class Payload:
-    """Bytes laid out as the source's structure `name`, and the value of every field in them."""
+    """Bytes laid out as the source's structure `name`, and the value of every field in them.
+
+    A name that begins with "standard" says that no other project has the structure: the bytes are the standard's
+    table, read once more.
+    """
 
     name: str
     record: type[Record]
     data: bytes
     fields: dict[str, Any]
+
+    @property
+    def second_source(self) -> bool:
+        """Another project has this structure."""
+        return not self.name.startswith("standard ")
 
 
 def c(layout: str, *values: Any) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from softcxl.spec.command import (
     base,
+    dynamic_capacity,
     events,
     features,
     firmware,
@@ -14,7 +15,9 @@ from softcxl.spec.command import (
     maintenance,
     media,
     memory,
+    passthrough,
     poison,
+    qos,
     security,
     timestamp,
 )
@@ -74,6 +77,15 @@ OPCODES = {
     "libcxlmi NOTIFICATION": (0x0106, events.EVENT_NOTIFICATION),
     "libcxlmi POPULATE_LOG": (0x0404, logs.POPULATE_LOG),
     "libcxlmi MEDIA_OPERATIONS": (0x4402, media.MEDIA_OPERATIONS),
+    "libcxlmi SECURITY_SEND": (0x4600, passthrough.SECURITY_SEND),
+    "libcxlmi SECURITY_RECEIVE": (0x4601, passthrough.SECURITY_RECEIVE),
+    "libcxlmi GET_SLD_QOS_CONTROL": (0x4700, qos.GET_SLD_QOS_CONTROL),
+    "libcxlmi SET_SLD_QOS_CONTROL": (0x4701, qos.SET_SLD_QOS_CONTROL),
+    "libcxlmi GET_SLD_QOS_STATUS": (0x4702, qos.GET_SLD_QOS_STATUS),
+    "libcxlmi GET_DC_CONFIG": (0x4800, dynamic_capacity.GET_DYNAMIC_CAPACITY_CONFIGURATION),
+    "libcxlmi GET_DYN_CAP_EXT_LIST": (0x4801, dynamic_capacity.GET_DYNAMIC_CAPACITY_EXTENT_LIST),
+    "libcxlmi ADD_DYN_CAP_RSP": (0x4802, dynamic_capacity.ADD_DYNAMIC_CAPACITY_RESPONSE),
+    "libcxlmi RELEASE_DYN_CAP": (0x4803, dynamic_capacity.RELEASE_DYNAMIC_CAPACITY),
 }
 
 # Payload sizes as drivers see them: Linux' cxl_mem_commands and QEMU's cxl_cmd_set (input bytes, None: varies)
@@ -111,6 +123,8 @@ REQUEST_SIZES = {
     0x4503: 0x20,
     0x4504: 0,
     0x4505: 0x40,
+    0x4800: 2,
+    0x4801: 8,
 }
 
 # Linux include/uapi/cxl/features.h CXL_CMD_*; bits 7 and 8 by tools/testing/cxl and libcxlmi's "SecSup"
@@ -158,6 +172,10 @@ EFFECTS = {
     0x4304: {"background_operation"},  # QEMU
     0x4400: {"immediate_data_change", "security_state_change", "background_operation"},  # cxl_test
     0x4402: {"immediate_data_change", "background_operation"},  # QEMU
+    0x4800: set(),  # QEMU
+    0x4801: set(),  # QEMU
+    0x4802: {"immediate_data_change"},  # QEMU
+    0x4803: {"immediate_data_change"},  # QEMU
 }
 
 # libcxlmi enum cxlmi_cmd_retcode, in order from 0

@@ -18,6 +18,12 @@ UUIDS = [
     ("QEMU dynamic_capacity_uuid", events.DYNAMIC_CAPACITY_EVENT, "ca95afa7f18340188c2f95268e101a2a"),
     ("DEFINE_CXL_CEL_UUID", logs.COMMAND_EFFECTS_LOG, "0da9c0b5bf414b788f7996b1623b3f17"),
     ("DEFINE_CXL_VENDOR_DEBUG_UUID", logs.VENDOR_DEBUG_LOG, "5e1819d911a9400c811fd60719403d86"),
+    # libcxlmi docs/Generic-Component-Commands.md
+    ("libcxlmi state dump", logs.COMPONENT_STATE_DUMP_LOG, "b3fab4cf01b64332943e5e9962f23567"),
+    ("libcxlmi ECS log", logs.ECS_LOG, "f1720d60a7a94306a00311948f9e077c"),
+    ("libcxlmi test capability", logs.MEDIA_TEST_CAPABILITY_LOG, "e6dfa32cd13e4a5c8ca899bebbf731a4"),
+    ("libcxlmi short results", logs.MEDIA_TEST_RESULTS_SHORT_LOG, "2c2555228ce411ecb9090242ac120002"),
+    ("libcxlmi long results", logs.MEDIA_TEST_RESULTS_LONG_LOG, "c1fe0b3e7a00448ea24ea6aabbfe587a"),
     ("CXL_FEAT_PATROL_SCRUB_UUID", features.PATROL_SCRUB, "96dad7d6fde8482ba73375774e06db8a"),
     ("CXL_FEAT_ECS_UUID", features.ERROR_CHECK_SCRUB, "e5b13f2223284a14b8bab9691e893386"),
     ("CXL_FEAT_SPPR_UUID", features.SOFT_PPR, "892ba475fad8474e9d3e692c917568bb"),

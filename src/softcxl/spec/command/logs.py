@@ -14,6 +14,21 @@ COMMAND_EFFECTS_LOG: Final = UUID("0da9c0b5-bf41-4b78-8f79-96b1623b3f17")
 VENDOR_DEBUG_LOG: Final = UUID("5e1819d9-11a9-400c-811f-d60719403d86")
 """Vendor Debug Log (CXL 3.1 §8.2.9.5.2.2)."""
 
+COMPONENT_STATE_DUMP_LOG: Final = UUID("b3fab4cf-01b6-4332-943e-5e9962f23567")
+"""Component State Dump Log: a `ComponentStateDump` (CXL 3.2 §8.2.10.5.2.3)."""
+
+ECS_LOG: Final = UUID("f1720d60-a7a9-4306-a003-11948f9e077c")
+"""DDR5 Error Check Scrub Log: an `EcsLog` (CXL 3.2 §8.2.10.5.2.4)."""
+
+MEDIA_TEST_CAPABILITY_LOG: Final = UUID("e6dfa32c-d13e-4a5c-8ca8-99bebbf731a4")
+"""Media Test Capability Log: a `MediaTestCapabilityLog` (CXL 3.2 §8.2.10.5.2.5)."""
+
+MEDIA_TEST_RESULTS_SHORT_LOG: Final = UUID("2c255522-8ce4-11ec-b909-0242ac120002")
+"""Media Test Results Short Log: a `MediaTestResultsShortLog` (CXL 3.2 §8.2.10.5.2.6)."""
+
+MEDIA_TEST_RESULTS_LONG_LOG: Final = UUID("c1fe0b3e-7a00-448e-a24e-a6aabbfe587a")
+"""Media Test Results Long Log (CXL 3.2 §8.2.10.5.2.6); its format is not declared."""
+
 
 class SupportedLog(Record, size=0x14, spec="CXL 3.1 §8.2.9.5.1"):
     """One entry of the lists of supported logs."""

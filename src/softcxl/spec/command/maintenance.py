@@ -15,6 +15,7 @@ class MaintenanceClass(enum.IntEnum):
     NONE = 0
     PPR = 1
     MEMORY_SPARING = 2
+    BUILT_IN_TEST = 3
 
 
 class PprSubclass(enum.IntEnum):

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from softcxl.spec.command import (
+    dynamic_capacity,
     events,
     features,
     firmware,
@@ -21,7 +22,9 @@ from softcxl.spec.command import (
     maintenance,
     media,
     memory,
+    passthrough,
     poison,
+    qos,
     security,
     timestamp,
 )
@@ -44,6 +47,9 @@ COMMANDS: Final[Mapping[int, Command]] = MappingProxyType(
             poison,
             media,
             security,
+            passthrough,
+            qos,
+            dynamic_capacity,
         )
         for command in module.COMMANDS
     }
