@@ -104,7 +104,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(lab, "system_kernel", absent)
     monkeypatch.setattr(lab, "find_tools", tools)
     monkeypatch.setattr(lab, "read_sources", lambda: [ARCHIVE])
-    monkeypatch.setattr(lab, "_release", lambda: BOOKWORM)
+    monkeypatch.setattr(lab, "this_release", lambda: BOOKWORM)
     return one
 
 
@@ -223,4 +223,4 @@ def test_recipes() -> None:
 
 
 def test_this_machines_release() -> None:
-    assert sources.parse_os_release(Path("/etc/os-release").read_text()) == lab._release()
+    assert sources.parse_os_release(Path("/etc/os-release").read_text()) == lab.this_release()

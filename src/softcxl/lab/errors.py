@@ -3,6 +3,7 @@
     LabError                   anything below
     ├── PartsError             something a guest needs is absent or unsuitable; says how to get it
     ├── FetchError             packages could not be fetched or unpacked
+    ├── BuildError             a kernel could not be built from its sources
     ├── PlanError              a guest plan asks for what QEMU or the standard cannot give
     ├── LaunchError            QEMU did not start; carries what it said
     ├── MonitorError           QEMU answered a monitor command with an error, or hung up
@@ -34,6 +35,12 @@ class PartsError(LabError):
 
 class FetchError(LabError):
     """Packages could not be fetched or unpacked."""
+
+    exit_code = 3
+
+
+class BuildError(LabError):
+    """A kernel cannot be built from its sources."""
 
     exit_code = 3
 

@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from softcxl.lab import cache
@@ -26,7 +26,7 @@ from softcxl.lab.parts import (
     unpacked_qemu,
 )
 from softcxl.lab.progress import Progress, silent
-from softcxl.lab.recipe import GROUPS, Recipe, recipe_for
+from softcxl.lab.recipe import GROUPS, recipe_for
 from softcxl.lab.sources import Release, archives, parse_os_release, read_sources
 
 _NEEDED_SPACE = 1 << 30
@@ -137,8 +137,6 @@ def _first(
 def _fetch(groups: tuple[str, ...], progress: Progress) -> None:
     if platform.machine() != "x86_64":
         raise PartsError(f"This machine is {platform.machine()}; the lab knows x86_64 packages only.")
-    release = _release()
-    recipe = recipe_for(release)
     home = cache.folder()
     free = shutil.disk_usage(home).free
     if free < _NEEDED_SPACE:
@@ -146,7 +144,8 @@ def _fetch(groups: tuple[str, ...], progress: Progress) -> None:
             f"The disk that holds {home} has {free >> 20} MB free and 1024 MB are needed:"
             " free some, or point SOFTCXL_CACHE elsewhere."
         )
-    apt = _updated(home, recipe, release, progress)
+    recipe = recipe_for(this_release())
+    apt = updated_apt(progress)
     packages = {group: _own(group, apt.download(recipe.names([group]), progress)) for group in groups}
     (home / "parts").mkdir(exist_ok=True)
     cache.sweep(home / "parts")
@@ -156,7 +155,7 @@ def _fetch(groups: tuple[str, ...], progress: Progress) -> None:
         with cache.replacing_folder(fetched(group)) as draft:
             for file in files:
                 progress("unpacking packages", done / total)
-                _unpack(file, draft)
+                unpack(file, draft)
                 done += 1
             for name in _UNWANTED:
                 shutil.rmtree(draft / name, ignore_errors=True)
@@ -165,11 +164,21 @@ def _fetch(groups: tuple[str, ...], progress: Progress) -> None:
     apt.forget()
 
 
-def _updated(home: Path, recipe: Recipe, release: Release, progress: Progress) -> PrivateApt:
-    """An apt with fresh lists, from the first archive that has the recipe's suites."""
+def updated_apt(progress: Progress, *, own_suite: bool = False) -> PrivateApt:
+    """An apt with fresh lists, from the first archive that has the recipe's suites, or with `own_suite` the one
+    that this system is of.
+
+    Raises:
+        PartsError: this system's family of distributions is not known, or its archive is not.
+        FetchError: the archive cannot be reached.
+    """
+    release = this_release()
+    recipe = recipe_for(release)
+    if own_suite:
+        recipe = replace(recipe, suites=(release.codename,), preferences="")
     failure: FetchError | None = None
     for archive in archives(read_sources(), release):
-        apt = PrivateApt(home / "apt", recipe.sources(archive), recipe.preferences)
+        apt = PrivateApt(cache.folder() / "apt", recipe.sources(archive), recipe.preferences)
         try:
             apt.update(progress)
             return apt
@@ -184,7 +193,8 @@ def _own(group: str, packages: list[Path]) -> list[Path]:
     return [file for file in packages if group != "kernel" or file.name.startswith("linux-")]
 
 
-def _unpack(package: Path, folder: Path) -> None:
+def unpack(package: Path, folder: Path) -> None:
+    """Extract a package's files below `folder`. Raises FetchError."""
     result = subprocess.run(
         ["dpkg-deb", "--extract", str(package), str(folder)], capture_output=True, text=True, check=False
     )
@@ -212,7 +222,8 @@ def _verify(group: str, folder: Path) -> None:
             find_tools(folder, "fetched")
 
 
-def _release() -> Release:
+def this_release() -> Release:
+    """Which distribution this machine runs; one without a name where it does not say."""
     for path in (Path("/etc/os-release"), Path("/usr/lib/os-release")):
         if os.access(path, os.R_OK):
             return parse_os_release(path.read_text(encoding="utf-8", errors="replace"))
