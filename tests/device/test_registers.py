@@ -104,9 +104,9 @@ def test_config_lock(device, driver):
     assert not device.memory_enabled
 
 
-def test_resets_that_the_device_cannot_do_are_not_initiated(driver):
+def test_a_cache_that_is_not_there_is_not_written_back(driver):
     at = driver.dvsec(DEVICE_DVSEC) + 0x10
-    driver.write16(CONFIG, at, 0b0111)
+    driver.write16(CONFIG, at, 0b0011)
     assert driver.read16(CONFIG, at) == 0b0001
 
 

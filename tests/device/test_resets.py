@@ -28,13 +28,18 @@ def value(device, region, offset, layout):
     return int.from_bytes(device._files[region].peek(offset, layout.size), "little")
 
 
-def kept_by_flr(device, region, offset):
-    """Which bits of a register a function-level reset does not reach."""
+def kept_by_function(device, region, offset, kind, locked):
+    """Which bits of a register a reset of the function alone does not reach: a function-level reset, or a CXL Reset,
+    which leaves nothing of CXL.mem but what is `locked` until a conventional one."""
     everything = -1
-    if region == COMPONENT_BAR:
+    flr = kind is Reset.FLR
+    if region == COMPONENT_BAR and flr:
+        return everything
+    if region == DEVICE_BAR and offset == device.memory_status._at:
         return everything
     if region == CONFIG:
-        for block in (device.dvsec, device.flex_bus, device.gpf, device.locator):
+        dvsec = [device.dvsec] if flr or locked else []
+        for block in (*dvsec, device.flex_bus, device.gpf, device.locator):
             if block.base <= offset < block.base + block.__layout__.size:
                 return everything
         express = device.express.base
@@ -64,6 +69,7 @@ def test_every_register(make, kind, interrupts):
     assert len({region for region, _ in before}) == (4 if interrupts == "msix" else 3)
     assert len(before) > 150
 
+    locked = device.dvsec.lock.config_lock
     device.reset(kind)
 
     wrong = []
@@ -71,8 +77,8 @@ def test_every_register(make, kind, interrupts):
         kept = 0
         if kind is not Reset.COLD:
             kept |= sum(field.mask for field in layout.fields if field.law.name in STICKY)
-        if kind is Reset.FLR:
-            kept |= kept_by_flr(device, region, offset)
+        if kind in (Reset.FLR, Reset.CXL):
+            kept |= kept_by_function(device, region, offset, kind, locked)
         expected = before[region, offset] & kept | value(fresh, region, offset, layout) & ~kept
         found = value(device, region, offset, layout)
         if found != expected:

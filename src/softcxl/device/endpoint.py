@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from softcxl.device.component import ComponentRegisters
 from softcxl.device.decoder import HdmDecoders
 from softcxl.pci.function import Function
@@ -14,10 +16,11 @@ from softcxl.spec.cxl.dvsec import (
     MemoryClass,
     RegisterBlockId,
     RegisterLocatorDvsec,
+    ResetTimeout,
 )
 from softcxl.spec.cxl.port import FlexBusPortDvsec
 from softcxl.spec.pci.extended import AdvancedErrorReporting, DeviceSerialNumber
-from softcxl.wire import Block, RegisterFile, Reset, on_write
+from softcxl.wire import Block, Register, RegisterFile, Reset, on_write
 
 COMPONENT_BAR, DEVICE_BAR = 0, 2
 
@@ -26,7 +29,11 @@ class Endpoint(Function):
     """A CXL device's function 0. `memory` is its HDM in bytes (0: none), decoded by `decoders` HDM decoders.
 
     A function-level reset leaves CXL.cache and CXL.mem alone, and with them the CXL DVSECs and the component
-    registers (CXL 3.1 §9.5).
+    registers (CXL 3.1 §9.5). A CXL Reset (§9.7) is one that ends CXL.cache and CXL.mem, too: what is locked until
+    the next conventional reset, the DVSEC and decoders, it leaves as it is. It is over when the write returns;
+    with `fail_cxl_reset` set it ends with CXL Reset Error, and clears no memory.
+
+    While a device is `viral` (§12.4) its memory is not served, until a reset.
     """
 
     def __init__(
@@ -45,6 +52,11 @@ class Endpoint(Function):
             vendor_id=vendor_id, device_id=device_id, class_code=class_code, interrupts=interrupts
         )
         self.serial = serial
+        self.viral = False
+        self.fail_cxl_reset = False
+        self.tell_viral: Callable[[], None] = lambda: (
+            None
+        )  # whoever is above, that the device has become viral
         self.aer = self.add_extended(AdvancedErrorReporting)
         self.add_extended(DeviceSerialNumber).serial_number.value = serial
         self.dvsec = self.add_extended(DeviceDvsec)
@@ -88,6 +100,9 @@ class Endpoint(Function):
         dvsec.capability.mem_capable = memory > 0
         dvsec.capability.cache_capable = cache
         dvsec.capability.hdm_count = 1 if memory else 0
+        dvsec.capability.viral_capable = dvsec.capability.reset_capable = True
+        dvsec.capability.reset_timeout = ResetTimeout.MS_10
+        dvsec.capability.reset_mem_clear_capable = memory > 0
         if memory:
             dvsec.range1_size_high.memory_size_high = memory >> 32
             low = dvsec.range1_size_low
@@ -101,29 +116,53 @@ class Endpoint(Function):
         status.io_enabled = status.mem_enabled = True
         status.cache_enabled = cache
 
+    # -- viral -----------------------------------------------------------------------------------------------
+
+    def enter_viral(self) -> bool:
+        """Become viral, as after an error that must not spread, and tell whoever is above. Returns whether it is:
+        not while Viral_Enable is clear. Safe from any thread."""
+        with self.lock:
+            if self.dvsec.control.viral_enable and not self.viral:
+                self.viral = self.dvsec.status.viral = True
+                self.tell_viral()
+            return self.viral
+
     # -- behaviour -----------------------------------------------------------------------------------------------
 
     @on_write(DeviceDvsec.lock.config_lock)
     def _lock_dvsec(self, old: int, new: int) -> None:
-        if old or new:  # once set it stays, which a function-level reset must not undo
-            self.dvsec.lock.config_lock = True
+        if new:
             self.config.lock(self.dvsec)
 
     @on_write(DeviceDvsec.control2)
     def _initiate(self, old: int, new: int) -> None:
-        """Both requests read as zero. The device has no cache to write back, and is not capable of CXL Reset."""
-        self.dvsec.control2.initiate_cache_writeback = self.dvsec.control2.initiate_reset = False
+        """Both requests read as zero. The device has no cache to write back."""
+        control, status = self.dvsec.control2, self.dvsec.status2
+        asked, clear = control.initiate_reset, control.reset_mem_clear_enable
+        control.initiate_cache_writeback = control.initiate_reset = False
+        if asked:
+            self.on_reset(Reset.CXL)
+            if clear and not self.fail_cxl_reset:
+                self.clear_volatile()
+            status.reset_complete, status.reset_error = True, self.fail_cxl_reset
+
+    def clear_volatile(self) -> None:
+        """Forget what volatile memory holds. Devices that have any do."""
+
+    def unreached(self, kind: Reset) -> list[Block | Register]:
+        found = super().unreached(kind)
+        if kind.of_function:
+            found += [self.flex_bus, self.gpf, self.locator]
+        if kind is Reset.FLR or (kind is Reset.CXL and self.dvsec.lock.config_lock):
+            found.append(self.dvsec)
+        return found
 
     def on_reset(self, kind: Reset) -> None:
-        dvsecs: list[Block] = [self.dvsec, self.flex_bus, self.gpf, self.locator]
-        kept = [bytes(block) for block in dvsecs]
         super().on_reset(kind)
         if kind is Reset.FLR:
-            for block, value in zip(dvsecs, kept, strict=True):
-                self.config.poke(block.base, value)
-            if self.dvsec.lock.config_lock:
-                self.config.lock(self.dvsec)
             return
-        self.component.file.reset(kind)
-        if self._decoders is not None:
-            self._decoders.reset()
+        self.viral = False
+        decoders = self._decoders
+        self.component.file.reset(kind, decoders.unreached(kind) if decoders is not None else ())
+        if decoders is not None:
+            decoders.reset(kind)

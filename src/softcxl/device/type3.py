@@ -274,15 +274,17 @@ class Type3(Endpoint, CommandSet):
         """While the media are disabled, commands that need them are refused (CXL 3.1 §8.2.9.9.5.1)."""
         return ReturnCode.MEDIA_DISABLED if command.opcode in NEED_MEDIA and self.media_disabled else None
 
+    def clear_volatile(self) -> None:
+        if self.capacity.volatile:
+            self.space.clear(0, self.capacity.volatile)
+
     def on_reset(self, kind: Reset) -> None:
-        memory_status = int(self.memory_status)
-        if kind is not Reset.FLR:
+        if not kind.of_function:
             self.cci.reset()
         super().on_reset(kind)
-        self.device_registers.file.reset(kind)
+        self.device_registers.file.reset(kind, [self.memory_status] if kind.of_function else ())
         self.mailbox.reset()
-        if kind is Reset.FLR:
-            self.memory_status.assign(memory_status)
+        if kind.of_function:
             self.events.show()
             return
         self.timestamp.reset()
@@ -290,8 +292,7 @@ class Type3(Endpoint, CommandSet):
         self.poison.reset()
         if kind is Reset.COLD:
             self.events.forget()
-            if self.capacity.volatile:
-                self.space.clear(0, self.capacity.volatile)
+            self.clear_volatile()
         try:
             self.platform()
         except CommitError as error:

@@ -97,7 +97,7 @@ def _program(component: Component, hpa: int, size: int, granularity: int, routes
     turns = list(dict.fromkeys(int(one[0]) for one in routes))
     decoders = component.decoders
     if decoders is not None:
-        number = next(at for at, one in enumerate(decoders.decoders) if one.route is None)
+        number = next(at for at, one in enumerate(decoders.decoders) if one.effect is None)
         decoders.program(number, hpa=hpa, size=size, targets=turns, granularity=min(granularity, 16384))
     for at, turn in enumerate(turns):
         below = component.ports[turn].occupant

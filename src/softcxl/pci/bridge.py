@@ -144,7 +144,7 @@ class Bridge(Function):
 
     def on_reset(self, kind: Reset) -> None:
         super().on_reset(kind)
-        if kind is not Reset.FLR:
+        if not kind.of_function:
             self.reset_below(kind)
 
     # -- errors --------------------------------------------------------------------------------------------------

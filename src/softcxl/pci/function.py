@@ -15,7 +15,7 @@ from softcxl.pci.region import CONFIG_REGION, MSI, MSIX, REGION_COUNT, Bar, Bus,
 from softcxl.spec.pci.capability import Msi, Msix, PowerManagement
 from softcxl.spec.pci.express import PciExpress, PortType
 from softcxl.spec.pci.header import CONFIG_SPACE_SIZE, BarType, CommonHeader, Type0Header
-from softcxl.wire import Block, DeclarationError, RangeError, RegisterFile, Reset, on_write
+from softcxl.wire import Block, DeclarationError, RangeError, Register, RegisterFile, Reset, on_write
 
 if TYPE_CHECKING:
     from softcxl.pci.aer import Message
@@ -246,15 +246,18 @@ class Function:
 
     # -- behaviour -------------------------------------------------------------------------------------------
 
+    def unreached(self, kind: Reset) -> list[Block | Register]:
+        """What of configuration space a reset does not reach: of a function's own its link, which goes on
+        (PCIe 6.0 §6.6.2). Subclasses extend it."""
+        return [self.express.link_control] if kind.of_function else []
+
     def on_reset(self, kind: Reset) -> None:
         """Return registers to what `kind` leaves them. Subclasses extend it. The lock is held."""
-        express = self.express
-        kept = int(express.link_control), express.device_control.max_payload_size
-        self.config.reset(kind)
-        if kind is Reset.FLR:
-            # The link goes on, and so does what both its ends agreed on (PCIe 6.0 §6.6.2).
-            express.link_control.assign(kept[0])
-            express.device_control.max_payload_size = kept[1]
+        control = self.express.device_control
+        payload = control.max_payload_size
+        self.config.reset(kind, self.unreached(kind))
+        if kind.of_function:
+            control.max_payload_size = payload  # both ends of the link agreed on it, too
         for part in self.parts:
             part.reset(kind)
         self.rerouted()

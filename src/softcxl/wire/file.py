@@ -18,7 +18,7 @@ from softcxl.wire.hook import hooks_of
 from softcxl.wire.law import Reset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from softcxl.wire.register import Register, RegisterLayout
 
@@ -324,22 +324,26 @@ class RegisterFile:
             self._locked.pop(offset, None)
         self._plans.clear()
 
-    def reset(self, kind: Reset = Reset.COLD) -> None:
-        """Return every register to its sealed value; sticky fields keep theirs unless the reset is cold.
+    def reset(self, kind: Reset = Reset.COLD, keep: Iterable[Block | Register] = ()) -> None:
+        """Return every register to its sealed value; sticky fields keep theirs unless the reset is cold, and `keep`
+        are placed blocks and registers that it does not reach.
 
         A field that a reset returns to its value takes writes again, whether it was `RWO` and written or
         `RWL` and locked. Plain memory (`ram`) is not touched. Hooks do not run.
         """
+        spared = {offset for part in keep for offset in self._within(part)}
         for offset, layout in self._registers.items():
-            keep = 0 if kind is Reset.COLD else layout.sticky
+            if offset in spared:
+                continue
+            sticky = 0 if kind is Reset.COLD else layout.sticky
             reset = self._resets.get(offset)
             if reset is None:
                 reset = int.from_bytes(self._sealed[offset : offset + layout.size], "little")
-            value = self._value(offset, layout.size) & keep | reset & ~keep
+            value = self._value(offset, layout.size) & sticky | reset & ~sticky
             self._set(offset, layout.size, value)
             for narrowed in (self._frozen, self._locked):
                 if offset in narrowed:
-                    narrowed[offset] &= keep
+                    narrowed[offset] &= sticky
         self._plans.clear()
 
 

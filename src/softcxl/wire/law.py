@@ -26,11 +26,17 @@ class Write(enum.Enum):
 
 
 class Reset(enum.IntEnum):
-    """How far a reset reaches. Sticky bits live through all but `COLD`."""
+    """How far a reset reaches. Sticky bits live through all but `COLD`. `CXL` is the CXL Reset (CXL 3.1 §9.7)."""
 
     COLD = 0
     HOT = 1
     FLR = 2
+    CXL = 3
+
+    @property
+    def of_function(self) -> bool:
+        """It is a function's own: the link stays up, and both its ends keep what they agreed on."""
+        return self in (Reset.FLR, Reset.CXL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,7 @@ class Law:
     """One access law.
 
     `once` bits take one write of their byte between resets; `lockable` bits take none while the device has
-    them locked; `sticky` bits keep their value over hot and function-level resets; `reserved` bits have no
+    them locked; `sticky` bits keep their value over all resets but cold ones; `reserved` bits have no
     meaning.
     """
 

@@ -131,25 +131,25 @@ class TargetListHigh(Register, width=32, spec="CXL 3.1 §8.2.4.20.9"):
     target7 = bits(31, 24, RWL)
 
 
-class DeviceDecoder(Block, size=DECODER_STRIDE, spec="CXL 3.1 §8.2.4.20"):
-    """One HDM decoder of a device."""
+class Decoder(Block, size=DECODER_STRIDE, spec="CXL 3.1 §8.2.4.20"):
+    """What an HDM decoder of a device, a host bridge and a switch have alike."""
 
     base_low = at(0x00, DecoderBaseLow)
     base_high = at(0x04, DecoderBaseHigh)
     size_low = at(0x08, DecoderSizeLow)
     size_high = at(0x0C, DecoderSizeHigh)
     control = at(0x10, DecoderControl)
+
+
+class DeviceDecoder(Decoder, size=DECODER_STRIDE, spec="CXL 3.1 §8.2.4.20"):
+    """One HDM decoder of a device."""
+
     dpa_skip_low = at(0x14, DpaSkipLow)
     dpa_skip_high = at(0x18, DpaSkipHigh)
 
 
-class PortDecoder(Block, size=DECODER_STRIDE, spec="CXL 3.1 §8.2.4.20"):
+class PortDecoder(Decoder, size=DECODER_STRIDE, spec="CXL 3.1 §8.2.4.20"):
     """One HDM decoder of a host bridge or of a switch's upstream port."""
 
-    base_low = at(0x00, DecoderBaseLow)
-    base_high = at(0x04, DecoderBaseHigh)
-    size_low = at(0x08, DecoderSizeLow)
-    size_high = at(0x0C, DecoderSizeHigh)
-    control = at(0x10, DecoderControl)
     target_list_low = at(0x14, TargetListLow)
     target_list_high = at(0x18, TargetListHigh)
