@@ -13,6 +13,8 @@ import softcxl.spec
 from softcxl.wire import Block, Record, Register
 from tests.spec.vectors import (
     bridge,
+    compliance,
+    cpmu,
     cxl,
     events,
     generic_payloads,
@@ -23,7 +25,7 @@ from tests.spec.vectors import (
     tables,
 )
 
-PLACES = pci.PLACES + bridge.PLACES + cxl.PLACES + link.PLACES
+PLACES = pci.PLACES + bridge.PLACES + cxl.PLACES + link.PLACES + cpmu.PLACES
 
 
 def _modules() -> list[ModuleType]:
@@ -61,6 +63,7 @@ VECTORS = (
     + repair_payloads.PAYLOADS
     + events.PAYLOADS
     + tables.PAYLOADS
+    + compliance.PAYLOADS
 )
 
 # Records that no other project lays out, checked against the standard's own table alone: copied wrongly twice, they

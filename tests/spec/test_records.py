@@ -14,6 +14,7 @@ from softcxl.wire import Record, Register, WireError
 from tests.spec.vectors import (
     Payload,
     commands,
+    compliance,
     events,
     generic_payloads,
     memory_payloads,
@@ -27,6 +28,7 @@ PAYLOADS = (
     + repair_payloads.PAYLOADS
     + events.PAYLOADS
     + tables.PAYLOADS
+    + compliance.PAYLOADS
 )
 
 
@@ -63,7 +65,7 @@ def test_uuid(name: str, identifier: UUID, memory: str) -> None:
     assert identifier.bytes.hex() == memory
 
 
-@pytest.mark.parametrize(("name", "kind", "members"), events.ENUMS + tables.ENUMS)
+@pytest.mark.parametrize(("name", "kind", "members"), events.ENUMS + tables.ENUMS + compliance.ENUMS)
 def test_numbers_in_order(name: str, kind: type[enum.IntEnum], members: list[str]) -> None:
     assert [member.name for member in kind] == members
     assert [member.value for member in kind] == list(range(len(members)))

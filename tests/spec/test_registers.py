@@ -10,9 +10,9 @@ from softcxl.spec.cxl.device import Mailbox
 from softcxl.spec.cxl.hdm import DECODER_COUNTS
 from softcxl.spec.pci.extended import CorrectableErrorStatus, UncorrectableErrorStatus
 from softcxl.wire import Block, Register, RegisterFile
-from tests.spec.vectors import Mask, Place, bridge, commands, cxl, events, link, pci, repair_payloads
+from tests.spec.vectors import Mask, Place, bridge, commands, cpmu, cxl, events, link, pci, repair_payloads
 
-PLACES = pci.PLACES + bridge.PLACES + cxl.PLACES + link.PLACES
+PLACES = pci.PLACES + bridge.PLACES + cxl.PLACES + link.PLACES + cpmu.PLACES
 
 
 def _label(value: object) -> str | None:
@@ -25,7 +25,7 @@ def test_place(place: Place) -> None:
     assert (layout.offset, layout.width) == (place.offset, place.width)
 
 
-MASKS = pci.MASKS + bridge.MASKS + cxl.MASKS + link.MASKS + events.MASKS + repair_payloads.MASKS
+MASKS = pci.MASKS + bridge.MASKS + cxl.MASKS + link.MASKS + events.MASKS + repair_payloads.MASKS + cpmu.MASKS
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=_label)
@@ -33,14 +33,17 @@ def test_mask(mask: Mask) -> None:
     assert mask.field.mask == mask.mask
 
 
-@pytest.mark.parametrize(("name", "block", "size"), pci.SIZES + bridge.SIZES + cxl.SIZES + link.SIZES)
+@pytest.mark.parametrize(
+    ("name", "block", "size"), pci.SIZES + bridge.SIZES + cxl.SIZES + link.SIZES + cpmu.SIZES
+)
 def test_size(name: str, block: type[Block], size: int) -> None:
     assert block.__layout__.size == size
 
 
-@pytest.mark.parametrize(
-    ("name", "register", "writable", "reset"), pci.WRITES + bridge.WRITES + cxl.WRITES + link.WRITES
-)
+WRITES = pci.WRITES + bridge.WRITES + cxl.WRITES + link.WRITES + cpmu.WRITES
+
+
+@pytest.mark.parametrize(("name", "register", "writable", "reset"), WRITES)
 def test_what_software_can_store(
     name: str, register: type[Register], writable: int | None, reset: int
 ) -> None:
@@ -69,7 +72,7 @@ def test_value(name: str, register: Register, value: int) -> None:
     assert int(register) == value
 
 
-@pytest.mark.parametrize(("name", "member", "value"), cxl.NUMBERS + link.NUMBERS)
+@pytest.mark.parametrize(("name", "member", "value"), cxl.NUMBERS + link.NUMBERS + cpmu.NUMBERS)
 def test_number(name: str, member: int, value: int) -> None:
     assert member == value
 
