@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from softcxl.spec.cxl import cpmu
 from softcxl.spec.cxl.cpmu import Cpmu
-from softcxl.wire import Register
+from softcxl.wire import Block, Register
 from tests.spec.vectors import Mask, Place
 
 PLACES = [
@@ -13,7 +13,7 @@ PLACES = [
     Place("CXL_PMU_FREEZE_REG", Cpmu.freeze, 0x18, 64),
 ]
 
-SIZES = [("CXL_PMU_REGMAP_SIZE", Cpmu, 0xE00)]
+SIZES: list[tuple[str, type[Block], int]] = [("CXL_PMU_REGMAP_SIZE", Cpmu, 0xE00)]
 
 _cap, _event, _counter = cpmu.CpmuCapability, cpmu.EventCapability, cpmu.CounterConfiguration
 MASKS = [
