@@ -100,7 +100,8 @@ def test_viral_is_for_those_that_are_enabled_and_ends_with_a_reset(driver, used,
     assert not used.enter_viral()
     driver.write16(CONFIG, at + CONTROL, MEM_ENABLE | VIRAL)
     assert used.enter_viral()
-    assert used.enter_viral()
+    assert told == [True]
+    assert used.enter_viral(told=True)
     assert told == [True]
     assert driver.read16(CONFIG, at + STATUS) & VIRAL
     used.reset(Reset.FLR)

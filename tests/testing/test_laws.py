@@ -85,9 +85,9 @@ class Careless(RegisterFile):
         data = super().read(offset, size)
         return data[::-1] if self.fault == "swaps" and size == 2 else data
 
-    def reset(self, kind=Reset.COLD):
+    def reset(self, kind=Reset.COLD, keep=()):
         locked = dict(self._locked)
-        super().reset(kind)
+        super().reset(kind, keep)
         if self.fault == "stays locked":
             self._locked = locked
 

@@ -118,13 +118,14 @@ class Endpoint(Function):
 
     # -- viral -----------------------------------------------------------------------------------------------
 
-    def enter_viral(self) -> bool:
-        """Become viral, as after an error that must not spread, and tell whoever is above. Returns whether it is:
-        not while Viral_Enable is clear. Safe from any thread."""
+    def enter_viral(self, *, told: bool = False) -> bool:
+        """Become viral, as after an error that must not spread, and tell whoever is above, unless they have `told`.
+        Returns whether it is: not while Viral_Enable is clear. Safe from any thread."""
         with self.lock:
-            if self.dvsec.control.viral_enable and not self.viral:
+            if self.dvsec.control.viral_enable:
                 self.viral = self.dvsec.status.viral = True
-                self.tell_viral()
+                if not told:
+                    self.tell_viral()
             return self.viral
 
     # -- behaviour -----------------------------------------------------------------------------------------------

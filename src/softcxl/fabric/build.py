@@ -51,10 +51,24 @@ class LiveHost:
                         f"devices.{name}: is in use, its door is {self.fabric.open_doors[name].path}"
                     )
             machine = embedded.build(self.fabric.topology, self.key, self.memory.windows, self.fabric.devices)
-            for region in self.regions:
-                routes_ = [self.routes[name] for name in region.key.devices]
-                ways = len(self.key.windows[region.key.window].targets)
-                embedded.program(machine, region.hpa, region.size, region.granularity, routes_, ways)
+            # From here on firmware runs when the machine does, and not whenever a device comes out of a reset.
+            firmware = {name: self.fabric.devices[name].platform for name in self.routes}
+            for name in self.routes:
+                self.fabric.devices[name].platform = lambda: None
+
+            def program() -> None:
+                for region in self.regions:
+                    routes_ = [self.routes[name] for name in region.key.devices]
+                    ways = len(self.key.windows[region.key.window].targets)
+                    embedded.program(machine, region.hpa, region.size, region.granularity, routes_, ways)
+
+            def start() -> None:
+                for run in firmware.values():
+                    run()
+                program()
+
+            program()
+            machine.firmware = start
             self._machines.append(machine)
         return self._machines[0]
 

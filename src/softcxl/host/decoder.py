@@ -143,6 +143,10 @@ class EndpointDecoder:
             self.hdm.reset(self.number)
             self.setting = Setting()
 
+    def forget(self) -> None:
+        """It is not committed any more, by no doing of ours."""
+        self.setting = Setting()
+
     def free(self) -> None:
         """Give its device addresses back."""
         self.dpa, self.skip = None, 0

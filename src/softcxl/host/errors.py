@@ -9,6 +9,7 @@
     ├── MailboxError            a command came back with an error; `.code` is the standard's return code
     ├── RegionError (ValueError)  a region that cannot be; the message names the rule and the values
     │   └── CommitError         the registers were written, and a decoder answered with its error bit
+    ├── ResetError              a device that cannot be reset so, or does not come back
     ├── LabelError              the label storage area has no room, or cannot be used
     └── AccessError (ValueError)  an access outside a region, or to one that is not there to be used
 
@@ -48,6 +49,10 @@ class RegionError(HostError, ValueError):
 
 class CommitError(RegionError):
     """A decoder did not commit what was written to it."""
+
+
+class ResetError(HostError):
+    """A device that cannot be reset in this way, or that does not come back from it."""
 
 
 class LabelError(HostError):

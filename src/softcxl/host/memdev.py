@@ -157,7 +157,7 @@ def probe(node: Node, number: int) -> Memdev:
     )
     if mailbox.status.media_status not in (MediaStatus.READY, MediaStatus.DISABLED):
         raise ProbeError(f"{node.name}: its media are not ready")
-    _enable_memory(node)
+    enable_memory(node)
     return memdev
 
 
@@ -179,7 +179,8 @@ def _serial(node: Node) -> int:
     return 0 if at is None else config.read(at + 8) << 32 | config.read(at + 4)
 
 
-def _enable_memory(node: Node) -> None:
+def enable_memory(node: Node) -> None:
+    """Have a device answer CXL.mem."""
     at = node.config.require(DvsecId.DEVICE) + DeviceDvsec.control.__layout__.offset
     control = CxlControl(node.config.read(at, 2))
     if not control.mem_enable:

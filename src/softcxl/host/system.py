@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
-from softcxl.host import assembly, discovery, explain, labels, quality
+from softcxl.host import assembly, discovery, explain, labels, quality, reset
 from softcxl.host.decoder import EndpointDecoder, PortDecoder, RootDecoder
 from softcxl.host.enumerate import Node, RootBus, enumerate_all, rescan
 from softcxl.host.errors import EnumerationError, HostError, ProbeError, RegionError
@@ -174,6 +174,23 @@ class System:
         assembly.destroy(self, region)
         if region.type == "pmem":
             labels.forget(self, region)
+
+    # -- resets ----------------------------------------------------------------------------------------------
+
+    def reset_methods(self, memdev: str | int | Memdev) -> list[str]:
+        """The resets that work for a memory device now, by the names that Linux has for them: of flr, bus, cxl_bus
+        and cxl_reset."""
+        return reset.methods(self.memdev(memdev))
+
+    def reset(
+        self, memdev: str | int | Memdev, method: str = "cxl_bus", *, clear: bool = False
+    ) -> list[Region]:
+        """Reset a memory device by that method; `clear` asks a cxl_reset to clear its volatile memory.
+
+        Regions that lost a decoder by it are disabled, and returned; they can be destroyed, and made again. Raises
+        `ResetError`.
+        """
+        return reset.reset(self.memdev(memdev), method, clear=clear)
 
     # -- coming and going ------------------------------------------------------------------------------------
 

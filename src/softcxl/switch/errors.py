@@ -7,6 +7,7 @@
     │   └── LinkDown            a port on the way has nothing, or nothing that answers, below it
     ├── DeviceFault             the device does not serve memory now
     └── PoisonError             the data there are known to be bad
+        └── ViralError          all data of the device are to be taken for bad
 
 Every message says the address, and which component of the way could not go on with it.
 """
@@ -39,4 +40,12 @@ class PoisonError(AccessFault):
 
     def __init__(self, hpa: int, device: str, dpa: int) -> None:
         super().__init__(hpa, f"poison, DPA {dpa:#x} of {device}")
+        self.device, self.dpa = device, dpa
+
+
+class ViralError(PoisonError):
+    """The device is viral: what it holds reads as poison, and what is stored is dropped, until it is reset."""
+
+    def __init__(self, hpa: int, device: str, dpa: int) -> None:
+        AccessFault.__init__(self, hpa, f"{device} is viral: all it holds reads as poison until it is reset")
         self.device, self.dpa = device, dpa

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from softcxl.device.decoder import Mapping as DeviceMapping
@@ -32,7 +33,8 @@ from softcxl.pci.complex import BUSES, Interrupt, RootComplex
 from softcxl.pci.function import Function
 from softcxl.pci.region import Bus
 from softcxl.spec.cxl.component import COMPONENT_BLOCK_SIZE
-from softcxl.switch.errors import AccessFault, DecodeError, DeviceFault, LinkDown, PoisonError
+from softcxl.switch import viral
+from softcxl.switch.errors import AccessFault, DecodeError, DeviceFault, LinkDown, PoisonError, ViralError
 from softcxl.switch.host_bridge import HostBridge
 from softcxl.switch.numbering import numbered
 from softcxl.switch.route import CxlWindow, Landing, Path, Trace, land, trace
@@ -60,7 +62,8 @@ class HostMachine(RootComplex):
     """Host `bridges`, with all that is plugged in below, behind one set of `windows`.
 
     Buses are given out to the bridges by what is below them now, and the rest of a segment evenly. `tables` are the
-    ACPI tables, which whoever made the machine fills in. `interrupt` is called for each message-signalled
+    ACPI tables and `firmware` what runs after a reset of the machine, which whoever made it fills in. `changes` counts
+    whatever may lead addresses elsewhere. `interrupt` is called for each message-signalled
     interrupt; it notes it and returns. Raises `ValueError` for windows or buses that cannot be.
     """
 
@@ -73,10 +76,12 @@ class HostMachine(RootComplex):
         interrupt: Callable[[Interrupt], None] | None = None,
     ) -> None:
         self.layout = layout or Layout()
+        self.changes = 0
         self._landings: dict[Path, tuple[Landing, ...]] = {}
         self._spans: list[_Span] = []
         super().__init__(self.layout.ecam, interrupt)
         self.tables: Mapping[str, bytes] = {}
+        self.firmware: Callable[[], None] = lambda: None
         self.bridges = tuple(bridges)
         self.registers: dict[str, int] = {}
         self.windows = tuple(sorted(windows, key=lambda one: one.window.base))
@@ -112,10 +117,28 @@ class HostMachine(RootComplex):
         return self.layout.mmio
 
     def reset(self, kind: Reset = Reset.HOT) -> None:
-        """Reset every bridge, and all below."""
+        """Reset every bridge, and all below; then `firmware` does again what it does when a machine starts.
+
+        An operating system has to boot again, too: buses, addresses and enables are gone.
+        """
         with self.lock:
             for bridge in self.bridges:
                 bridge.reset(kind)
+            self.firmware()
+
+    def enable_viral(self) -> None:
+        """Set Viral Enable in every port and device, as platform firmware may; a reset takes it back."""
+        with self.lock:
+            for bridge in self.bridges:
+                for port in bridge.ports.values():
+                    viral.enable(port)
+
+    def enter_viral(self) -> None:
+        """The host has become viral: so does all below its root ports, as far as it is enabled."""
+        with self.lock:
+            for bridge in self.bridges:
+                for port in bridge.ports.values():
+                    viral.sink(port)
 
     # -- the hierarchy -------------------------------------------------------------------------------------------
 
@@ -124,6 +147,7 @@ class HostMachine(RootComplex):
         self._forget()
 
     def _forget(self) -> None:
+        self.changes += 1
         self._landings.clear()
         self._spans.clear()
 
@@ -131,6 +155,7 @@ class HostMachine(RootComplex):
         if isinstance(function, Type3):
             self.devices.append(function)
             function.decoders.host = _Plug(self, function)
+            function.tell_viral = partial(viral.rise, function)
         return super().bus_of(function)
 
     def gone(self, function: Function) -> None:
@@ -139,6 +164,7 @@ class HostMachine(RootComplex):
             for mapping in function.decoders.mappings:
                 self.release(function, mapping)
             function.decoders.host = Nowhere()
+            function.tell_viral = lambda: None
 
     def release(self, device: Type3, mapping: DeviceMapping) -> None:
         """A device's decoder has stopped: its bytes are no longer committed to a window."""
@@ -226,7 +252,7 @@ class HostMachine(RootComplex):
     def _load(self, hpa: int, size: int) -> bytes:
         _, landing = self._walk(hpa)
         device, dpa = landing.device, landing.locate(hpa)
-        self._serving(device, hpa)
+        self._serving(landing, hpa)
         poison = device.poison.map
         if len(poison) and (line := poison.any_in(dpa, size)) is not None:
             raise PoisonError(hpa + line - (dpa & -LINE) & -LINE, device.name, line)
@@ -235,20 +261,23 @@ class HostMachine(RootComplex):
     def _store(self, hpa: int, data: bytes) -> None:
         _, landing = self._walk(hpa)
         device, dpa = landing.device, landing.locate(hpa)
-        self._serving(device, hpa)
+        self._serving(landing, hpa)
         landing.rest.write(dpa, data)
         if len(device.poison.map):
             first, last = -(-dpa // LINE) * LINE, (dpa + len(data)) // LINE * LINE
             if first < last:
                 device.clear_poison(first, last - first)
 
-    def _serving(self, device: Type3, hpa: int) -> None:
+    def _serving(self, landing: Landing, hpa: int) -> None:
+        device = landing.device
         if not device.memory_enabled:
             raise DeviceFault(hpa, f"{device.name} has Mem_Enable clear")
         if not device.decoders.enabled:
             raise DeviceFault(hpa, f"{device.name} has its HDM decoders disabled")
         if device.media_disabled:
             raise DeviceFault(hpa, f"the media of {device.name} are disabled")
+        if device.viral:
+            raise ViralError(hpa, device.name, landing.locate(hpa))
 
     def _walk(self, hpa: int, names: list[str] | None = None) -> tuple[Path, Landing]:
         """Ask every decoder on the way down. `names`, if given, is filled with the components' names."""
@@ -303,7 +332,7 @@ class HostMachine(RootComplex):
         for span in self._spans:
             if span.start <= hpa < span.end and span.window.residents is span.residents:
                 for landing in span.members:
-                    self._serving(landing.device, hpa)
+                    self._serving(landing, hpa)
                 return span.end
         path, landing = self._walk(hpa)
         window, mapping = path[0], landing.mapping
@@ -314,7 +343,7 @@ class HostMachine(RootComplex):
         start = hpa - (hpa - mapping.hpa) % rounds
         for at in range(start, start + rounds, mapping.granularity):
             path, landing = self._walk(at)
-            self._serving(landing.device, at)
+            self._serving(landing, at)
             end = min(
                 [end, landing.end, *(one.end for one in path[2::2] if not isinstance(one, int | CxlWindow))]
             )

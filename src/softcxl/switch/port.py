@@ -33,6 +33,13 @@ class CxlRegisters:
         self.ras = self.component.add(ComponentCapabilityId.RAS, RAS_VERSION, Ras)
         port.add_bar(_COMPONENT_BAR, self.component.file)
 
+    def take_viral(self) -> bool:
+        """Note viral, and say whether it goes on from here: where it is enabled."""
+        enabled = self.extensions.control.viral_enable
+        if enabled:
+            self.extensions.status.viral = True
+        return enabled
+
     def show_link(self, up: bool) -> None:
         """What the link was trained to."""
         status = self.flex_bus.status

@@ -65,4 +65,4 @@ class UpstreamPort(Bridge):
     def on_reset(self, kind: Reset) -> None:
         super().on_reset(kind)
         self.cxl.component.file.reset(kind)
-        self.decoders.reset()
+        self.decoders.reset(kind)
