@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -87,14 +88,69 @@ def test_a_persistent_region_from_command_to_command(file, capsys):
         (["explain", "FILE", "0"], 1, "is in no CXL window"),
         (["explain", "FILE", "x"], 2, "is not a whole number"),
         (["explain", "FILE", "-m", "mem0", "0"], 1, "is mapped nowhere"),
-        (["explain", "FILE", "-r", "region1", "0"], 2, "region1 is no region"),
-        (["list", "FILE", "--host", "gamma"], 2, "gamma is no host of"),
+        (["explain", "FILE", "-r", "region1", "0"], 1, "region1 is no region here; there are none"),
+        (["explain", "FILE", "-5"], 2, "'-5' is not a whole number"),
+        (["explain", "FILE", "0x10000000000000000"], 2, "they end at 0xffffffffffffffff"),
+        (["explain", "FILE", "-m", "mem7", "0"], 1, "mem7 is no memory device here; there are mem0, mem1"),
+        (["explain", "FILE", "-m", "mem0", "-r", "region0", "0"], 2, "give -m or -r, not both"),
+        (["list", "FILE", "--host", "gamma"], 2, "'gamma' is no host of"),
+        (["list", "FILE", "--host", ""], 2, "'' is no host of"),
+        (["list", "FILE", "-m", "mem0,mem7"], 1, "mem7 is no memory device here; there are mem0, mem1"),
+        (["list", "FILE", "-r", "region0"], 1, "region0 is no region here; there are none"),
+        (["list", "FILE", "-d", "decoder0.9"], 1, "decoder0.9 is no decoder here; there are decoder0.0, "),
+        (["region", "create", "FILE", "-w", "5"], 1, "5 ways: allowed are 1, 2, 3, 4, 6, 8, 12, 16"),
+        (["region", "create", "FILE", "-w", "-1"], 1, "-1 ways: allowed are 1, 2"),
+        (["region", "create", "FILE", "-g", "-256"], 1, "granularity -256: allowed are 256"),
+        (["region", "create", "FILE", "-s", "-256M"], 2, "'-256MiB' is not a size"),
+        (["region", "create", "FILE", "-t", "pmem", "-U", str(UUID(int=0))], 1, "is the UUID of nothing"),
+        (["region", "create", "FILE", "-t", "ram", "-U", str(UUID(int=1))], 1, "type ram has no UUID"),
         (["list", "/nowhere.yaml"], 2, "nowhere.yaml"),
     ],
 )
 def test_failures_are_sentences(file, capsys, arguments, status, reason):
     assert main([file if one == "FILE" else one for one in arguments]) == status
-    assert reason in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert reason in err
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+def test_an_offset_beyond_the_region(capsys):
+    assert main(["explain", "examples/firmware-region.yaml", "-r", "region0", "0x20000000"]) == 1
+    said = "softcxl: offset 0x20000000 is not within the 0x20000000 bytes of region0\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_uuid_for_what_turns_out_to_be_volatile(capsys):
+    # cxl(1) refuses it, too, whether or not -t was given (ndctl, cxl/region.c)
+    assert main(["region", "create", "examples/two-devices.yaml", "-U", str(UUID(int=1))]) == 1
+    assert "a region of type ram has no UUID" in capsys.readouterr().err
+
+
+def test_json_of_explain_destroy_and_tree(file, capsys):
+    assert main(["region", "create", file, "-t", "pmem", "mem0", "mem1", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert main(["explain", file, "--json", hex(made["resource"] + 0x345)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    # 256 bytes to each in turn: 0x345 is the second turn of the second device
+    steps = answer.pop("steps")
+    assert answer == {
+        "hpa": made["resource"] + 0x345,
+        "region": "region0",
+        "offset": 0x345,
+        "memdev": "mem1",
+        "serial": 0x11,
+        "dpa": (256 << 20) + 0x145,
+    }
+    assert [step["to"] for step in steps] == ["pci0000:00", "0000:00:01.0", "DPA 0x10000145"]
+    assert main(["tree", file, "--json"]) == 0
+    tree = capsys.readouterr().out
+    assert main(["list", file, "-vvv", "--json"]) == 0
+    assert capsys.readouterr().out == tree
+    assert main(["region", "destroy", file, "all", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"region": "region0"}]
+    assert main(["region", "destroy", file, "all"]) == 0
+    assert capsys.readouterr().err == "softcxl: there are no regions\n"
 
 
 def test_a_file_without_a_host(tmp_path, capsys):
@@ -102,25 +158,3 @@ def test_a_file_without_a_host(tmp_path, capsys):
     path.write_text("devices: {mem0: {volatile: 256MiB}}")
     assert main(["tree", str(path)]) == 2
     assert "no host is in it" in capsys.readouterr().err
-
-
-def test_shell(file, capsys, monkeypatch):
-    lines = iter(
-        [
-            "region = system.create_region(['mem0'], type='ram')",
-            "region.write(0, b'hello')",
-            "print(region.read(0, 5), mem0.name, host.name)",
-        ]
-    )
-
-    def typed(prompt):
-        try:
-            return next(lines)
-        except StopIteration:
-            raise EOFError from None
-
-    monkeypatch.setattr("builtins.input", typed)
-    assert main(["shell", file]) == 0
-    captured = capsys.readouterr()
-    assert "b'hello' mem0 alpha" in captured.out
-    assert "host alpha of" in captured.err

@@ -40,7 +40,12 @@ def failing(monkeypatch):
         (OSError(28, "No space left on device", "/x/img"), 1, "softcxl: /x/img: No space left on device\n"),
         (OSError("odd"), 1, "softcxl: odd\n"),
         (KeyboardInterrupt(), INTERRUPTED, "softcxl: interrupted\n"),
-        (click.UsageError("give a topology"), 2, "Error: give a topology\n"),
+        (
+            click.UsageError("give a topology"),
+            2,
+            "softcxl: give a topology; softcxl check --help says what is right\n",
+        ),
+        (click.ClickException("no such thing"), 1, "softcxl: no such thing\n"),
         (
             ZeroDivisionError("by zero"),
             INTERNAL_ERROR,
@@ -84,9 +89,19 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize("arguments", [["chek"], ["check"], ["check", "--nope", "x"], ["check", "a", "b"]])
-def test_bad_usage(arguments, capsys):
+def test_bad_usage_is_one_line(arguments, capsys):
     assert main(arguments) == 2
-    assert "--help" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("softcxl: ")
+    assert err.endswith("--help says what is right\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["vm"], ["region"], ["lab"]])
+def test_a_group_without_a_command_shows_its_help(arguments, capsys):
+    assert main(arguments) == 2
+    assert "Commands:" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -115,6 +130,29 @@ def test_output_that_nobody_reads():
         err = process.stderr.read()
     assert process.returncode == 1
     assert err == b""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "examples/showcase.yaml"],
+        ["check", "--json", "examples/showcase.yaml"],
+        ["list", "-vvv", "examples/firmware-region.yaml"],
+        ["tree", "examples/firmware-region.yaml"],
+        ["explain", "examples/firmware-region.yaml", "0x100000000"],
+        ["--help"],
+    ],
+)
+def test_output_that_is_closed_or_has_no_room(arguments):
+    program = f"import sys; from softcxl.cli import main; sys.exit(main({arguments}))"
+    closed = 'exec "$0" -c "$1" >&-'
+    done = subprocess.run(["sh", "-c", closed, sys.executable, program], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"softcxl: No space left on device\n")
 
 
 def test_starting_loads_nothing_heavy():

@@ -33,7 +33,7 @@ COMMANDS = {
     "tree": "softcxl.cli.host:tree",
     "region": "softcxl.cli.host:region",
     "explain": "softcxl.cli.host:explain",
-    "shell": "softcxl.cli.host:shell",
+    "shell": "softcxl.cli.shell:shell",
     "vm": "softcxl.cli.vm:vm",
     "lab": "softcxl.cli.lab:lab",
 }
@@ -81,6 +81,11 @@ def cli(options: Options, debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; `arguments` are `sys.argv[1:]` unless given."""
     options = Options()
+    for name in ("stdout", "stderr"):
+        if (
+            getattr(sys, name) is None
+        ):  # closed by who started us (`>&-`): what would be said there is not wanted
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123  for as long as the process lasts
     try:
         given = None if arguments is None else list(arguments)
         status = cli.main(given, prog_name="softcxl", standalone_mode=False, obj=options)
@@ -91,8 +96,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(error: Exception, options: Options) -> int:
-    if isinstance(error, click.ClickException):
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
+        return error.exit_code
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx else "softcxl"
+        sentence = error.format_message().removesuffix(".")
+        click.echo(f"softcxl: {sentence}; {command} --help says what is right", err=True)
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        click.echo(f"softcxl: {error.format_message()}", err=True)
         return error.exit_code
     if isinstance(error, click.Abort):
         click.echo("softcxl: interrupted", err=True)
@@ -125,5 +138,7 @@ def complain(error: Exception) -> None:
     for problem in problems[:SHOWN_PROBLEMS]:
         click.echo(str(problem), err=True)
     count = len(problems)
+    if count == 1:
+        return
     more = f", the first {SHOWN_PROBLEMS} of them shown" if count > SHOWN_PROBLEMS else ""
-    click.echo(f"softcxl: {count} problem{'s' if count != 1 else ''}{more}", err=True)
+    click.echo(f"softcxl: {count} problems{more}", err=True)

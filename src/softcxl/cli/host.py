@@ -1,48 +1,23 @@
-"""Commands that act as a host in this process: `list`, `tree`, `region`, `explain`, `shell`."""
+"""Commands that act as a host in this process: `list`, `tree`, `region`, `explain`."""
 
 from __future__ import annotations
 
-import code
-import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 import click
 
-from softcxl.fabric.build import Fabric
+from softcxl.cli.booted import HOST, JSON, TOPOLOGY, booted, print_json
 from softcxl.fabric.sizes import parse_number, parse_size
+from softcxl.host.explain import Explanation
 from softcxl.host.list import Include
-from softcxl.host.system import System
 from softcxl.host.tree import tree as tree_of
 
-_HOST = click.option(
-    "--host", "host_name", metavar="NAME", help="Which host of the file; without it the first."
-)
-_TOPOLOGY = click.argument("topology", type=click.Path())
-
-
-@contextmanager
-def _booted(topology: str, host_name: str | None) -> Iterator[tuple[Fabric, System, str]]:
-    """The fabric of a file with an operating system booted on one of its hosts. Its problems are said on stderr."""
-    with Fabric.load(topology) as fabric:
-        names = list(fabric.hosts)
-        if not names:
-            raise click.UsageError(f"{topology}: no host is in it")
-        name = host_name or names[0]
-        if name not in fabric.hosts:
-            raise click.UsageError(f"{name} is no host of {topology}; there are {', '.join(names)}")
-        system = fabric.hosts[name].boot()
-        for problem in system.problems:
-            click.echo(f"softcxl: {name}: {problem}", err=True)
-        yield fabric, system, name
-
-
-def _print(answer: Any) -> None:
-    # As json-c prints it for cxl: no space after a colon.
-    click.echo(json.dumps(answer, indent=2, separators=(",", ":"), ensure_ascii=False))
+#: More of what there is than this is counted, not named.
+_NAMED = 16
 
 
 def _names(given: tuple[str, ...]) -> frozenset[str]:
@@ -59,11 +34,14 @@ def _size(ctx: click.Context, param: click.Parameter, given: str | None) -> int 
         raise click.BadParameter(str(error)) from None
 
 
-def _number(ctx: click.Context, param: click.Parameter, given: str) -> int:
+def _address(ctx: click.Context, param: click.Parameter, given: str) -> int:
     try:
-        return parse_number(given)
+        address = parse_number(given)
     except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+        raise click.BadParameter(f"{error}, from 0 to 0xffffffffffffffff") from None
+    if address >> 64:
+        raise click.BadParameter(f"{given} is not an address; they end at 0xffffffffffffffff")
+    return address
 
 
 def _uuid(ctx: click.Context, param: click.Parameter, given: str | None) -> UUID | None:
@@ -74,7 +52,7 @@ def _uuid(ctx: click.Context, param: click.Parameter, given: str | None) -> UUID
 
 
 @click.command("list")
-@_TOPOLOGY
+@TOPOLOGY
 @click.option("-B", "--buses", is_flag=True, help="The CXL root.")
 @click.option("-P", "--ports", is_flag=True, help="Host bridges and switches.")
 @click.option("-E", "--endpoints", is_flag=True, help="Endpoints.")
@@ -92,10 +70,12 @@ def _uuid(ctx: click.Context, param: click.Parameter, given: str | None) -> UUID
 @click.option("-d", "--decoder", multiple=True, metavar="NAMES", help="Only these decoders.")
 @click.option("-r", "--region", multiple=True, metavar="NAMES", help="Only these regions.")
 @click.option("-v", "--verbose", count=True, help="More; up to -vvv.")
-@_HOST
+@JSON
+@HOST
 def list_(
     topology: str,
     host_name: str | None,
+    as_json: bool,
     verbose: int,
     memdev: tuple[str, ...],
     decoder: tuple[str, ...],
@@ -104,7 +84,7 @@ def list_(
 ) -> None:
     """List what a host of TOPOLOGY sees, as `cxl list` would on it.
 
-    The JSON has the names, the nesting and the values of the field's own tool.
+    The JSON has the names, the nesting and the values of the field's own tool; --json changes nothing.
     """
     include = Include(
         **flags,
@@ -112,42 +92,91 @@ def list_(
         only_decoders=_names(decoder),
         only_regions=_names(region),
     )
-    with _booted(topology, host_name) as (_, system, _name):
-        _print(system.listing(include, verbose))
+    with booted(topology, host_name) as (_, system, _name):
+        memdevs = [(one.name, one.number, one.host) for one in system.memdevs.values()]
+        _check("memory device", include.only_memdevs, memdevs)
+        decoders = [
+            *((one.name,) for one in system.root.decoders),
+            *((one.name,) for port in system.ports for one in port.decoders),
+            *((one.name,) for endpoint in system.endpoints for one in endpoint.decoders),
+        ]
+        _check("decoder", include.only_decoders, decoders)
+        _check("region", include.only_regions, [(one.name, one.number) for one in system.regions.values()])
+        print_json(system.listing(include, verbose))
+
+
+def _check(kind: str, given: Iterable[str], known: Iterable[tuple[object, ...]]) -> None:
+    """What a filter names must be there: an empty list for a slip of the pen would look like an answer."""
+    known = list(known)
+    for name in given:
+        if not any(name in map(str, words) for words in known):
+            names = ", ".join(str(words[0]) for words in known[:_NAMED]) or "none"
+            more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+            raise click.ClickException(f"{name} is no {kind} here; there are {names}{more}")
 
 
 @click.command()
-@_TOPOLOGY
-@_HOST
-def tree(topology: str, host_name: str | None) -> None:
-    """Show what a host of TOPOLOGY sees as a tree: windows, regions, ports, memory devices."""
-    with _booted(topology, host_name) as (_, system, name):
-        click.echo(str(tree_of(system, f"host {name}")))
+@TOPOLOGY
+@JSON
+@HOST
+def tree(topology: str, host_name: str | None, as_json: bool) -> None:
+    """Show what a host of TOPOLOGY sees as a tree: windows, regions, ports, memory devices.
+
+    With --json it is the nested list that `softcxl list -vvv` prints.
+    """
+    with booted(topology, host_name) as (_, system, name):
+        if as_json:
+            print_json(system.listing(verbose=3))
+        else:
+            click.echo(str(tree_of(system, f"host {name}")))
 
 
-@click.command()
-@_TOPOLOGY
-@click.argument("address", callback=_number)
+# A negative ADDRESS is an address that is wrong, and not an option that nobody knows.
+@click.command(context_settings={"ignore_unknown_options": True})
+@TOPOLOGY
+@click.argument("address", callback=_address)
 @click.option("-m", "--memdev", metavar="NAME", help="ADDRESS is a DPA of this memory device.")
 @click.option("-r", "--region", metavar="NAME", help="ADDRESS is an offset in this region.")
-@_HOST
+@JSON
+@HOST
 def explain(
-    topology: str, address: int, memdev: str | None, region: str | None, host_name: str | None
+    topology: str, address: int, memdev: str | None, region: str | None, host_name: str | None, as_json: bool
 ) -> None:
     """Say where ADDRESS, a host physical address, goes: each window, port, switch and decoder with its arithmetic."""
-    with _booted(topology, host_name) as (_, system, _name):
+    if memdev is not None and region is not None:
+        raise click.UsageError("ADDRESS is one thing: give -m or -r, not both")
+    with booted(topology, host_name) as (_, system, _name):
         if memdev is not None:
             hpa = system.translate(memdev, address)
             if hpa is None:
                 raise click.ClickException(f"DPA {address:#x} of {memdev} is mapped nowhere")
             address = hpa
         if region is not None:
-            if region not in system.regions:
-                raise click.UsageError(
-                    f"{region} is no region; there are {', '.join(system.regions) or 'none'}"
+            _check("region", [region], [(one,) for one in system.regions])
+            within = system.regions[region]
+            if address >= within.size:
+                raise click.ClickException(
+                    f"offset {address:#x} is not within the {within.size:#x} bytes of {region}"
                 )
-            address += system.regions[region].hpa
-        click.echo(str(system.explain(address)))
+            address += within.hpa
+        found = system.explain(address)
+        if as_json:
+            print_json(_plain(found))
+        else:
+            click.echo(str(found))
+
+
+def _plain(found: Explanation) -> dict[str, Any]:
+    region = found.region
+    return {
+        "hpa": found.hpa,
+        "region": region and region.name,
+        "offset": region and found.hpa - region.hpa,
+        "memdev": found.memdev.name,
+        "serial": found.memdev.serial,
+        "dpa": found.dpa,
+        "steps": [asdict(step) for step in found.steps],
+    }
 
 
 @click.group()
@@ -160,7 +189,7 @@ def region() -> None:
 
 
 @region.command("create")
-@_TOPOLOGY
+@TOPOLOGY
 @click.argument("memdevs", nargs=-1)
 @click.option("-d", "--decoder", metavar="NAME", help="The root decoder, that is the window, to use.")
 @click.option(
@@ -172,7 +201,8 @@ def region() -> None:
     "-t", "--type", "kind", type=click.Choice(["ram", "pmem"]), help="Volatile or persistent capacity."
 )
 @click.option("-U", "--uuid", callback=_uuid, metavar="UUID", help="UUID of a persistent region.")
-@_HOST
+@JSON
+@HOST
 def create(
     topology: str,
     memdevs: tuple[str, ...],
@@ -183,9 +213,13 @@ def create(
     kind: str | None,
     uuid: UUID | None,
     host_name: str | None,
+    as_json: bool,
 ) -> None:
-    """Make a region of MEMDEVS, in the order of their positions, and print it as `cxl create-region` does."""
-    with _booted(topology, host_name) as (_, system, _name):
+    """Make a region of MEMDEVS, in the order of their positions, and print it as `cxl create-region` does.
+
+    What it prints is JSON, with and without --json.
+    """
+    with booted(topology, host_name) as (_, system, _name):
         made = system.create_region(
             _ordered(memdevs),
             decoder=decoder,
@@ -195,7 +229,9 @@ def create(
             type=kind,
             uuid=uuid,
         )
-        _print(system.listing(Include(regions=True, targets=True, only_regions=frozenset({made.name})))[0])
+        print_json(
+            system.listing(Include(regions=True, targets=True, only_regions=frozenset({made.name})))[0]
+        )
 
 
 def _ordered(given: tuple[str, ...]) -> list[str] | None:
@@ -204,31 +240,21 @@ def _ordered(given: tuple[str, ...]) -> list[str] | None:
 
 
 @region.command("destroy")
-@_TOPOLOGY
+@TOPOLOGY
 @click.argument("regions", nargs=-1, required=True)
-@_HOST
-def destroy(topology: str, regions: tuple[str, ...], host_name: str | None) -> None:
+@JSON
+@HOST
+def destroy(topology: str, regions: tuple[str, ...], host_name: str | None, as_json: bool) -> None:
     """Take REGIONS apart, or `all`, the last made first; the labels of persistent ones go, too."""
-    with _booted(topology, host_name) as (_, system, _name):
-        names = list(system.regions) if "all" in regions else list(regions)
-        for name in sorted(names, key=lambda one: system.regions[one].hpa if one in system.regions else 0)[
-            ::-1
-        ]:
+    with booted(topology, host_name) as (_, system, _name):
+        names = list(system.regions) if "all" in regions else list(dict.fromkeys(regions))
+        _check("region", names, [(one,) for one in system.regions])
+        if not names:
+            click.echo("softcxl: there are no regions", err=True)
+        names.sort(key=lambda one: system.regions[one].hpa, reverse=True)
+        for name in names:
             system.destroy_region(name)
-            click.echo(f"destroyed {name}")
-
-
-@click.command()
-@_TOPOLOGY
-@_HOST
-def shell(topology: str, host_name: str | None) -> None:
-    """Open a Python prompt with the fabric of TOPOLOGY live: `fabric`, `system`, and its devices by name."""
-    with _booted(topology, host_name) as (fabric, system, name):
-        names: dict[str, Any] = {"fabric": fabric, "system": system, "host": fabric.hosts[name]}
-        names |= {key.replace("-", "_"): value for key, value in fabric.devices.items()}
-        banner = (
-            f"host {name} of {topology}: {', '.join(system.memdevs) or 'no memory devices'}\n"
-            f"names: {', '.join(names)}\n"
-            'try:   region = system.create_region(); region.write(0, b"hello"); region.read(0, 5)'
-        )
-        code.interact(banner=banner, local=names, exitmsg="")
+            if not as_json:
+                click.echo(f"destroyed {name}")
+        if as_json:
+            print_json([{"region": name} for name in names])

@@ -99,12 +99,13 @@ def _print(status: Status, as_json: bool, accelerator: str | None) -> None:
             answer["accelerator"] = accelerator
         click.echo(json.dumps(answer, indent=2))
         return
-    for finding in status.findings:
-        part = _plain(finding)
-        if finding.found is None:
-            click.echo(f"{finding.part:8} missing: {finding.reason}")
+    parts = [_plain(finding) for finding in status.findings]
+    width = max(len(part.get("version", "")) for part in parts)
+    for part in parts:
+        if part["found"]:
+            click.echo(f"{part['part']:8} {part['version']:{width}} {part['origin']:9} {part['path']}")
         else:
-            click.echo(f"{finding.part:8} {part['version']:24} {part['origin']:9} {part['path']}")
+            click.echo(f"{part['part']:8} missing: {part['reason']}")
     if accelerator:
         click.echo(f"{'runs on':8} {accelerator.upper()}")
     if status.advice:

@@ -150,12 +150,12 @@ class Fabric:
                 self.devices[name] = self._device(name, key, clock)
             for name, host in self.topology.hosts.items():
                 self.hosts[name] = self._host(name, host)
-        except (MemoryFault, OSError) as error:
-            raise BuildError(str(error)) from error
-        try:
             self._recover()
-        except (MemoryFault, OSError) as error:
+        except MemoryFault as error:
             raise BuildError(str(error)) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise BuildError(f"{where}{error.strerror or error}") from error
         for name, key in self.topology.devices.items():
             if key.persistent and key.volatile and self.devices[name].medium.persistent:
                 self.devices[name].space.clear(0, key.volatile)  # volatile bytes do not outlive the process

@@ -64,9 +64,13 @@ class Proposal:
 
 def create(system: System, wanted: Wanted) -> Region:
     """Make the region and enable it. Raises `RegionError`."""
-    if wanted.uuid is not None and wanted.type == "ram":
-        raise RegionError(f"a region of type ram has no UUID; {wanted.uuid} was given")
+    if wanted.uuid is not None and not wanted.uuid.int:
+        raise RegionError(f"{wanted.uuid} is the UUID of nothing; give another, or none")
+    if wanted.ways is not None and wanted.ways not in WAYS:
+        raise RegionError(f"{wanted.ways} ways: allowed are {', '.join(map(str, sorted(WAYS)))}")
     proposal = _propose(system, wanted)
+    if wanted.uuid is not None and proposal.type == "ram":
+        raise RegionError(f"a region of type ram has no UUID; {wanted.uuid} was given")
     root = proposal.root
     region = Region(
         machine=system.machine,
