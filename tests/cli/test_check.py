@@ -95,3 +95,39 @@ def test_as_a_program_in_any_locale(locale):
     assert done.returncode == 0
     assert b"port 1: mem1: 256MiB volatile" in done.stdout
     assert done.stderr == b""
+
+
+NESTED = """
+devices: {mem0: {volatile: 256MiB}}
+switches: {outer: {ports: [inner]}, inner: {ports: [mem0]}}
+hosts: {alpha: {bridges: {hb0: {ports: [outer]}}}}
+"""
+
+
+def test_what_qemu_cannot_do_is_noted(tmp_path, capsys):
+    file = tmp_path / "t.yaml"
+    file.write_text(NESTED)
+    assert main(["check", str(file)]) == 0
+    message = "the switch inner is below the switch outer; QEMU's switches take devices alone."
+    assert capsys.readouterr().out.splitlines()[-1] == f"not bootable in QEMU: alpha: {message}"
+    assert main(["check", "--json", str(file)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["qemu"] == [{"host": "alpha", "boots": False, "message": message}]
+
+
+def test_vm_run_starts_nothing_that_qemu_cannot_do(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "t.yaml"
+    file.write_text(NESTED)
+    # neither is anything fetched: this folder has no parts of a guest
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    assert main(["vm", "run", str(file), "true"]) == 2
+    assert "cannot be booted in QEMU: the switch inner is below" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_checking_loads_nothing_of_a_guest():
+    program = (
+        "import sys, softcxl.cli.check; print('numpy' in sys.modules, 'softcxl.lab.guest' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"False False\n"

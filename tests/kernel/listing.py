@@ -25,37 +25,39 @@ _SORTED_BY = ("serial", "id", "decoder", "endpoint", "port", "region", "position
 def comparable(listing: Any) -> Any:
     """The listing with names that mean the same in every boot, and siblings in an order of their own."""
     names: dict[str, str] = {}
-    for one in _objects(listing):
+    for one in objects(listing):
         if "memdev" in one and "serial" in one:
             names[one["memdev"]] = f"memdev-{one['serial']:#x}"
-    for one in _objects(listing):
+    for one in objects(listing):
         if "endpoint" in one:
             names[one["endpoint"]] = "endpoint-of-" + names[one["host"]]
         elif "port" in one:
             names[one["port"]] = f"port-of-{one['host']}"
-    for one in _objects(listing):
+    for one in objects(listing):
         if "decoder" in one and "interleave_ways" in one:
             number, _, own = one["decoder"].removeprefix("decoder").partition(".")
             above = next(
                 (names[name] for name in (f"port{number}", f"endpoint{number}") if name in names), "root"
             )
             names[one["decoder"]] = f"decoder-{own}-of-{above}"
-    return _renamed(listing, names)
+    return renamed(listing, names)
 
 
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
+def objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Every JSON object in a listing, outer ones first."""
     if isinstance(value, dict):
         yield value
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for child in children:
-        yield from _objects(child)
+        yield from objects(child)
 
 
-def _renamed(value: Any, names: dict[str, str]) -> Any:
+def renamed(value: Any, names: dict[str, str]) -> Any:
+    """A listing with other names, siblings sorted anew."""
     if isinstance(value, dict):
-        return {_key(key, names): _renamed(one, names) for key, one in value.items()}
+        return {_key(key, names): renamed(one, names) for key, one in value.items()}
     if isinstance(value, list):
-        return sorted((_renamed(one, names) for one in value), key=_order)
+        return sorted((renamed(one, names) for one in value), key=_order)
     return names.get(value, value) if isinstance(value, str) else value
 
 

@@ -9,6 +9,7 @@ import click
 
 from softcxl.fabric.topology import Topology, TopologyError, load
 from softcxl.fabric.tree import to_json, tree
+from softcxl.lab.limits import limits
 
 
 @click.command()
@@ -19,7 +20,8 @@ def check(ctx: click.Context, topology: str, as_json: bool) -> None:
     """Validate the file TOPOLOGY and show its fabric as a tree.
 
     Every problem is reported as FILE:LINE:COLUMN: KEY: what is wrong and what is allowed; the exit status
-    is 2 then. With --json the answer is one object on stdout: {"valid": true, "topology": …} with sizes in
+    is 2 then. What a guest in QEMU cannot have of the fabric is noted below the tree. With --json the answer
+    is one object on stdout: {"valid": true, "topology": …, "qemu": [{host, boots, message}, …]} with sizes in
     bytes and every default filled in, or {"valid": false, "problems": [{file, line, column, path, message},
     …]}.
     """
@@ -27,7 +29,9 @@ def check(ctx: click.Context, topology: str, as_json: bool) -> None:
         _show(load(topology), topology)
         return
     try:
-        answer = {"valid": True, "topology": json.loads(to_json(load(topology)))}
+        fabric = load(topology)
+        notes = [asdict(limit) for limit in limits(fabric)]
+        answer = {"valid": True, "topology": json.loads(to_json(fabric)), "qemu": notes}
     except TopologyError as error:
         answer = {"valid": False, "problems": [asdict(problem) for problem in error.problems]}
     click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
@@ -38,3 +42,5 @@ def _show(topology: Topology, name: str) -> None:
     from softcxl.cli.show import print_tree
 
     print_tree(tree(topology, name))
+    for limit in limits(topology):
+        click.echo(limit)

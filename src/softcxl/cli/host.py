@@ -63,6 +63,7 @@ def _uuid(ctx: click.Context, param: click.Parameter, given: str | None) -> UUID
 @click.option("-X", "--dax", is_flag=True, help="Device-dax regions of volatile regions.")
 @click.option("-i", "--idle", is_flag=True, help="What is disabled, too.")
 @click.option("-H", "--health", is_flag=True, help="Health of memory devices.")
+@click.option("-A", "--alert-config", is_flag=True, help="Alert thresholds of memory devices.")
 @click.option("-I", "--partition", is_flag=True, help="Partitions of memory devices.")
 @click.option("-F", "--firmware", is_flag=True, help="Firmware of memory devices.")
 @click.option("-L", "--media-errors", is_flag=True, help="Poison of memory devices and regions.")

@@ -14,7 +14,7 @@ import click
 
 from softcxl.cli.work import orderly, shown
 from softcxl.fabric.build import Fabric
-from softcxl.lab.boot import boot
+from softcxl.lab.boot import boot, bootable
 from softcxl.lab.guest import BOOT_TIMEOUT, Guest, Result
 from softcxl.lab.setup import setup
 
@@ -115,6 +115,7 @@ def run(
     with orderly(), contextlib.ExitStack() as stack:
         with shown(quiet) as progress:
             fabric = stack.enter_context(Fabric.load(topology))
+            host = bootable(fabric, host)
             parts = setup(progress, kernel).parts()
             guest = stack.enter_context(
                 boot(

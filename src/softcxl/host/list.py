@@ -41,6 +41,7 @@ class Include:
     partition: bool = False
     firmware: bool = False
     health: bool = False
+    alert_config: bool = False
     media_errors: bool = False
     only_memdevs: frozenset[str] = frozenset()
     only_decoders: frozenset[str] = frozenset()
@@ -66,7 +67,8 @@ class Include:
         if verbose >= 2:
             given = replace(given, idle=True)
         if verbose >= 3:
-            given = replace(given, partition=True, firmware=True, health=True, dax=True, media_errors=True)
+            given = replace(given, partition=True, firmware=True, health=True, alert_config=True)
+            given = replace(given, dax=True, media_errors=True)
         return given
 
 
@@ -231,10 +233,13 @@ class _Walk:
             item["dports"] = [{"dport": one.name, **_alias(one), "id": one.id} for one in dports.values()]
 
     def _port_like(self, key: str, port: Port | Endpoint, host: str) -> Json:
+        dport = port.parent_dport
+        # A host bridge's link leads to its ACPI device, and cxl looks for a dport of that name in vain.
+        above = {} if dport.alias else {"parent_dport": dport.name}
         return {
             key: port.name,
             "host": host,
-            "parent_dport": port.parent_dport.name,
+            **above,
             "depth": port.depth,
             "decoders_committed": port.committed,
         }
@@ -249,6 +254,7 @@ class _Walk:
                 if qos is not None:
                     item[f"{mode}_qos_class"] = qos
         self._optional(item, "health", self.include.health, media.health, memdev)
+        self._optional(item, "alert_config", self.include.alert_config, media.alerts, memdev)
         item["serial"] = memdev.serial
         item["host"] = memdev.host
         item["firmware_version"] = memdev.firmware_version

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 from softcxl.host import explain
 from softcxl.host.errors import AccessError, RegionError
 from softcxl.spec.command.firmware import GET_FW_INFO, GetFwInfoResponse
-from softcxl.spec.command.health import GET_HEALTH_INFO
+from softcxl.spec.command.health import (
+    GET_ALERT_CONFIGURATION,
+    GET_HEALTH_INFO,
+    Alerts,
+    GetAlertConfigurationResponse,
+)
 from softcxl.spec.command.memory import CAPACITY_UNIT, GET_PARTITION_INFO, GetPartitionInfoResponse
 from softcxl.spec.command.poison import (
     CLEAR_POISON,
@@ -144,6 +149,33 @@ def health(memdev: Memdev) -> dict[str, Any]:
         "dirty_shutdowns": info.dirty_shutdown_count,
         "volatile_errors": info.corrected_volatile_error_count,
         "pmem_errors": info.corrected_persistent_error_count,
+    }
+
+
+def alerts(memdev: Memdev) -> dict[str, Any]:
+    """The device's thresholds, as ``cxl list -A`` names them; temperatures below 0 °C are 65536 too high there."""
+    config = memdev.mailbox.ask(GET_ALERT_CONFIGURATION, GetAlertConfigurationResponse)
+
+    def each(kind: str, of: Alerts) -> dict[str, bool]:
+        return {
+            f"life_used_prog_warn_threshold_{kind}": of.life_used,
+            f"dev_over_temperature_prog_warn_threshold_{kind}": of.over_temperature,
+            f"dev_under_temperature_prog_warn_threshold_{kind}": of.under_temperature,
+            f"corrected_volatile_mem_err_prog_warn_threshold_{kind}": of.corrected_volatile_errors,
+            f"corrected_pmem_err_prog_warn_threshold_{kind}": of.corrected_persistent_errors,
+        }
+
+    return {
+        **each("valid", config.valid),
+        **each("writable", config.programmable),
+        "life_used_crit_alert_threshold": config.life_used_critical,
+        "life_used_prog_warn_threshold": config.life_used_warning,
+        "dev_over_temperature_crit_alert_threshold": config.over_temperature_critical & 0xFFFF,
+        "dev_under_temperature_crit_alert_threshold": config.under_temperature_critical & 0xFFFF,
+        "dev_over_temperature_prog_warn_threshold": config.over_temperature_warning & 0xFFFF,
+        "dev_under_temperature_prog_warn_threshold": config.under_temperature_warning & 0xFFFF,
+        "corrected_volatile_mem_err_prog_warn_threshold": config.corrected_volatile_errors_warning,
+        "corrected_pmem_err_prog_warn_threshold": config.corrected_persistent_errors_warning,
     }
 
 

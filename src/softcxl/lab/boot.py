@@ -11,20 +11,11 @@ from softcxl.fabric import keys
 from softcxl.fabric.build import Fabric, FirmwareProgram, LiveHost
 from softcxl.fabric.host import HostWindow, xor_maps
 from softcxl.lab import compile as compiled
+from softcxl.lab import limits
 from softcxl.lab.errors import PlanError
 from softcxl.lab.guest import Guest
 from softcxl.lab.parts import Parts
-from softcxl.lab.plan import (
-    Bridge,
-    BridgeDecoder,
-    DownstreamPort,
-    Endpoint,
-    GuestPlan,
-    RootPort,
-    Switch,
-    Window,
-    bus_numbers,
-)
+from softcxl.lab.plan import BridgeDecoder, Endpoint, GuestPlan, Switch, Window
 from softcxl.lab.progress import silent
 from softcxl.lab.runtime import runtime_folder
 from softcxl.lab.setup import setup
@@ -36,38 +27,17 @@ from softcxl.wire import Reset
 def plan(fabric: Fabric, host: str, sockets: Mapping[str, Path]) -> GuestPlan:
     """The guest that `host` becomes; `sockets` has the vfio-user socket of each device that it reaches.
 
-    Raises `PlanError` for what QEMU cannot do: a switch below a switch, firmware regions behind one.
+    Raises `PlanError` for what QEMU cannot do (`softcxl.lab.limits`).
     """
     live = fabric.hosts[host]
-    topology = fabric.topology
-
-    def below(name: str | None) -> Endpoint | Switch | None:
-        if name is None:
-            return None
-        if name in topology.devices:
-            return Endpoint(name, sockets[name])
-        ports = topology.switches[name].ports
-        for port in ports:
-            if port in topology.switches:
-                raise PlanError(f"{name}: the switch {port} is below it; QEMU's switches take devices alone.")
-        return Switch(
-            name,
-            tuple(
-                DownstreamPort(f"{name}-port{number}", Endpoint(port, sockets[port]) if port else None)
-                for number, port in enumerate(ports)
-            ),
-        )
-
-    ports = {
-        name: tuple(RootPort(f"{name}-port{number}", below(port)) for number, port in enumerate(bridge.ports))
-        for name, bridge in live.key.bridges.items()
-    }
-    buses = dict(zip(ports, bus_numbers(list(ports.values())), strict=True))
+    limits.check(fabric.topology, host)
+    bridges = limits.bridges(fabric.topology, live.key, dict(sockets))
+    buses = {bridge.name: bridge.bus for bridge in bridges}
     return GuestPlan(
         name=host,
         memory=live.key.memory,
         cpus=live.key.cpus,
-        bridges=tuple(Bridge(name, buses[name], ports[name]) for name in ports),
+        bridges=bridges,
         windows=tuple(_window(window, buses) for window in live.memory.windows),
         decoders=tuple(decoder for region in live.regions for decoder in _decoders(live, region, buses)),
     )
@@ -100,20 +70,17 @@ def _decoders(live: LiveHost, region: FirmwareProgram, buses: Mapping[str, int])
     window: keys.Window = live.key.windows[region.key.window]
     ports: dict[str, list[int]] = {name: [] for name in window.targets}
     for device in region.key.devices:
-        route = live.routes[device]
-        if len(route) > 2:
-            raise PlanError(
-                f"{device} is behind a switch: QEMU's switches cannot be programmed before the kernel starts."
-                " Let the guest create the region."
-            )
-        ports[str(route[0])].append(int(route[1]))
+        bridge, port = live.routes[device]
+        ports[str(bridge)].append(int(port))
+    # a window of 3, 6 or 12 targets is dealt out by division, which leaves more address bits to the bridges
+    split = len(ports) & -len(ports)
     for name, numbers in ports.items():
         if numbers:
             yield BridgeDecoder(
                 bridge=buses[name],
                 base=region.hpa,
                 size=region.size,
-                granularity=region.granularity * (len(ports) if len(numbers) > 1 else 1),
+                granularity=region.granularity * (split if len(numbers) > 1 else 1),
                 ports=tuple(numbers),
             )
 
@@ -228,15 +195,22 @@ def boot(
         with Fabric.load("two-devices.yaml") as fabric, boot(fabric) as guest:
             print(guest.output("cxl list"))
     """
-    name = host or only_host(fabric)
-    if name not in fabric.hosts:
-        raise PlanError(f"There is no host {name!r}; the topology has {', '.join(fabric.hosts) or 'none'}.")
+    name = bootable(fabric, host)
     parts = parts or setup(options.get("progress", silent)).parts()
     tools = (compiled.overlay(parts), *overlays)
     with runtime_folder() as folder, Doors(fabric, name, folder, spin_us) as doors:
         sockets = {device: doors.open(device) for device in fabric.hosts[name].routes}
         with Machine(doors, plan(fabric, name, sockets), parts, overlays=tools, **options) as guest:
             yield guest
+
+
+def bootable(fabric: Fabric, host: str | None = None) -> str:
+    """The name of the host to boot, the only one if None. Raises `PlanError` where it cannot be booted in QEMU."""
+    name = host or only_host(fabric)
+    if name not in fabric.hosts:
+        raise PlanError(f"There is no host {name!r}; the topology has {', '.join(fabric.hosts) or 'none'}.")
+    limits.check(fabric.topology, name)
+    return name
 
 
 def only_host(fabric: Fabric) -> str:
