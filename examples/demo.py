@@ -6,6 +6,7 @@ the same can be typed at `softcxl shell examples/showcase.yaml`. It exits with 0
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import tempfile
@@ -33,6 +34,13 @@ WAYS, GRANULARITY = 8, 1024
 SHOWCASE = Path(__file__).with_name("showcase.yaml")
 
 console = make_console()
+
+
+class HostLog(logging.Handler):
+    """What the host would put into its log, shown where it happens."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(f"[yellow]host's log:[/] {record.getMessage()}")
 
 
 class Session:
@@ -185,12 +193,22 @@ def breakage(session: Session, fabric: Fabric, system: System, region: Region) -
     session.do("region.write(offset, bytes(64))")
     session.check(region.read(session.names["offset"], 64) == bytes(64), "the line reads again")
 
-    heading("A device pulled out", "spare is plugged into a running host, used, and pulled out in use")
+    heading("A reset", "spare is plugged into the running host and used; a reset takes its decoders")
     session.do("slot = host.machine.bridges[2].ports[2]")
     session.do("slot.insert(spare)")
     session.ask('system.hot_add("0000:ae:02.0")')
     session.do('brief = system.create_region(["mem10"], type="ram")')
     session.do('brief.write(0, b"here today")')
+    refused = session.fails('system.reset("mem10", "bus")')
+    session.check(
+        refused == "ResetError", "a CXL port masks the reset of its secondary bus, as the standard says"
+    )
+    session.ask('system.reset("mem10", "cxl_bus")')
+    session.check(session.fails("brief.read(0, 10)") == "AccessError", "the region is gone with its decoders")
+    session.do("system.destroy_region(brief)")
+
+    heading("A device pulled out", "in use, and the host notices afterwards")
+    session.do('brief = system.create_region(["mem10"], type="ram")')
     session.do("slot.remove()")
     session.check(session.fails("brief.load(0, 10)") == "LinkDown", "a load finds nobody, and says where")
     session.ask('system.hot_remove("0000:ae:02.0")')
@@ -221,4 +239,5 @@ def heading(title: str, rest: str) -> None:
 
 
 if __name__ == "__main__":
+    logging.getLogger("softcxl").addHandler(HostLog(logging.WARNING))
     sys.exit(main())

@@ -1,6 +1,7 @@
 """`softcxl shell`: typed at, or fed with a program."""
 
 import io
+import subprocess
 import sys
 
 import pytest
@@ -56,6 +57,17 @@ def test_the_verbs(typed, capsys):
     assert "HPA 0x100000100, offset 0x100 of region0, is DPA 0x0 of mem1" in out
 
 
+def test_what_things_are_when_typed(typed, capsys):
+    typed("fabric", "host", "system", "mem0")
+    assert main(["shell", FILE]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "<fabric of 2 devices, hosts alpha>",
+        "<host alpha: mem0, mem1>",
+        "<system of 2 memory devices, 1 regions>",
+        "<Type3 mem0: 0x10000000 bytes, serial 0xc0ffee01>",
+    ]
+
+
 def test_an_error_of_ours_is_one_line_and_the_prompt_goes_on(typed, capsys):
     typed("mem0.inject_poison(0)", "system.regions['region0'].read()", "1 / 0", "print('still here')")
     assert main(["shell", FILE]) == 0
@@ -92,6 +104,16 @@ def test_a_program_on_stdin(monkeypatch, capsys):
 def test_a_program_as_an_argument(capsys, program, status, said):
     assert main(["shell", FILE, "-c", program]) == status
     assert said in capsys.readouterr().err
+
+
+def test_a_warning_reads_as_all_that_is_said():
+    # Where nobody has set up logging; pytest has.
+    program = "import logging; logging.getLogger('softcxl.host').warning('region0: %s', 'gone')"
+    main_ = (
+        f"import sys; from softcxl.cli import main; sys.exit(main(['shell', {FILE!r}, '-c', {program!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", main_], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"softcxl: region0: gone\n")
 
 
 def test_a_device_whose_name_is_no_python_name(tmp_path, capsys):

@@ -16,6 +16,7 @@ never a traceback, except with `--debug` or with SOFTCXL_DEBUG set.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -81,6 +82,10 @@ def cli(options: Options, debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; `arguments` are `sys.argv[1:]` unless given."""
     options = Options()
+    if (
+        logging.lastResort is not None
+    ):  # warnings, where nobody has set up logging: a sentence like all others
+        logging.lastResort.setFormatter(logging.Formatter("softcxl: %(message)s"))
     for name in ("stdout", "stderr"):
         if (
             getattr(sys, name) is None

@@ -236,6 +236,9 @@ class Type3(Endpoint, CommandSet):
         self._owned.callback(medium.close)
         return medium
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self.capacity.total:#x} bytes, serial {self.serial:#x}>"
+
     # -- what happens to it ----------------------------------------------------------------------------------
 
     def record_event(self, log: EventLog, event: Any) -> bool:

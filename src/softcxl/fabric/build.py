@@ -28,7 +28,7 @@ from softcxl.transport.vfio_user import Door, DoorError
 from softcxl.wire import Reset
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LiveHost:
     """A host: what the topology says of it, its memory windows, and the way to each of its devices."""
 
@@ -37,8 +37,11 @@ class LiveHost:
     memory: HostMemory
     routes: dict[str, Route]
     regions: tuple[FirmwareProgram, ...]
-    fabric: Fabric = field(repr=False)
-    _machines: list[HostMachine] = field(default_factory=list, repr=False)
+    fabric: Fabric
+    _machines: list[HostMachine] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"<host {self.name}: {', '.join(self.routes) or 'no devices'}>"
 
     @property
     def machine(self) -> HostMachine:
@@ -128,6 +131,9 @@ class Fabric:
     def loads(cls, text: str, *, clock: Clock | None = None) -> Self:
         """The fabric of a topology given as YAML text."""
         return cls(topology.loads(text), clock=clock)
+
+    def __repr__(self) -> str:
+        return f"<fabric of {len(self.devices)} devices, hosts {', '.join(self.hosts) or 'none'}>"
 
     def __enter__(self) -> Self:
         return self

@@ -62,6 +62,9 @@ class System:
         if restore:
             labels.restore(self)
 
+    def __repr__(self) -> str:
+        return f"<system of {len(self.memdevs)} memory devices, {len(self.regions)} regions>"
+
     # -- looking -------------------------------------------------------------------------------------------
 
     @property
