@@ -14,7 +14,7 @@ def test_any_access(make, clock, caplog, seed):
     numbers = random.Random(seed)
     device = make(interrupts=numbers.choice(("msi", "msix")), decoders=numbers.choice((1, 4, 16)))
     sizes = {index: region.size for index, region in enumerate(device.regions()) if region}
-    places = [(region, offset) for region, file in device._files.items() for offset in file._registers]
+    places = [(region, offset) for region, file in device._files.items() for offset in file.registers]
     for _ in range(ACCESSES):
         if numbers.random() < 0.9:
             region, offset = numbers.choice(places)

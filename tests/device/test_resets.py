@@ -20,7 +20,7 @@ MAX_PAYLOAD_SIZE = 0b111 << 5
 def placed(device):
     """(region, offset, layout) of every register of the device."""
     for region, file in device._files.items():
-        for offset, layout in file._registers.items():
+        for offset, layout in file.registers.items():
             yield region, offset, layout
 
 

@@ -18,6 +18,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from softcxl.device.clock import Clock, Timer
@@ -74,14 +75,20 @@ class CommandSet:
 
     def commands(self) -> Iterator[tuple[Command, Callable[..., Any]]]:
         """Each command that this object handles, with its bound method."""
-        found: dict[int, tuple[Command, str]] = {}
-        for base in reversed(type(self).__mro__):
-            for name, value in vars(base).items():
-                declared = getattr(value, "__command__", None)
-                if declared is not None:
-                    found[declared.opcode] = (declared, name)
-        for declared, name in found.values():
+        for declared, name in _handled(type(self)):
             yield declared, getattr(self, name)
+
+
+@lru_cache(maxsize=1024)
+def _handled(cls: type[CommandSet]) -> tuple[tuple[Command, str], ...]:
+    """The commands that a class handles, with their methods' names; many objects of one class ask."""
+    found: dict[int, tuple[Command, str]] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            declared = getattr(value, "__command__", None)
+            if declared is not None:
+                found[declared.opcode] = (declared, name)
+    return tuple(found.values())
 
 
 @dataclass(slots=True)

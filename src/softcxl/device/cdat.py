@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from softcxl.device.capacity import Capacity
 from softcxl.spec.cxl.cdat import (
@@ -79,24 +80,26 @@ class CdatTable(Cdat):
             (capacity.volatile, capacity.persistent, True),
         )
         for handle, (base, size, persistent) in enumerate(part for part in parts if part[1]):
-            entries += self._range(handle, base, size, persistent)
+            entries += _range(handle, base, size, persistent, self.performance)
         return entries
 
-    def _range(self, handle: int, base: int, size: int, persistent: bool) -> list[bytes]:
-        flags = DsmasFlags.make(non_volatile=persistent)
-        kind = EfiMemoryType.RESERVED if persistent else EfiMemoryType.SPECIFIC_PURPOSE
-        told = self.performance
-        measures = (
-            (LatencyBandwidthType.READ_LATENCY, _PS_PER_NS, told.read_latency),
-            (LatencyBandwidthType.WRITE_LATENCY, _PS_PER_NS, told.write_latency),
-            (LatencyBandwidthType.READ_BANDWIDTH, _MB_PER_GB, told.read_bandwidth),
-            (LatencyBandwidthType.WRITE_BANDWIDTH, _MB_PER_GB, told.write_bandwidth),
-        )
-        return [
-            Dsmas(handle=handle, flags=flags, dpa_base=base, dpa_length=size).pack(),
-            *(
-                Dslbis(handle=handle, data_type=data_type, entry_base_unit=unit, entry0=value).pack()
-                for data_type, unit, value in measures
-            ),
-            Dsemts(handle=handle, memory_type=kind, dpa_offset=0, dpa_length=size).pack(),
-        ]
+
+@lru_cache(maxsize=1024)
+def _range(handle: int, base: int, size: int, persistent: bool, told: Performance) -> tuple[bytes, ...]:
+    """The entries of one range; devices of one kind all have the same."""
+    flags = DsmasFlags.make(non_volatile=persistent)
+    kind = EfiMemoryType.RESERVED if persistent else EfiMemoryType.SPECIFIC_PURPOSE
+    measures = (
+        (LatencyBandwidthType.READ_LATENCY, _PS_PER_NS, told.read_latency),
+        (LatencyBandwidthType.WRITE_LATENCY, _PS_PER_NS, told.write_latency),
+        (LatencyBandwidthType.READ_BANDWIDTH, _MB_PER_GB, told.read_bandwidth),
+        (LatencyBandwidthType.WRITE_BANDWIDTH, _MB_PER_GB, told.write_bandwidth),
+    )
+    return (
+        Dsmas(handle=handle, flags=flags, dpa_base=base, dpa_length=size).pack(),
+        *(
+            Dslbis(handle=handle, data_type=data_type, entry_base_unit=unit, entry0=value).pack()
+            for data_type, unit, value in measures
+        ),
+        Dsemts(handle=handle, memory_type=kind, dpa_offset=0, dpa_length=size).pack(),
+    )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -186,7 +187,7 @@ class Fabric:
             if name in self.devices:
                 self.devices[name].space.attach(window)
 
-    @property
+    @cached_property
     def state(self) -> Path | None:
         """The folder of what survives the process, or None: the topology's `state`, or where a device's file is."""
         if self.topology.state:

@@ -49,6 +49,9 @@ class System:
         self._numbers = Numbers(1)  # of ports and endpoints; the root is 0
         self._memdev_numbers = Numbers()
         self.region_numbers = Numbers()
+        self._port_of: dict[
+            str, Port
+        ] = {}  # host bridges and switches, by the name of what they are ports of
         self.buses: list[RootBus] = enumerate_all(machine)
         found = discover(machine.tables)
         self._generic_ports = quality.generic_ports(machine.tables)
@@ -231,6 +234,7 @@ class System:
         ]:
             if not any(True for below in one.walk() if below.endpoints):
                 one.parent.ports.remove(one)
+                del self._port_of[one.host]
                 self._numbers.free(one.number)
         node.below = []
         return list(hit.values())
@@ -265,6 +269,7 @@ class System:
                 continue
             port = Port(self._numbers.take(), bus.name, self.root, dport, hdm)
             self.root.ports.append(port)
+            self._port_of[port.host] = port
 
     def _add_window(self, window: FixedWindow) -> None:
         targets = [self.root.dports.get(uid) for uid in window.targets]
@@ -315,7 +320,7 @@ class System:
             raise ProbeError(f"{node.name}: it is on a root bus, without a root port")
         if link.port_type == PortType.ROOT_PORT:
             bus = next(one for one in self.buses if link in one.below)
-            port = next((one for one in self.root.ports if one.host == bus.name), None)
+            port = self._port_of.get(bus.name)
             if port is None:
                 raise ProbeError(f"{node.name}: its host bridge {bus.name} is none of CXL")
         elif link.port_type == PortType.DOWNSTREAM_PORT and link.parent is not None:
@@ -336,15 +341,16 @@ class System:
         return port, known
 
     def _switch(self, upstream: Node) -> Port:
-        for one in self.ports:
-            if one.host == upstream.name:
-                return one
+        known = self._port_of.get(upstream.name)
+        if known is not None:
+            return known
         parent, dport = self._above(upstream)
         block = located(upstream).get(RegisterBlockId.COMPONENT)
         if block is None:
             raise ProbeError(f"{upstream.name}: its Register Locator names no component block")
         port = Port(self._numbers.take(), upstream.name, parent, dport, _hdm(block))
         parent.ports.append(port)
+        self._port_of[port.host] = port
         return port
 
 

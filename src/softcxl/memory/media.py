@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
     ByteArray = NDArray[np.uint8]  # for packages that pass views on and compute nothing
 
+_LARGEST = (1 << 63) - 1
+"""The last byte of a file has an offset of 63 bits."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM}
 
 
@@ -47,28 +50,28 @@ class Medium:
     are safe in the sense in which memory is: there is no order between bytes.
     """
 
-    def __init__(self, name: str, size: int, fd: int, path: Path | None, lock: int | None) -> None:
+    def __init__(self, name: str, size: int, fd: int | None, path: Path | None, lock: int | None) -> None:
         self.name = name
         self.size = size
         self.path = path
-        self._fd = fd
+        self._fd = fd  # None for a memfd that nobody has needed yet
         self._lock = lock
-        self._mapping = threading.Lock()
+        self._mapping = threading.RLock()
         self._map: mmap.mmap | None = None
         self._array: NDArray[np.uint8] | None = None
 
     @classmethod
     def memfd(cls, name: str, size: int) -> Self:
-        """Anonymous shared memory of `size` bytes. `name` shows in /proc and in messages only."""
+        """Anonymous shared memory of `size` bytes. `name` shows in /proc and in messages only.
+
+        The file is made when the first byte is stored, or somebody asks for it: what holds nothing has no file
+        descriptor. Raises `MediumUnfit` for a size that no file can have.
+        """
         if size <= 0:
             raise AddressError(f"medium {name}: a size of {size} bytes; it must be positive")
-        fd = os.memfd_create(name, os.MFD_CLOEXEC)
-        try:
-            os.ftruncate(fd, size)
-        except OSError as error:
-            os.close(fd)
-            raise MediumUnfit(f"medium {name}: no memfd of {size} bytes: {error.strerror}") from error
-        return cls(name, size, fd, None, None)
+        if size > _LARGEST:
+            raise MediumUnfit(f"medium {name}: no memfd of {size} bytes; {_LARGEST} are possible")
+        return cls(name, size, None, None, None)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], size: int, reserve: bool = False) -> Self:
@@ -107,15 +110,24 @@ class Medium:
 
     @property
     def fd(self) -> int:
-        """The file descriptor, to hand to those who map the medium; the medium keeps owning it."""
-        if self._fd < 0:
+        """The file descriptor, to hand to those who map the medium; the medium keeps owning it.
+
+        Raises `MediumClosed`, and `MediumUnfit` where a memfd is asked for first and cannot be made.
+        """
+        fd = self._fd
+        if fd is None:
+            with self._mapping:
+                if self._fd is None:
+                    self._fd = _memfd(self.name, self.size)
+                fd = self._fd
+        if fd < 0:
             raise MediumClosed(f"medium {self.name} was closed")
-        return self._fd
+        return fd
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._fd < 0
+        return self._fd is not None and self._fd < 0
 
     def view(self) -> NDArray[np.uint8]:
         """All bytes as one array that shares memory with every user of the file.
@@ -132,6 +144,8 @@ class Medium:
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`."""
         self._check(offset, size)
+        if self._fd is None:
+            return bytes(size)
         parts = []
         while size:
             part = os.pread(self.fd, size, offset)
@@ -170,14 +184,14 @@ class Medium:
     def clear(self, offset: int, size: int) -> None:
         """Make a range zeros and give its room back."""
         self._check(offset, size)
-        if size and not sparse.punch(self.fd, offset, size):
+        if size and self._fd is not None and not sparse.punch(self.fd, offset, size):
             for start, end in self.data_ranges(offset, size):
                 self.view()[start:end] = 0
 
     def data_ranges(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
         """The (start, end) ranges within the given one that may hold something other than zeros."""
         self._check(offset, size)
-        return sparse.data_ranges(self.fd, offset, size)
+        return iter(()) if self._fd is None else sparse.data_ranges(self.fd, offset, size)
 
     def sync(self) -> None:
         """Bring what was written, through views too, to the disk. Nothing to do for a memfd."""
@@ -186,7 +200,7 @@ class Medium:
 
     def close(self) -> None:
         """Give the file up. Views that others still hold stay good. Closing twice is harmless."""
-        if self._fd < 0:
+        if self.closed:
             return
         self._array = None
         if self._map is not None:
@@ -195,7 +209,8 @@ class Medium:
             except BufferError:
                 pass  # someone holds a view: the mapping goes when the last view goes
             self._map = None
-        os.close(self._fd)
+        if self._fd is not None:
+            os.close(self._fd)
         self._fd = -1
         if self._lock is not None:
             os.close(self._lock)
@@ -217,6 +232,18 @@ class Medium:
             raise AddressError(
                 f"medium {self.name}: {size:#x} bytes at {offset:#x} are not within its {self.size:#x} bytes"
             )
+
+
+def _memfd(name: str, size: int) -> int:
+    fd = -1
+    try:
+        fd = os.memfd_create(name, os.MFD_CLOEXEC)
+        os.ftruncate(fd, size)
+    except OSError as error:
+        if fd >= 0:
+            os.close(fd)
+        raise MediumUnfit(f"medium {name}: no memfd of {size} bytes: {error.strerror}") from error
+    return fd
 
 
 def _open(path: Path) -> int:

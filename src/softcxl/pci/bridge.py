@@ -75,12 +75,11 @@ class Bridge(Function):
         """The number of the bus below."""
         return self._bus_numbers()[0]
 
-    def forwards_bus(self, number: int) -> bool:
-        secondary, subordinate = self._bus_numbers()
-        return secondary <= number <= subordinate and self.open
+    def forwarded_buses(self) -> tuple[int, int] | None:
+        return self._bus_numbers() if self.open else None
 
-    def forwards_address(self, address: int) -> bool:
-        return any(start <= address < end for start, end in self.windows()) and self.open
+    def forwarded_addresses(self) -> tuple[tuple[int, int], ...]:
+        return self.windows() if self.open else ()
 
     def _bus_numbers(self) -> tuple[int, int]:
         if self._buses is None:
@@ -116,8 +115,15 @@ class Bridge(Function):
         self._buses = self._windows = None
         super().rerouted()
 
+    def reclaimed(self) -> None:
+        self._windows = None
+        super().reclaimed()
+
     @on_write(Type1Header.secondary_bus)
     @on_write(Type1Header.subordinate_bus)
+    def _renumbered(self, old: int, new: int) -> None:
+        self.rerouted()
+
     @on_write(Type1Header.memory_base)
     @on_write(Type1Header.memory_limit)
     @on_write(Type1Header.prefetchable_base)
@@ -125,7 +131,7 @@ class Bridge(Function):
     @on_write(Type1Header.prefetchable_base_upper)
     @on_write(Type1Header.prefetchable_limit_upper)
     def _moved(self, old: int, new: int) -> None:
-        self.rerouted()
+        self.reclaimed()
 
     # -- reset ---------------------------------------------------------------------------------------------------
 

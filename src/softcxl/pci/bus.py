@@ -36,6 +36,9 @@ class Root(Protocol):
     def changed(self) -> None:
         """Something below routes otherwise than before."""
 
+    def reclaimed(self) -> None:
+        """Memory addresses are claimed otherwise than before; all else stands."""
+
     def bus_of(self, function: Function) -> Bus:
         """A function has come to be below: what it can do to the machine."""
 
@@ -67,6 +70,9 @@ class LogicalBus:
         self.functions: dict[int, Function] = {}
         self._number = number
         self._alone = threading.RLock()
+        # What `find` and `claim` go by, made of the functions' registers when it is asked for.
+        self._ways: tuple[tuple[int, int, LogicalBus], ...] | None = None
+        self._claims: tuple[tuple[int, int, Claim | LogicalBus], ...] | None = None
 
     @property
     def number(self) -> int:
@@ -139,9 +145,16 @@ class LogicalBus:
             function.below.rise(None)
 
     def changed(self) -> None:
-        """What is claimed on this bus, or below, has changed."""
+        """What is on this bus, or what its functions forward, has changed."""
+        self._ways = self._claims = None
         if self.root is not None:
             self.root.changed()
+
+    def reclaimed(self) -> None:
+        """The memory addresses that functions of this bus claim or forward have changed."""
+        self._claims = None
+        if self.root is not None:
+            self.root.reclaimed()
 
     def message(self, message: Message) -> None:
         """An error message from a function of this bus goes up."""
@@ -152,25 +165,41 @@ class LogicalBus:
         """The bus of that number at or below this one, where every bridge on the way forwards to it."""
         bus = self
         while bus.number != number:
-            for function in bus:
-                if function.forwards_bus(number):
-                    assert function.below is not None
-                    bus = function.below
+            for first, last, below in bus._forwarded():
+                if first <= number <= last:
+                    bus = below
                     break
             else:
                 return None
         return bus
 
+    def _forwarded(self) -> tuple[tuple[int, int, LogicalBus], ...]:
+        if self._ways is None:
+            self._ways = tuple(
+                (*numbers, function.below)
+                for function in self
+                if function.below is not None and (numbers := function.forwarded_buses()) is not None
+            )
+        return self._ways
+
     def claim(self, address: int) -> Claim | None:
         """Who on this bus or below answers at a memory address."""
-        for function in self:
-            for start, end, bar in function.claims():
-                if start <= address < end:
-                    return _claim(function, start, end, bar)
-            if function.forwards_address(address):
-                assert function.below is not None
-                return function.below.claim(address)
+        for start, end, taker in self._claimed():
+            if start <= address < end:
+                return taker if isinstance(taker, Claim) else taker.claim(address)
         return None
+
+    def _claimed(self) -> tuple[tuple[int, int, Claim | LogicalBus], ...]:
+        if self._claims is None:
+            found: list[tuple[int, int, Claim | LogicalBus]] = []
+            for function in self:
+                found += [
+                    (start, end, _claim(function, start, end, bar)) for start, end, bar in function.claims()
+                ]
+                if function.below is not None:
+                    found += [(start, end, function.below) for start, end in function.forwarded_addresses()]
+            self._claims = tuple(found)
+        return self._claims
 
 
 def _claim(function: Function, start: int, end: int, bar: int) -> Claim:

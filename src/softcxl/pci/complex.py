@@ -54,7 +54,7 @@ class RootComplex:
         self.roots: list[RootBus] = []
         self.interrupted = interrupt or (lambda interrupt: None)
         self._fixed: list[Claim] = []
-        self._functions: dict[int, Function | None] = {}
+        self._buses: dict[int, LogicalBus | None] = {}
         self._pages: dict[int, Claim | None] = {}
 
     # -- building ------------------------------------------------------------------------------------------------
@@ -92,7 +92,10 @@ class RootComplex:
     # -- what functions ask --------------------------------------------------------------------------------------
 
     def changed(self) -> None:
-        self._functions.clear()
+        self._buses.clear()
+        self._pages.clear()
+
+    def reclaimed(self) -> None:
         self._pages.clear()
 
     def bus_of(self, function: Function) -> Bus:
@@ -105,18 +108,16 @@ class RootComplex:
 
     def function(self, bus: int, device: int, number: int) -> Function | None:
         """Who answers there, as the bridges' bus numbers stand."""
-        key = bus << 8 | device << 3 | number
         try:
-            return self._functions[key]
+            found = self._buses[bus]
         except KeyError:
-            found = self._functions[key] = self._find(bus, device, number)
-            return found
+            found = self._buses[bus] = self._find(bus)
+        return None if found is None else found.at(device, number)
 
-    def _find(self, bus: int, device: int, number: int) -> Function | None:
+    def _find(self, bus: int) -> LogicalBus | None:
         for root in self.roots:
             if root.first <= bus <= root.last:
-                found = root.bus.find(bus % BUSES)
-                return found.at(device, number) if found is not None else None
+                return root.bus.find(bus % BUSES)
         return None
 
     def config_read(self, bus: int, device: int, function: int, offset: int, size: int) -> bytes:

@@ -6,6 +6,7 @@ addresses or sockets. All accesses hold the function's one lock.
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
@@ -25,6 +26,8 @@ B = TypeVar("B", bound=Block)
 
 _FIRST_CAPABILITY, _FIRST_EXTENDED = 0x40, 0x100
 _MSIX_BAR = 4
+_FIRST_BAR = CommonHeader.bar0.__layout__.offset
+_PAIR = struct.Struct("<Q")  # of registers, of a 64-bit BAR
 
 
 class Part(Protocol):
@@ -149,8 +152,9 @@ class Function:
     def regions(self) -> list[Region | None]:
         """Nine regions, by index: BARs 0 to 5, ROM, configuration space, VGA."""
         found: list[Region | None] = [None] * REGION_COUNT
-        for index, bar in self._bars.items():
-            found[index] = bar.region()
+        with self.lock:
+            for index, bar in self._bars.items():
+                found[index] = bar.region()
         found[CONFIG_REGION] = Region(self.config.size)
         return found
 
@@ -210,8 +214,8 @@ class Function:
             found = []
             if self.header.command.memory_space_enable:
                 for index, bar in self._bars.items():
-                    low, high = (int(getattr(self.header, f"bar{half}")) for half in (index, index + 1))
-                    base = high << 32 | low & ~0xF
+                    (value,) = _PAIR.unpack_from(self.config.data, _FIRST_BAR + 4 * index)
+                    base = value & ~0xF
                     found.append((base, base + bar.file.size, index))
             self._claims = tuple(found)
         return self._claims
@@ -221,13 +225,14 @@ class Function:
         """The bus below, of a bridge."""
         return None
 
-    def forwards_bus(self, number: int) -> bool:
-        """Whether configuration requests for that bus pass through: never, unless it is a bridge."""
-        return False
+    def forwarded_buses(self) -> tuple[int, int] | None:
+        """The first and last bus to which configuration requests pass through: none, unless it is a bridge."""
+        return None
 
-    def forwards_address(self, address: int) -> bool:
-        """Whether memory requests to that address pass through: never, unless it is a bridge."""
-        return False
+    def forwarded_addresses(self) -> Sequence[tuple[int, int]]:
+        """The addresses, as (first, one past the last), to which memory requests pass through: none, unless it is a
+        bridge."""
+        return ()
 
     def emit(self, message: Message) -> None:
         """Send an error message up."""
@@ -235,14 +240,20 @@ class Function:
             self.seat.bus.message(message)
 
     def rerouted(self) -> None:
-        """What the function claims has changed: whoever routes to it must look again."""
+        """What the function forwards or claims has changed: whoever routes to it must look again."""
         self._claims = None
         if self.seat is not None:
             self.seat.bus.changed()
 
+    def reclaimed(self) -> None:
+        """What the function claims, or forwards, of memory addresses has changed, and nothing else."""
+        self._claims = None
+        if self.seat is not None:
+            self.seat.bus.reclaimed()
+
     @on_write(CommonHeader.command)
     def _commanded(self, old: int, new: int) -> None:
-        self.rerouted()
+        self.reclaimed()
 
     # -- behaviour -------------------------------------------------------------------------------------------
 
@@ -270,16 +281,13 @@ class Function:
     @on_write(Type0Header.bar5)
     def _size_bars(self, old: int, new: int) -> None:
         """Keep of what was written the bits that a BAR of its size decodes."""
+        data = self.config.data
         for index in self.bars:
-            low, high = (getattr(self.header, f"bar{half}") for half in (index, index + 1))
-            bar = self._bars.get(index)
-            if bar is None:
-                low.value = high.value = 0
-                continue
-            address = (high.value << 32 | low.value) & ~(bar.file.size - 1)
-            low.value = address & 0xFFFFFFFF | BarType.BITS_64 << 1
-            high.value = address >> 32
-        self.rerouted()
+            place, bar = _FIRST_BAR + 4 * index, self._bars.get(index)
+            (value,) = _PAIR.unpack_from(data, place)
+            value = 0 if bar is None else value & -bar.file.size | BarType.BITS_64 << 1
+            _PAIR.pack_into(data, place, value)
+        self.reclaimed()
 
     @on_write(Msi.mask)
     def _unmasked(self, old: int, new: int) -> None:

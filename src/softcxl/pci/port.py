@@ -73,6 +73,7 @@ class DownstreamPort(Bridge):
             self.express.slot_status.presence_detect = True
             self._up = self._can_be_up()
             self._show_link()
+            self.rerouted()
 
     def insert(self, function: Function) -> None:
         """Push a device into the slot of a running machine: it starts cold, and the slot tells.

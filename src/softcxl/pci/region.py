@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ CONFIG_REGION = 7
 """Index of configuration space; 0 to 5 are the BARs, 6 the expansion ROM (as vfio numbers them)."""
 
 REGION_COUNT = 9
+
+_MAP_FIXED = 0x10  # asm-generic/mman-common.h; the mmap module has no name for it
 
 INTX, MSI, MSIX, ERROR, REQUEST = range(5)
 """Kinds of interrupt (as vfio numbers them)."""
@@ -45,18 +48,50 @@ class Bus(Protocol):
 
 
 class SharedRegisters(RegisterFile):
-    """A register file whose bytes lie in a memfd, so that parts of it can be mapped by a guest."""
+    """A register file of which a guest can map parts.
+
+    From the first time that `fd` is asked for its bytes lie in a memfd, at the place in this process where they were:
+    a device that no guest maps has no file descriptor.
+    """
 
     def __init__(self, size: int, name: str) -> None:
-        self.fd = os.memfd_create(name, os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, size)
-        self._map = mmap.mmap(self.fd, size)
+        self._map = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         super().__init__(size, self._map)
+        self._name, self._fd = name, -1
+
+    @property
+    def fd(self) -> int:
+        """The file that holds them from its offset 0. Nobody writes the registers while it is made: the function's
+        lock is held. Raises `OSError`."""
+        if self._fd < 0:
+            self._fd = _move(self._map, self._name)
+        return self._fd
 
     def close(self) -> None:
         """Give the memory back. Placed registers must not be used any more."""
         self._map.close()
-        os.close(self.fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+def _move(memory: mmap.mmap, name: str) -> int:
+    """Have the bytes of a mapping lie in a memfd from now on, in place."""
+    fd, size = os.memfd_create(name, os.MFD_CLOEXEC), len(memory)
+    try:
+        os.ftruncate(fd, size)
+        os.pwrite(fd, memory, 0)
+        library = ctypes.CDLL(None, use_errno=True)
+        library.mmap.restype = ctypes.c_void_p
+        library.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED
+        if library.mmap(address, size, protection, flags, fd, 0) != address:
+            error = ctypes.get_errno()
+            raise OSError(error, f"registers {name}: {os.strerror(error)}")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -78,17 +78,12 @@ def on_read(place: Any) -> Callable[[Method], Method]:
 
 
 @lru_cache(maxsize=4096)
-def _listening(owner: Any, block: Any) -> tuple[Hook, ...]:
-    """The hooks of a class that listen to registers of `block`; many objects of one class ask."""
+def listening(owner: Any, block: Any) -> tuple[Hook, ...]:
+    """The hooks of the class `owner`, base classes first, that listen to registers of `block`; many objects of one
+    class ask."""
     seen: dict[str, list[Hook]] = {}
     for base in reversed(owner.__mro__):
         for name, value in vars(base).items():
             if hasattr(value, "__hooks__"):
                 seen[name] = value.__hooks__
     return tuple(hook for marks in seen.values() for hook in marks if issubclass(block, hook.block))
-
-
-def hooks_of(owner: object, block: type) -> Iterator[tuple[Hook, Callable[..., None]]]:
-    """The hooks of `owner`'s class, base classes first, that listen to registers of `block`."""
-    for hook in _listening(type(owner), block):  # type: ignore[arg-type]  # classes are hashable
-        yield hook, getattr(owner, hook.method)
