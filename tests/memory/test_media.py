@@ -177,3 +177,53 @@ def test_copies_are_sparse_and_clear_what_was_there(medium):
             (34 * PAGE, SIZE),
         ]
         assert room(medium) == 2 * PAGE
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_memfd_is_made_when_it_is_needed_first():
+    before = descriptors()
+    with Medium.memfd("late", SIZE) as medium:
+        assert medium.read(SIZE - 4, 4) == bytes(4)
+        assert list(medium.data_ranges(0, SIZE)) == []
+        medium.clear(0, SIZE)
+        medium.sync()
+        with pytest.raises(AddressError):
+            medium.read(SIZE, 1)
+        assert descriptors() == before
+        medium.write(3, b"x")
+        assert descriptors() == before + 1
+        assert medium.read(2, 3) == b"\0x\0"
+        assert os.fstat(medium.fd).st_size == SIZE
+        assert not medium.closed
+    assert medium.closed
+    assert descriptors() == before
+
+
+def test_a_memfd_that_was_never_needed_is_closed_all_the_same():
+    medium = Medium.memfd("never", SIZE)
+    medium.close()
+    assert medium.closed
+    for use in (lambda: medium.read(0, 1), lambda: medium.write(0, b"1"), medium.view):
+        with pytest.raises(MediumClosed):
+            use()
+
+
+def test_a_memfd_of_a_size_that_no_file_has_is_refused_at_once():
+    with pytest.raises(MediumUnfit, match=f"no memfd of {1 << 63} bytes; {(1 << 63) - 1} are possible"):
+        Medium.memfd("vast", 1 << 63)
+
+
+def test_a_memfd_that_cannot_be_made_says_why(monkeypatch):
+    def refuse(name, flags):
+        raise OSError(24, "Too many open files")
+
+    with Medium.memfd("late", SIZE) as medium, monkeypatch.context() as patch:
+        patch.setattr(os, "memfd_create", refuse)
+        with pytest.raises(MediumUnfit, match="late: no memfd of 1048576 bytes: Too many open files"):
+            medium.write(0, b"x")
+        patch.undo()
+        medium.write(0, b"x")  # a later attempt may find room
+        assert medium.read(0, 1) == b"x"

@@ -75,7 +75,7 @@ class CommandSet:
 
     def commands(self) -> Iterator[tuple[Command, Callable[..., Any]]]:
         """Each command that this object handles, with its bound method."""
-        for declared, name in _handled(type(self)):
+        for declared, name in _handled(type(self)):  # type: ignore[arg-type]  # classes are hashable
             yield declared, getattr(self, name)
 
 
