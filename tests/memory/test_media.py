@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,7 +181,7 @@ def test_copies_are_sparse_and_clear_what_was_there(medium):
 
 
 def descriptors():
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def test_a_memfd_is_made_when_it_is_needed_first():
@@ -212,7 +213,7 @@ def test_a_memfd_that_was_never_needed_is_closed_all_the_same():
 
 
 def test_a_memfd_of_a_size_that_no_file_has_is_refused_at_once():
-    with pytest.raises(MediumUnfit, match=f"no memfd of {1 << 63} bytes; {(1 << 63) - 1} are possible"):
+    with pytest.raises(MediumUnfit, match="no memfd of 9223372036854775808 bytes"):
         Medium.memfd("vast", 1 << 63)
 
 

@@ -116,8 +116,8 @@ def test_each_file_is_sealed_with_its_own_values():
 def test_a_step_that_is_refused_is_refused_every_time():
     for _ in range(2):
         file, _ = build()
-        with pytest.raises(DeclarationError, match="Table at 0x24 overlaps Word at 0x28"):
-            file.place(0x24, Table)
+        with pytest.raises(DeclarationError, match="Table at 0x22 overlaps Word at 0x20"):
+            file.place(0x22, Table)
         with pytest.raises(DeclarationError, match="memory at 0x44 overlaps memory at 0x40"):
             file.ram(0x44, 8)
         file.place(0x60, Table)
