@@ -1,8 +1,9 @@
 # Needs python3 (3.11 or later) and make; everything else is made or fetched by the targets themselves.
 PYTHON3 ?= python3
 BIN := .venv/bin
-# Written by tools/venv when the environment holds exactly what constraints.txt says.
+# Written by tools/venv when the environment holds exactly what constraints.txt says: all of it, or what running takes.
 READY := .venv/softcxl.ready
+RUNS := .venv/softcxl.runs
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help demo demo-linux test test-unit test-guest lint format docs bench clean venv
@@ -14,12 +15,15 @@ help: ## this list
 $(READY): pyproject.toml constraints.txt tools/venv
 	@$(PYTHON3) tools/venv .venv
 
+$(RUNS): pyproject.toml constraints.txt tools/venv
+	@$(PYTHON3) tools/venv .venv run
+
 venv: $(READY) ## the Python environment, in .venv
 
-demo: $(READY) ## a fabric of CXL devices and switches, used and broken, in this process (seconds)
+demo: $(RUNS) ## a fabric of CXL devices and switches, used and broken, in this process (seconds)
 	@$(BIN)/python examples/demo.py
 
-demo-linux: $(READY) ## boot Linux over two CXL devices written in Python; fetches what it needs first
+demo-linux: $(RUNS) ## boot Linux over two CXL devices written in Python; fetches what it needs first
 	@$(BIN)/python examples/demo_linux.py
 
 test: test-unit test-guest ## everything: unit tests, then tests in real guests

@@ -36,13 +36,33 @@ def run(*arguments, **environment):
     )
 
 
-def test_an_environment_that_is_ready_is_left_alone(script, tmp_path):
+@pytest.mark.parametrize(("stamps", "arguments"), [(("STAMP", "RUNS"), []), (("RUNS",), ["run"])])
+def test_an_environment_that_is_ready_is_left_alone(script, tmp_path, stamps, arguments):
     target = tmp_path / "env"
     (target / "bin").mkdir(parents=True)
     (target / "bin/python").touch()
-    (target / script.STAMP).write_text(script.fingerprint(target))
-    done = run(str(target))
+    for name in stamps:
+        (target / getattr(script, name)).write_text(script.fingerprint(target))
+    done = run(str(target), *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extras", "stamps"),
+    [([], "[dev,docs]", {"softcxl.ready", "softcxl.runs"}), (["run"], "", {"softcxl.runs"})],
+)
+def test_what_is_installed(script, tmp_path, monkeypatch, arguments, extras, stamps):
+    installed = []
+    monkeypatch.setattr(script, "install", lambda target, extras: installed.append(extras))
+    monkeypatch.setattr(sys, "argv", ["tools/venv", str(tmp_path / "env"), *arguments])
+    # What runs is not enough for the tests.
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / script.RUNS).write_text("of another time")
+    monkeypatch.setattr(script, "create", lambda target: None)
+    assert script.main() == 0
+    assert installed == [extras]
+    written = {one.name for one in (tmp_path / "env").iterdir() if one.read_text() != "of another time"}
+    assert written == stamps
 
 
 def test_a_folder_that_is_something_else_is_not_removed(tmp_path):
@@ -85,7 +105,7 @@ def test_a_command_that_fails_shows_the_end_of_its_output(script):
 
 def test_usage():
     done = run()
-    assert (done.returncode, done.stderr) == (2, "usage: tools/venv DIRECTORY\n")
+    assert (done.returncode, done.stderr) == (2, "usage: tools/venv DIRECTORY [run]\n")
 
 
 def test_the_pins_hold_for_every_dependency():
