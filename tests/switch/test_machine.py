@@ -80,6 +80,33 @@ def test_a_device_that_does_not_serve_says_so(two: Fabric) -> None:
     assert machine.load(BASE, 4) == b"kept"
 
 
+def test_locked_persistent_memory_does_not_serve() -> None:
+    memory, bridge = Type3("mem0", volatile=BLOCK, persistent=BLOCK), HostBridge("hb0", 1)
+    bridge.ports[0].plug(memory)
+    window = Window(BASE, 2 * BLOCK, Medium.memfd("window", 2 * BLOCK))
+    machine = HostMachine([bridge], [CxlWindow(window, (bridge,))])
+    assert bridge.decoders
+    bridge.decoders.program(0, hpa=BASE, size=2 * BLOCK, targets=[0])
+    memory.dvsec.control.mem_enable = True
+    for number in range(2):
+        memory.decoders.program(number, hpa=BASE + number * BLOCK, size=BLOCK, ways=1, granularity=256)
+    machine.store(BASE + BLOCK, b"secret")
+    memory.security.locked = True
+    machine.store(BASE, b"volatile")
+    assert machine.load(BASE, 8) == b"volatile"
+    for forbidden in (
+        lambda: machine.load(BASE + BLOCK, 6),
+        lambda: machine.store(BASE + BLOCK, b"public"),
+    ):
+        with pytest.raises(DeviceFault, match="persistent memory of mem0 is locked"):
+            forbidden()
+    assert machine.view(BASE, BLOCK) is not None
+    assert machine.view(BASE + BLOCK, BLOCK) is None
+    memory.security.locked = False
+    assert machine.load(BASE + BLOCK, 6) == b"secret"
+    memory.close()
+
+
 def test_a_trace_names_every_decoder(tree: Fabric) -> None:
     found = tree.machine.trace(BASE + 256 * 7 + 5)
     assert [(hop.component, hop.decoder, hop.ways, hop.granularity, hop.position) for hop in found.hops] == [

@@ -41,13 +41,15 @@ class CommandError(Exception):
 class Background:
     """Work that a command leaves behind: it ends `seconds` later, with `finish`, which returns its return code.
 
-    `abort` (if the work can be aborted) undoes what has to be undone. A conventional reset in its midst aborts
-    it too; work that cannot be aborted is carried to its end then. One at a time in a device.
+    `abort` (if the work can be aborted) undoes what has to be undone. A conventional reset in its midst calls
+    `interrupted` if there is one, else it aborts; work that cannot be aborted is carried to its end then. One at a
+    time in a device.
     """
 
     seconds: float
     finish: Callable[[], ReturnCode]
     abort: Callable[[], None] | None = None
+    interrupted: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,7 @@ class Cci:
         work = self._work
         self._drop()
         if work is not None:
-            self._carry_out(work.abort or work.finish)
+            self._carry_out(work.interrupted or work.abort or work.finish)
         self.background = BackgroundState()
 
     def _carry_out(self, step: Callable[[], ReturnCode | None]) -> ReturnCode:

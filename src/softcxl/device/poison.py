@@ -180,12 +180,14 @@ class PoisonCommands(CommandSet):
     @command(INJECT_POISON)
     def inject_poison(self, request: InjectPoisonRequest) -> None:
         self._aligned(request.address, LINE)
+        self._unlocked(request.address)
         if not self.add(request.address, PoisonSource.INJECTED):
             raise CommandError(ReturnCode.INJECT_POISON_LIMIT)
 
     @command(CLEAR_POISON)
     def clear_poison(self, request: ClearPoisonRequest) -> None:
         self._aligned(request.address, LINE)
+        self._unlocked(request.address)
         self._device.space.write(request.address, request.write_data)
         self.clear(request.address)
 
@@ -194,3 +196,7 @@ class PoisonCommands(CommandSet):
             raise CommandError(ReturnCode.INVALID_INPUT)
         if address + length > self._device.capacity.total:
             raise CommandError(ReturnCode.INVALID_PHYSICAL_ADDRESS)
+
+    def _unlocked(self, address: int) -> None:
+        if self._device.security.locks(address, LINE):
+            raise CommandError(ReturnCode.MEDIA_DISABLED)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from softcxl.device.background import BackgroundCommands
@@ -31,7 +32,8 @@ from softcxl.device.health import HealthCommands
 from softcxl.device.labels import LabelCommands
 from softcxl.device.logs import LogCommands
 from softcxl.device.mailbox import MailboxDoor
-from softcxl.device.media import NEED_MEDIA, MediaCommands
+from softcxl.device.media import MediaCommands
+from softcxl.device.persist import StatePage
 from softcxl.device.poison import LINE, PoisonCommands
 from softcxl.device.registers import DeviceRegisters
 from softcxl.device.security import SecurityCommands
@@ -74,7 +76,8 @@ class Type3(Endpoint, CommandSet):
 
     `medium` holds the bytes (a memfd where none is given), and `label_medium` the label storage area of
     `label_storage` bytes; with named files persistent capacity and labels outlive the process. `payload` is the
-    mailbox's payload size in bytes. `decoders` is the number of HDM decoders. Raises `ValueError` for what the
+    mailbox's payload size in bytes. `state` is the file of what else outlives power: passphrases, and what was left
+    unfinished. `decoders` is the number of HDM decoders. Raises `ValueError` for what the
     standard does not allow.
     """
 
@@ -100,6 +103,7 @@ class Type3(Endpoint, CommandSet):
         clock: Clock | None = None,
         medium: Medium | None = None,
         label_medium: Medium | None = None,
+        state: Path | None = None,
     ) -> None:
         self.name = name
         self.capacity = Capacity(volatile, persistent)
@@ -113,11 +117,13 @@ class Type3(Endpoint, CommandSet):
             interrupts=interrupts,
         )
         self.platform: Callable[[], None] = lambda: None  # what platform firmware does after each reset
+        self.page = StatePage(state)
         self._owned = ExitStack()
         with ExitStack() as undo:
             undo.callback(self._owned.close)
             self._build(clock, payload, medium, label_medium, label_storage, event_log_depth, poison_list_max)
             self.finish()
+            self.media.power_on()
             undo.pop_all()
 
     def _build(
@@ -157,6 +163,7 @@ class Type3(Endpoint, CommandSet):
         self.poison = PoisonCommands(self, poison_list_max)
         self.health = HealthCommands()
         self.labels = LabelCommands(label_medium, payload)
+        self.security = SecurityCommands(self)
         self.media = MediaCommands(self)
         self.firmware = FirmwareCommands(self.fw_revision)
         self.capacity_commands = CapacityCommands(
@@ -183,7 +190,7 @@ class Type3(Endpoint, CommandSet):
                 self.poison,
                 self.media,
                 self.firmware,
-                SecurityCommands(),
+                self.security,
                 BackgroundCommands(self.cci),
             ]
         )
@@ -274,8 +281,8 @@ class Type3(Endpoint, CommandSet):
     # -- behaviour -------------------------------------------------------------------------------------------
 
     def _barred(self, command: Command) -> ReturnCode | None:
-        """While the media are disabled, commands that need them are refused (CXL 3.1 §8.2.9.9.5.1)."""
-        return ReturnCode.MEDIA_DISABLED if command.opcode in NEED_MEDIA and self.media_disabled else None
+        """While the media are disabled, or locked, commands that need them are refused (CXL 3.1 §8.2.9.9.5.1)."""
+        return ReturnCode.MEDIA_DISABLED if self.media.barred(command.opcode) else None
 
     def clear_volatile(self) -> None:
         if self.capacity.volatile:
@@ -296,6 +303,8 @@ class Type3(Endpoint, CommandSet):
         if kind is Reset.COLD:
             self.events.forget()
             self.clear_volatile()
+            self.security.power_on()
+        self.media.power_on()
         try:
             self.platform()
         except CommitError as error:

@@ -229,11 +229,22 @@ class Fabric:
                 label_medium=self._medium(f"{name}-labels", key.label_storage, labels)
                 if key.label_storage
                 else None,
+                state=self._state_page(name, home),
             )
         except (TypeError, ValueError) as error:
             raise BuildError(f"devices.{name}: {error}") from error
         self._stack.callback(device.close)
         return device
+
+    def _state_page(self, name: str, home: Path | None) -> Path | None:
+        """Where a device keeps what else outlives power: beside its medium, or in the folder of what survives."""
+        if home is not None:
+            return home.with_name(home.name + ".state")
+        if not self.topology.state:
+            return None
+        folder = Path(self.topology.state)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name}.state"
 
     def _model(self, name: str, path: str) -> type[Type3]:
         module, _, attribute = path.partition(":")

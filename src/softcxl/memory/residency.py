@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from softcxl.memory.errors import MapDamaged, MediumFull, MemoryFault
 from softcxl.memory.interleave import Interleave
+from softcxl.memory.page import replace as replace_page
 from softcxl.memory.stripe import Stripe
 
 if TYPE_CHECKING:
@@ -76,18 +76,8 @@ def page_beside(file: Path) -> Path:
 def save(page: Path, residents: Iterable[Resident]) -> None:
     """Replace the page. When this returns it is on disk; if it raises, the old page stands."""
     text = json.dumps({"format": FORMAT, "residents": [asdict(one) for one in residents]}, indent=1)
-    draft = page.with_name(page.name + ".new")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(page)
-        folder = os.open(page.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_page(page, text + "\n")
     except OSError as error:
         raise MediumFull(f"{page}: the residency map cannot be saved: {error.strerror}") from error
 

@@ -252,7 +252,7 @@ class HostMachine(RootComplex):
     def _load(self, hpa: int, size: int) -> bytes:
         _, landing = self._walk(hpa)
         device, dpa = landing.device, landing.locate(hpa)
-        self._serving(landing, hpa)
+        self._serving(landing, hpa, size)
         poison = device.poison.map
         if len(poison) and (line := poison.any_in(dpa, size)) is not None:
             raise PoisonError(hpa + line - (dpa & -LINE) & -LINE, device.name, line)
@@ -261,14 +261,15 @@ class HostMachine(RootComplex):
     def _store(self, hpa: int, data: bytes) -> None:
         _, landing = self._walk(hpa)
         device, dpa = landing.device, landing.locate(hpa)
-        self._serving(landing, hpa)
+        self._serving(landing, hpa, len(data))
         landing.rest.write(dpa, data)
         if len(device.poison.map):
             first, last = -(-dpa // LINE) * LINE, (dpa + len(data)) // LINE * LINE
             if first < last:
                 device.clear_poison(first, last - first)
 
-    def _serving(self, landing: Landing, hpa: int) -> None:
+    def _serving(self, landing: Landing, hpa: int, size: int | None = None) -> None:
+        """The device answers for `size` bytes from `hpa` on, or for all that its decoder maps."""
         device = landing.device
         if not device.memory_enabled:
             raise DeviceFault(hpa, f"{device.name} has Mem_Enable clear")
@@ -278,6 +279,11 @@ class HostMachine(RootComplex):
             raise DeviceFault(hpa, f"the media of {device.name} are disabled")
         if device.viral:
             raise ViralError(hpa, device.name, landing.locate(hpa))
+        if device.security.locked:
+            mapping = landing.mapping
+            first, length = (mapping.dpa, mapping.dpa_size) if size is None else (landing.locate(hpa), size)
+            if device.security.locks(first, length):
+                raise DeviceFault(hpa, f"the persistent memory of {device.name} is locked")
 
     def _walk(self, hpa: int, names: list[str] | None = None) -> tuple[Path, Landing]:
         """Ask every decoder on the way down. `names`, if given, is filled with the components' names."""

@@ -1,0 +1,49 @@
+"""What devices remember beside their media, over the end of the process."""
+
+import pytest
+
+from softcxl import Fabric
+from softcxl.fabric.errors import BuildError
+from softcxl.spec.command.security import SET_PASSPHRASE, UNLOCK
+from softcxl.testing.driver import Driver
+
+PASSPHRASE = b"open, sesame".ljust(32)
+
+
+def topology(folder, device="volatile: 256MiB, persistent: 256MiB"):
+    return f"""
+        state: {folder}
+        devices: {{mem0: {{{device}}}}}
+        hosts:
+          alpha: {{bridges: {{hb0: {{ports: [mem0]}}}}, windows: [{{size: 512MiB, targets: [hb0]}}]}}
+        """
+
+
+def test_a_locked_device_comes_up_without_its_regions(tmp_path):
+    text = topology(tmp_path / "state")
+    with Fabric.loads(text) as fabric:
+        region = fabric.hosts["alpha"].boot().create_region(["mem0"], type="pmem")
+        region.write(0, b"secret")
+        request = b"\1" + bytes(31) + bytes(32) + PASSPHRASE
+        assert Driver(fabric.devices["mem0"]).send(SET_PASSPHRASE.opcode, request) == (0, b"")
+    with Fabric.loads(text) as fabric:
+        driver = Driver(fabric.devices["mem0"])
+        assert fabric.hosts["alpha"].boot().regions == {}
+        assert driver.send(UNLOCK.opcode, PASSPHRASE) == (0, b"")
+        (region,) = fabric.hosts["alpha"].boot().regions.values()
+        assert region.read(0, 6) == b"secret"
+
+
+def test_the_page_of_a_volatile_device_is_in_the_state_folder(tmp_path):
+    text = topology(tmp_path / "state", "volatile: 256MiB")
+    with Fabric.loads(text) as fabric:
+        Driver(fabric.devices["mem0"]).send(SET_PASSPHRASE.opcode, b"\1" + bytes(63) + PASSPHRASE)
+    assert [one.name for one in (tmp_path / "state").glob("mem0*")] == ["mem0.state"]
+    with Fabric.loads(text) as fabric:
+        assert fabric.devices["mem0"].security.locked
+
+
+def test_a_damaged_page_is_told_by_device_and_file(tmp_path):
+    (tmp_path / "mem0.mem.state").write_text("{")
+    with pytest.raises(BuildError, match=r"devices\.mem0: .*mem0\.mem\.state: not the state of a device"):
+        Fabric.loads(topology(tmp_path))
