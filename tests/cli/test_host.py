@@ -153,6 +153,13 @@ def test_json_of_explain_destroy_and_tree(file, capsys):
     assert capsys.readouterr().err == "softcxl: there are no regions\n"
 
 
+def test_a_state_folder_that_cannot_be(tmp_path, capsys):
+    path = tmp_path / "fabric.yaml"
+    path.write_text(TOPOLOGY.replace("state: state", "state: fabric.yaml/state"))
+    assert main(["list", str(path)]) == 1
+    assert capsys.readouterr().err == f"softcxl: {path}/state: Not a directory\n"
+
+
 def test_a_file_without_a_host(tmp_path, capsys):
     path = tmp_path / "bare.yaml"
     path.write_text("devices: {mem0: {volatile: 256MiB}}")
