@@ -90,7 +90,7 @@ def create(system: System, wanted: Wanted) -> Region:
             decoder.region = region
             region.targets.append(decoder)
         for level in proposal.levels:
-            port_decoder = _free_decoder(level.port)
+            port_decoder = free_decoder(level.port)
             port_decoder.region = region
             region.ports[level.port] = port_decoder
         _commit(region, proposal.levels)
@@ -120,6 +120,11 @@ def destroy(system: System, region: Region) -> None:
                 )
     _reset(region)
     _release(region)
+    forget(system, region)
+
+
+def forget(system: System, region: Region) -> None:
+    """The region, which has nothing any more, is gone; its number is free."""
     root = region.root
     root.regions.remove(region)
     if region.number < root.next_region:  # as Linux does, to keep numbers small
@@ -136,6 +141,18 @@ def lose(region: Region, memdev: Memdev) -> None:
         if target is not None and target.memdev is memdev:
             region.targets[position] = None
             region.problem = f"{memdev.name} ({memdev.host}), position {position}, is gone"
+
+
+def commit(region: Region) -> None:
+    """Commit the decoders of a region whose members and ports' decoders are all assigned. Raises `RegionError`."""
+    members = [one.endpoint for one in region.targets if one is not None]
+    _commit(region, levels(region.root, members, region.granularity))
+    region.committed = True
+
+
+def reset(region: Region) -> None:
+    """Take its decoders out of effect; it keeps members and addresses."""
+    _reset(region)
 
 
 # -- checking ------------------------------------------------------------------------------------------------
@@ -180,7 +197,7 @@ def _consider(root: RootDecoder, system: System, wanted: Wanted) -> Proposal:
     plan = levels(root, members, granularity)
     size = _size(root, memdevs, kind, wanted.size)
     for level in plan:
-        _free_decoder(level.port)
+        free_decoder(level.port)
     hpa = _address(root, members, plan, size, wanted.hpa)
     return Proposal(root, kind, hpa, size, granularity, members, plan)
 
@@ -303,7 +320,7 @@ def _address(
     raise RegionError(f"{root.name}: no {size:#x} free bytes of its window {where}")
 
 
-def _free_decoder(port: Port) -> PortDecoder:
+def free_decoder(port: Port) -> PortDecoder:
     """The decoder of a port that is next to be committed. Raises `RegionError` where there is none."""
     number = port.committed
     if number >= len(port.decoders):

@@ -8,7 +8,8 @@
     ├── ProbeError              a port or device that its driver cannot bind to
     ├── MailboxError            a command came back with an error; `.code` is the standard's return code
     ├── RegionError (ValueError)  a region that cannot be; the message names the rule and the values
-    │   └── CommitError         the registers were written, and a decoder answered with its error bit
+    │   ├── CommitError         the registers were written, and a decoder answered with its error bit
+    │   └── BusyError           a region that is in use: memory of it is online, or a page of it is pinned
     ├── ResetError              a device that cannot be reset so, or does not come back
     ├── LabelError              the label storage area has no room, or cannot be used
     └── AccessError (ValueError)  an access outside a region, or to one that is not there to be used
@@ -49,6 +50,10 @@ class RegionError(HostError, ValueError):
 
 class CommitError(RegionError):
     """A decoder did not commit what was written to it."""
+
+
+class BusyError(RegionError):
+    """A region, or a memory block of it, that is in use."""
 
 
 class ResetError(HostError):

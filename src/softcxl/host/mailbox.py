@@ -11,6 +11,7 @@ from softcxl.spec.cxl.device import (
     MAILBOX_PAYLOAD_OFFSET,
     CapabilitiesArray,
     DeviceCapabilityId,
+    EventStatus,
     Mailbox,
     MailboxCapabilities,
     MailboxCommand,
@@ -40,6 +41,8 @@ class MailboxDriver:
             self._memory = block.at(found[DeviceCapabilityId.MEMORY_DEVICE_STATUS])
         except KeyError as missing:
             raise ProbeError(f"{self.name}: no device capability {int(missing.args[0]):#x}") from None
+        status_at = found.get(DeviceCapabilityId.DEVICE_STATUS)
+        self._device = None if status_at is None else block.at(status_at)
         self.payload_max = 1 << MailboxCapabilities(self._mailbox.read(_CAPABILITIES)).payload_size
         if self.payload_max < _LEAST_PAYLOAD:
             raise ProbeError(
@@ -53,6 +56,11 @@ class MailboxDriver:
     def status(self) -> MemoryDeviceStatus:
         """The memory device status register, as it is now."""
         return MemoryDeviceStatus(self._memory.read(0, 8))
+
+    @property
+    def event_status(self) -> EventStatus:
+        """The event status register, as it is now: which event logs have records. Empty where there is none."""
+        return EventStatus(0 if self._device is None else self._device.read(0, 8))
 
     def send(self, command: Command, request: Record | None = None) -> bytes:
         """Send one command; returns its output payload. Raises `MailboxError`, also for an answer that says that

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from softcxl.host.region import Region
     from softcxl.host.system import System
 
-_SOURCES = {
+_SOURCES: dict[int, str] = {
     PoisonSource.UNKNOWN: "Unknown",
     PoisonSource.EXTERNAL: "External",
     PoisonSource.INTERNAL: "Internal",
@@ -71,18 +71,42 @@ class Poison:
     hpa: int | None = None
 
 
-def poison(memdev: Memdev) -> Iterator[Poison]:
-    """The device's poison list, as it gives it."""
+@dataclass(frozen=True, slots=True)
+class PoisonRecord:
+    """A record of a poison list as the device gives it, addresses and lengths in bytes; `flags` and `overflow_time`
+    (ns since 1970, 0 without overflow) are those of the answer that it came in."""
+
+    dpa: int
+    length: int
+    source: int
+    flags: int
+    overflow_time: int
+
+
+def poison_records(memdev: Memdev) -> Iterator[PoisonRecord]:
+    """The device's poison list, partition by partition. Raises `MailboxError`."""
     for mode in memdev.partitions:
         start, end = memdev.partitions[mode]
         request = GetPoisonListRequest(address=start, length=(end - start) // POISON_UNIT)
         more = True
         while more:
             answer = memdev.mailbox.ask(GET_POISON_LIST, GetPoisonListResponse, request)
-            more = answer.flags.more
+            more = answer.flags.more and bool(answer.records)
+            overflow = answer.overflow_timestamp if answer.flags.overflow else 0
             for record in answer.records:
-                source = _SOURCES.get(record.address.source, "Reserved")
-                yield Poison(memdev, record.address.dpa * POISON_UNIT, record.length * POISON_UNIT, source)
+                yield PoisonRecord(
+                    record.address.dpa * POISON_UNIT,
+                    record.length * POISON_UNIT,
+                    record.address.source,
+                    int(answer.flags),
+                    overflow,
+                )
+
+
+def poison(memdev: Memdev) -> Iterator[Poison]:
+    """The device's poison list, as it gives it."""
+    for one in poison_records(memdev):
+        yield Poison(memdev, one.dpa, one.length, _SOURCES.get(one.source, "Reserved"))
 
 
 def region_poison(system: System, region: Region) -> list[Poison]:

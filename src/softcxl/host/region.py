@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from softcxl.host.access import RegionAccess
+from softcxl.host.blocks import MemoryBlock, SystemRam
 from softcxl.host.decoder import EndpointDecoder, PortDecoder, RootDecoder
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False, slots=True)
-class Region(RegionAccess):
+class Region(RegionAccess, SystemRam):
     """`size` bytes of host addresses from `hpa`, of type "ram" or "pmem".
 
     `targets` are the endpoint decoders by position (None for a device that is gone), `ports` what each port above
@@ -40,6 +41,8 @@ class Region(RegionAccess):
     enabled: bool = False
     labelled: bool = False
     problem: str = ""
+    blocks: list[MemoryBlock] = field(default_factory=list)
+    pins: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def name(self) -> str:

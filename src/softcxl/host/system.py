@@ -13,15 +13,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
 from softcxl.host import assembly, discovery, explain, labels, quality, reset
+from softcxl.host.blocks import NumaNode, nodes
 from softcxl.host.decoder import EndpointDecoder, PortDecoder, RootDecoder
 from softcxl.host.enumerate import Node, RootBus, enumerate_all, rescan
 from softcxl.host.errors import EnumerationError, HostError, ProbeError, RegionError
+from softcxl.host.events import EventReader, Trace
 from softcxl.host.list import Include, Listing, listing
 from softcxl.host.machine import Machine
 from softcxl.host.memdev import Memdev, probe
 from softcxl.host.port import Dport, Endpoint, Port, Root
 from softcxl.host.region import Region
 from softcxl.host.registers import HdmRegisters, Registers, located
+from softcxl.host.sysfs import Sysfs
 from softcxl.host.tables import FixedWindow, discover
 from softcxl.spec.cxl.component import ComponentCapabilityId
 from softcxl.spec.cxl.dvsec import RegisterBlockId
@@ -46,6 +49,7 @@ class System:
         self.problems: list[str] = []
         self.memdevs: dict[str, Memdev] = {}
         self.root = Root()
+        self.log = EventReader(self)
         self._numbers = Numbers(1)  # of ports and endpoints; the root is 0
         self._memdev_numbers = Numbers()
         self.region_numbers = Numbers()
@@ -134,6 +138,21 @@ class System:
         """The host physical address of a device's byte, None where it is mapped nowhere."""
         return explain.translate(self, self.memdev(memdev), dpa)
 
+    @property
+    def sysfs(self) -> Sysfs:
+        """The kernel's view of it, to read and to write: ``system.sysfs["bus/cxl/devices/mem0/serial"]``."""
+        return Sysfs(self)
+
+    def events(self) -> list[Trace]:
+        """What the memory devices have reported since the last call: event records, overflows of logs, and poison
+        that was listed or changed through sysfs; with where in host addresses and which region."""
+        return self.log.read()
+
+    @property
+    def numa_nodes(self) -> list[NumaNode]:
+        """The NUMA nodes of CXL memory that is system RAM; a node appears with its first memory block."""
+        return nodes(self)
+
     def listing(self, include: Include | None = None, verbose: int = 0) -> Listing:
         """What ``cxl list`` would print of this host, as Python objects."""
         return listing(self, include, verbose)
@@ -177,6 +196,7 @@ class System:
         region = given if isinstance(given, Region) else self.regions.get(given)
         if region is None:
             raise RegionError(f"{given} is no region here; there are {', '.join(self.regions) or 'none'}")
+        region.not_online("be destroyed")
         assembly.destroy(self, region)
         if region.type == "pmem":
             labels.forget(self, region)
@@ -226,6 +246,7 @@ class System:
                 if decoder.region is not None:
                     hit[decoder.region.name] = decoder.region
                     assembly.lose(decoder.region, memdev)
+                    self.stranded(decoder.region)
             self._drop(memdev)
         for one in [
             one
@@ -238,6 +259,16 @@ class System:
                 self._numbers.free(one.number)
         node.below = []
         return list(hit.values())
+
+    def stranded(self, region: Region) -> None:
+        """Memory of a region that is disabled goes if it is offline; what is online Linux cannot take back."""
+        if region.online_size:
+            self._problem(
+                f"{region.name}: {region.online_size:#x} bytes of it were online when it was lost, and cannot be"
+                " hotremoved until the next reboot"
+            )
+        else:
+            region.blocks.clear()
 
     def _port(self, name: str) -> Node:
         for node in self.nodes():

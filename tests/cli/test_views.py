@@ -1,0 +1,76 @@
+"""`softcxl sysfs`, `iomem`, `events`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from softcxl.cli import main
+
+TOPOLOGY = """
+devices:
+  mem0: {volatile: 256MiB, serial: 0xC0FFEE01}
+hosts:
+  alpha:
+    bridges: {hb0: {ports: [mem0]}}
+    windows: [{size: 1GiB, targets: [hb0], granularity: 256}]
+    regions: [{window: 0, devices: [mem0], type: ram}]
+"""
+
+
+@pytest.fixture
+def topology(tmp_path):
+    path = tmp_path / "one.yaml"
+    path.write_text(TOPOLOGY)
+    return str(path)
+
+
+def test_one_value(topology, capsys):
+    assert main(["sysfs", topology, "/sys/bus/cxl/devices/mem0/serial"]) == 0
+    assert capsys.readouterr().out == "0xc0ffee01\n"
+
+
+def test_a_directory(topology, capsys):
+    assert main(["sysfs", topology, "bus/cxl/devices/mem0"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "firmware_version: softcxl 1",
+        "label_storage_size: 0",
+        "numa_node: -1",
+        "payload_max: 4096",
+        "pmem/size: 0x0",
+        "ram/qos_class: 0",
+        "ram/size: 0x10000000",
+        "security/sanitize (write only)",
+        "security/state: disabled",
+        "serial: 0xc0ffee01",
+        "subsystem -> /sys/bus/cxl",
+        "trigger_poison_list (write only)",
+        r'uevent: "DEVTYPE=cxl_memdev\nDRIVER=cxl_mem\nMODALIAS=cxl:t5"',
+    ]
+
+
+def test_the_bus_as_json(topology, capsys):
+    assert main(["sysfs", topology, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["region0"]["resource"] == "0x100000000"
+    assert answer["mem0"]["subsystem"] == {"link": "bus/cxl"}
+
+
+def test_what_is_not_there(topology, capsys):
+    assert main(["sysfs", topology, "bus/cxl/devices/mem7"]) == 1
+    assert capsys.readouterr().err == "softcxl: /sys/bus/cxl/devices/mem7: there is no mem7 (ENOENT)\n"
+
+
+def test_iomem(topology, capsys):
+    assert main(["iomem", topology]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "100000000-13fffffff : CXL Window 0",
+        "  100000000-10fffffff : region0",
+        "    100000000-10fffffff : dax0.0",
+    ]
+
+
+def test_events_of_devices_that_are_well(topology, capsys):
+    assert main(["events", topology, "--poison"]) == 0
+    assert capsys.readouterr().out == ""
