@@ -41,6 +41,7 @@ def test_a_directory(topology, capsys):
         "pmem/size: 0x0",
         "ram/qos_class: 0",
         "ram/size: 0x10000000",
+        "security/erase (write only)",
         "security/sanitize (write only)",
         "security/state: disabled",
         "serial: 0xc0ffee01",
