@@ -91,7 +91,7 @@ def test_a_cxl_reset_clears_volatile_memory_if_asked(system, fabric):
 
 def test_a_reset_that_fails(system, fabric):
     fabric.devices["m2"].fail_cxl_reset = True
-    with pytest.raises(ResetError, match="mem2 .*: its CXL Reset ended with an error"):
+    with pytest.raises(ResetError, match=r"mem2 .*: its CXL Reset ended with an error"):
         system.reset("mem2", "cxl_reset")
     fabric.devices["m2"].dvsec.capability.reset_capable = False
     assert system.reset_methods("mem2") == ["flr", "cxl_bus"]

@@ -4,37 +4,39 @@ from __future__ import annotations
 
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from softcxl.memory import Interleave
 from softcxl.switch.errors import AccessFault, DecodeError
 from tests.switch.fabrics import BLOCK, Fabric, Level, Plan
 from tests.switch.programmer import Found
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> Plan:
-    """1 to 4 bridges, 0 to 3 levels of switches, up to 16 ways, granularities dealt out in any order that the
-    standard allows: where three divides, it does so above all others."""
-    first = draw(st.sampled_from([1, 2, 3, 4]))
+def plans(draw: st.DrawFn, windows: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)) -> Plan:
+    """A window over 1 to 16 bridges, 0 to 3 levels of switches, up to 16 ways, and granularities dealt out to the
+    levels in any order. A level takes the address bits that its powers of two need, the next ones of its turn; a
+    division by three takes none: three and two have no common divisor."""
+    first = draw(st.sampled_from(windows))
     depth = draw(st.integers(1, 4))
     ways, total = [first], first
-    for level in range(depth):
-        possible = [count for count in (1, 2, 4, 8)[: 4 if level == 0 else 3] if total * count <= 16]
+    for _ in range(depth):
+        possible = [count for count in (1, 2, 4, 8) if total * count <= 16]
         ways.append(draw(st.sampled_from(possible)))
         total *= ways[-1]
     order = draw(st.permutations(range(len(ways))))
-    if first == 3:
-        order = [number for number in order if number] + [0]
-    coarsest = total // ways[order[-1]] * 256  # the last level's granularity, for 256 B at the first
-    granularity = draw(st.sampled_from([256 << step for step in range(7) if coarsest << step <= 16384]))
-    levels: dict[int, Level] = {}
+    units, unit = {}, 1
     for number in order:
-        levels[number] = Level(ways[number], granularity)
-        granularity *= ways[number]
-    xor = first in (2, 4) and draw(st.booleans())
-    return Plan(tuple(levels[number] for number in range(len(ways))), xor, draw(st.integers(0, 3)))
+        units[number] = unit
+        unit *= ways[number] & -ways[number]
+    highest = max(units[number] for number in order if ways[number] > 1 or number == order[0])
+    finest = draw(st.sampled_from([256 << step for step in range(7) if highest * 256 << step <= 16384]))
+    levels = tuple(Level(count, min(16384, units[number] * finest)) for number, count in enumerate(ways))
+    xor = first not in (1, 3) and draw(st.booleans())
+    return Plan(levels, xor, draw(st.integers(0, 3)))
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -68,6 +70,7 @@ def test_routed_accesses_equal_the_slow_model(data: st.DataObject) -> None:
         for at in range(0, len(pattern), 97):
             device, dpa = fabric.expected(across + at)
             assert device.space.read(dpa, 1) == pattern[at : at + 1]
+        _vectorised(fabric, data.draw(st.integers(0, 1 << 32)))
         seen = machine.view(fabric.base, total)
         assert seen is not None
         start = across - fabric.base
@@ -75,6 +78,35 @@ def test_routed_accesses_equal_the_slow_model(data: st.DataObject) -> None:
         seen[start : start + 4] = 7
         assert machine.load(across, 4) == b"\7\7\7\7"
         assert machine.load(across, len(pattern)) == b"\7\7\7\7" + pattern[4:]
+
+
+def _vectorised(fabric: Fabric, seed: int) -> None:
+    """The third model: arrays of addresses by `Interleave`, whose positions the first round of each region names."""
+    plan = fabric.plan
+    unit, numbers = plan.granularity, np.random.default_rng(seed)
+    for region in range(fabric.regions):
+        hpa = fabric.hpa(region)
+        interleave = Interleave(plan.ways, unit, fabric.maps if plan.ways > 1 else (), hpa)
+        devices = {}
+        for block in range(plan.ways):
+            position, _ = interleave.locate(block * unit)
+            devices[position] = fabric.machine.trace(hpa + block * unit).device
+        assert len(set(devices.values())) == plan.ways
+        offsets = numbers.integers(0, plan.size, 400, np.uint64)
+        positions, dpas = interleave.locate_many(offsets)
+        for offset, position, dpa in zip(offsets.tolist(), positions.tolist(), dpas.tolist(), strict=True):
+            assert (devices[position], region * BLOCK + dpa) == fabric.expected(hpa + offset)
+        assert interleave.offsets_of(positions, dpas).tolist() == offsets.tolist()
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 4, 6, 8, 12, 16])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_every_window_with_what_is_possible_below_it(first: int, data: st.DataObject) -> None:
+    plan = data.draw(plans((first,)))
+    with Fabric(plan, offset=data.draw(st.sampled_from([0, 1, 2])) * BLOCK) as fabric:
+        fabric.program()
+        _vectorised(fabric, data.draw(st.integers(0, 1 << 32)))
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -182,7 +182,7 @@ class FirmwareRegion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Host(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A computer: one virtual machine when it is booted."""
 
-    bridges: Annotated[dict[Name, Bridge], _key("its CXL host bridges", least=1, most=8)]
+    bridges: Annotated[dict[Name, Bridge], _key("its CXL host bridges", least=1, most=16)]
     windows: Annotated[list[Window], _key("its fixed memory windows", most=16)] = field(default_factory=list)
     regions: Annotated[list[FirmwareRegion], _key("regions that firmware has made", most=16)] = field(
         default_factory=list

@@ -92,7 +92,8 @@ def done(memdev: Memdev, how: str = "a reset") -> list[Region]:
         if region is None:
             continue
         region.enabled = False
-        region.problem = f"{memdev.name} ({memdev.host}), position {region.targets.index(decoder)}, lost its decoders by {how}"
+        position = region.targets.index(decoder)
+        region.problem = f"{memdev.name} ({memdev.host}), position {position}, lost its decoders by {how}"
         log.warning("%s: %s", region.name, region.problem)
         lost.append(region)
     if memdev.endpoint is not None:
