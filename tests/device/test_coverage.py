@@ -23,7 +23,18 @@ def test_constants_are_named_after_commands():
     from importlib import import_module
 
     found = dict(coverage._constants())
-    for module in ("events", "firmware", "health", "label", "logs", "media", "memory", "poison", "timestamp"):
+    for module in (
+        "dynamic_capacity",
+        "events",
+        "firmware",
+        "health",
+        "label",
+        "logs",
+        "media",
+        "memory",
+        "poison",
+        "timestamp",
+    ):
         for name, value in vars(import_module(f"softcxl.spec.command.{module}")).items():
             if type(value).__name__ == "Command":
                 assert found[name] == value.opcode

@@ -16,22 +16,29 @@ from softcxl.spec.command.memory import (
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Bytes of volatile and of persistent capacity; DPA 0 is the first byte of the volatile one."""
+    """Bytes of volatile and of persistent capacity; DPA 0 is the first byte of the volatile one. Then come the
+    device addresses, `dynamic` bytes of them, of dynamic capacity, which is in no total."""
 
     volatile: int
     persistent: int
+    dynamic: int = 0
 
     def __post_init__(self) -> None:
         for name in ("volatile", "persistent"):
             size = getattr(self, name)
             if size < 0 or size % CAPACITY_UNIT:
                 raise ValueError(f"{name} capacity of {size:#x} bytes: multiples of 256 MiB are allowed")
-        if not self.total:
-            raise ValueError("a memory device has some capacity, volatile or persistent")
+        if not self.end:
+            raise ValueError("a memory device has some capacity, volatile, persistent or dynamic")
 
     @property
     def total(self) -> int:
         return self.volatile + self.persistent
+
+    @property
+    def end(self) -> int:
+        """The first address that the device does not have."""
+        return self.total + self.dynamic
 
 
 class CapacityCommands(CommandSet):
@@ -60,7 +67,7 @@ class CapacityCommands(CommandSet):
             lsa_size=lsa_size,
             poison_list_maximum=poison_list_max,
             inject_poison_limit=0,
-            dynamic_capacity_event_log_size=0,
+            dynamic_capacity_event_log_size=event_log_depth if capacity.dynamic else 0,
         )
         self._identity.poison_handling.injects_persistent_poison = True
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from softcxl.device.capacity import Capacity
+from softcxl.device.dynamic.region import DynamicRegion
 from softcxl.spec.cxl.cdat import (
     LAST_ENTRY,
     CdatHeader,
@@ -63,14 +64,20 @@ class Cdat:
 
 
 class CdatTable(Cdat):
-    """The table of a device with `capacity`."""
+    """The table of a device with `capacity`, and dynamic capacity in `regions`."""
 
-    def __init__(self, capacity: Capacity, performance: Performance | None = None) -> None:
+    def __init__(
+        self,
+        capacity: Capacity,
+        regions: Sequence[DynamicRegion] = (),
+        performance: Performance | None = None,
+    ) -> None:
         self.performance = performance or Performance()
+        self.regions = tuple(regions)
         super().__init__(self._entries(capacity))
 
     def build(self, capacity: Capacity) -> None:
-        """Make the table anew, for another capacity."""
+        """Make the table anew, for another capacity or other `regions`."""
         self.publish(self._entries(capacity))
 
     def _entries(self, capacity: Capacity) -> list[bytes]:
@@ -80,15 +87,26 @@ class CdatTable(Cdat):
             (capacity.volatile, capacity.persistent, True),
         )
         for handle, (base, size, persistent) in enumerate(part for part in parts if part[1]):
-            entries += _range(handle, base, size, persistent, self.performance)
+            entries += _range(
+                handle, base, size, int(DsmasFlags.make(non_volatile=persistent)), self.performance
+            )
+        for one in self.regions:
+            flags = DsmasFlags.make(
+                non_volatile=one.non_volatile,
+                shareable=one.sharable,
+                hardware_managed_coherency=one.hardware_coherent,
+                dynamic_capacity=one.interconnect_managed,
+                read_only=one.read_only,
+            )
+            entries += _range(one.handle, one.base, one.length, int(flags), self.performance)
         return entries
 
 
 @lru_cache(maxsize=1024)
-def _range(handle: int, base: int, size: int, persistent: bool, told: Performance) -> tuple[bytes, ...]:
+def _range(handle: int, base: int, size: int, flags: int, told: Performance) -> tuple[bytes, ...]:
     """The entries of one range; devices of one kind all have the same."""
-    flags = DsmasFlags.make(non_volatile=persistent)
-    kind = EfiMemoryType.RESERVED if persistent else EfiMemoryType.SPECIFIC_PURPOSE
+    properties = DsmasFlags(flags)
+    kind = EfiMemoryType.RESERVED if properties.non_volatile else EfiMemoryType.SPECIFIC_PURPOSE
     measures = (
         (LatencyBandwidthType.READ_LATENCY, _PS_PER_NS, told.read_latency),
         (LatencyBandwidthType.WRITE_LATENCY, _PS_PER_NS, told.write_latency),
@@ -96,7 +114,7 @@ def _range(handle: int, base: int, size: int, persistent: bool, told: Performanc
         (LatencyBandwidthType.WRITE_BANDWIDTH, _MB_PER_GB, told.write_bandwidth),
     )
     return (
-        Dsmas(handle=handle, flags=flags, dpa_base=base, dpa_length=size).pack(),
+        Dsmas(handle=handle, flags=properties, dpa_base=base, dpa_length=size).pack(),
         *(
             Dslbis(handle=handle, data_type=data_type, entry_base_unit=unit, entry0=value).pack()
             for data_type, unit, value in measures

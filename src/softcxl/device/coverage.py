@@ -14,6 +14,7 @@ from typing import Any
 
 from softcxl.device.cci import CommandSet
 from softcxl.device.clock import ManualClock
+from softcxl.device.dynamic.region import DynamicRegion
 from softcxl.device.type3 import Type3
 from softcxl.spec.command import registry
 from softcxl.spec.command.base import Command
@@ -34,7 +35,12 @@ class Row:
 
 def rows(tests: Path | None = None) -> list[Row]:
     """A row for each command of the standard, by opcode. `tests` is the folder to look for tests in."""
-    device = Type3("mem0", volatile=CAPACITY_UNIT, clock=ManualClock())
+    device = Type3(
+        "mem0",
+        volatile=CAPACITY_UNIT,
+        dynamic=[DynamicRegion(length=CAPACITY_UNIT)],
+        clock=ManualClock(),
+    )
     try:
         handlers = {opcode: _name(handler) for opcode, (_, handler) in device.cci.handlers.items()}
     finally:

@@ -26,7 +26,8 @@ COMPONENT_BAR, DEVICE_BAR = 0, 2
 
 
 class Endpoint(Function):
-    """A CXL device's function 0. `memory` is its HDM in bytes (0: none), decoded by `decoders` HDM decoders.
+    """A CXL device's function 0. `memory` is its HDM in bytes (0: none), decoded by `decoders` HDM decoders, and
+    `dynamic` how many bytes of device addresses for dynamic capacity follow it.
 
     A function-level reset leaves CXL.cache and CXL.mem alone, and with them the CXL DVSECs and the component
     registers (CXL 3.1 §9.5). A CXL Reset (§9.7) is one that ends CXL.cache and CXL.mem, too: what is locked until
@@ -45,6 +46,7 @@ class Endpoint(Function):
         serial: int,
         memory: int,
         decoders: int,
+        dynamic: int = 0,
         cache: bool = False,
         interrupts: str = "msi",
     ) -> None:
@@ -64,12 +66,13 @@ class Endpoint(Function):
         self.gpf = self.add_extended(DeviceGpfDvsec)
         self.locator = self.add_extended(RegisterLocatorDvsec)
         self._blocks_located = 0
-        self._describe(memory, cache)
+        self._describe(memory, dynamic, cache)
 
         file = RegisterFile(COMPONENT_BLOCK_SIZE)
         self.component = ComponentRegisters(file)
         self.ras = self.component.add(ComponentCapabilityId.RAS, RAS_VERSION, Ras, hooks=self)
-        self._decoders = HdmDecoders(self.component, decoders, memory, self.lock) if memory else None
+        total = memory + dynamic
+        self._decoders = HdmDecoders(self.component, decoders, total, self.lock) if total else None
         self.add_bar(COMPONENT_BAR, file)
         self.locate(RegisterBlockId.COMPONENT, COMPONENT_BAR)
 
@@ -95,15 +98,16 @@ class Endpoint(Function):
         """The device answers CXL.mem requests."""
         return self.dvsec.control.mem_enable
 
-    def _describe(self, memory: int, cache: bool) -> None:
+    def _describe(self, memory: int, dynamic: int, cache: bool) -> None:
         dvsec = self.dvsec
-        dvsec.capability.mem_capable = memory > 0
+        capable = memory + dynamic > 0
+        dvsec.capability.mem_capable = capable
         dvsec.capability.cache_capable = cache
-        dvsec.capability.hdm_count = 1 if memory else 0
+        dvsec.capability.hdm_count = 1 if capable else 0
         dvsec.capability.viral_capable = dvsec.capability.reset_capable = True
         dvsec.capability.reset_timeout = ResetTimeout.MS_10
-        dvsec.capability.reset_mem_clear_capable = memory > 0
-        if memory:
+        dvsec.capability.reset_mem_clear_capable = capable
+        if capable:  # the range is the static capacity's, and may have no size
             dvsec.range1_size_high.memory_size_high = memory >> 32
             low = dvsec.range1_size_low
             low.memory_size_low = memory >> 28 & 0xF

@@ -64,7 +64,8 @@ class EventLogs(CommandSet):
 
     `status` is the register that shows which logs hold records; `interrupt` is called with one of the function's
     `vectors`, each log's own where there are enough. `payload_max` (bytes) bounds how many records a reply
-    carries. `lock` is the function's. Raises `ValueError` for a depth that is not allowed.
+    carries. `dynamic_capacity`: there is a log of that, too. `lock` is the function's. `emptied` are called, by log,
+    when records of it have gone. Raises `ValueError` for a depth that is not allowed.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class EventLogs(CommandSet):
         vectors: int,
         interrupt: Callable[[int], None],
         lock: AbstractContextManager[object],
+        dynamic_capacity: bool = False,
     ) -> None:
         if not 1 <= depth <= _HANDLES:
             raise ValueError(f"event log depth {depth}: 1 to 65535 records are allowed")
         self.logs: dict[EventLog, Log] = {
-            kind: Log(depth) for kind in EventLog if kind is not EventLog.DYNAMIC_CAPACITY
+            kind: Log(depth) for kind in EventLog if dynamic_capacity or kind is not EventLog.DYNAMIC_CAPACITY
         }
+        self.emptied: dict[EventLog, Callable[[], None]] = {}
         self.vectors = {kind: min(1 + kind, vectors - 1) for kind in EventLog}
         self.vectors[EventLog.DYNAMIC_CAPACITY] = self.vectors[EventLog.INFORMATIONAL]
         self._timestamp, self._status, self._interrupt, self._lock = timestamp, status, interrupt, lock
@@ -100,7 +103,9 @@ class EventLogs(CommandSet):
             raise ValueError(f"{log!r}: the device has the logs {', '.join(one.name for one in self.logs)}")
         with self._lock:
             held, header = self.logs[log], event.header
-            header.flags.severity = EventSeverity(int(log))
+            header.flags.severity = (
+                EventSeverity.INFORMATIONAL if log is EventLog.DYNAMIC_CAPACITY else EventSeverity(int(log))
+            )
             header.timestamp = self._timestamp.now()
             if len(held.records) >= held.depth:
                 if not held.overflow_count:
@@ -115,11 +120,18 @@ class EventLogs(CommandSet):
                 self._interrupt(self.vectors[log])
             return True
 
+    def room(self, log: EventLog) -> bool:
+        """Whether a log takes another record. The function's lock is held."""
+        held = self.logs[log]
+        return len(held.records) < held.depth
+
     def forget(self) -> None:
         """Empty all logs. The function's lock is held."""
         for log in self.logs.values():
             log.clear(len(log.records))
         self.show()
+        for tell in self.emptied.values():
+            tell()
 
     def reset(self) -> None:
         """A conventional reset: records stay, the interrupt policy does not."""
@@ -168,6 +180,8 @@ class EventLogs(CommandSet):
                 raise CommandError(ReturnCode.INVALID_HANDLE)
             log.clear(len(handles))
         self.show()
+        if tell := self.emptied.get(request.event_log):
+            tell()
 
     @command(GET_EVENT_INTERRUPT_POLICY)
     def get_interrupt_policy(self) -> GetEventInterruptPolicyResponse:

@@ -98,7 +98,7 @@ class MediaCommands(CommandSet):
         keeps them, too), and bad media stay bad."""
         if self._device.security.locked:
             raise CommandError(ReturnCode.INVALID_SECURITY_STATE)
-        self._device.space.clear(0, self._device.capacity.total)
+        self._device.space.clear(0, self._device.capacity.end)
 
     @command(MEDIA_OPERATIONS)
     def media_operations(
@@ -116,7 +116,9 @@ class MediaCommands(CommandSet):
             end = one.start + one.length
             if one.start % GRANULARITY or one.length % GRANULARITY or not one.length:
                 raise CommandError(ReturnCode.INVALID_INPUT)
-            if end > device.capacity.total:
+            if end > device.dynamic.start and device.dynamic.refusal(one.start, one.length):
+                raise CommandError(ReturnCode.INVALID_INPUT)
+            if end > device.capacity.end:
                 raise CommandError(ReturnCode.INVALID_INPUT)
         if any(device.security.locks(one.start, one.length) for one in ranges):
             raise CommandError(ReturnCode.INVALID_SECURITY_STATE)
@@ -149,7 +151,7 @@ class MediaCommands(CommandSet):
 
     def _sanitize(self) -> ReturnCode:
         device = self._device
-        total = device.capacity.total
+        total = device.capacity.end
         try:
             device.space.clear(0, total)
             device.labels.clear()

@@ -118,8 +118,8 @@ class PoisonCommands(CommandSet):
         not have.
         """
         capacity = self._device.capacity
-        if not 0 <= dpa < capacity.total:
-            raise ValueError(f"DPA {dpa:#x}: the device has {capacity.total:#x} bytes")
+        if not 0 <= dpa < capacity.end:
+            raise ValueError(f"DPA {dpa:#x}: the device has {capacity.end:#x} bytes")
         with self._device.lock:
             if dpa in self.map:
                 return True
@@ -133,7 +133,7 @@ class PoisonCommands(CommandSet):
                 EventLog.INFORMATIONAL if injected else EventLog.FAILURE,
                 GeneralMediaEvent(
                     header=EventHeader(identifier=GENERAL_MEDIA_EVENT),
-                    address=EventAddress.make(dpa=dpa // LINE, volatile=dpa < capacity.volatile),
+                    address=EventAddress.make(dpa=dpa // LINE, volatile=self._device.volatile_at(dpa)),
                     descriptor=EventDescriptor.make(uncorrectable=True),
                     event_type=GeneralMediaEventType.ECC_ERROR,
                     transaction_type=(
@@ -194,7 +194,7 @@ class PoisonCommands(CommandSet):
     def _aligned(self, address: int, length: int) -> None:
         if address % LINE:
             raise CommandError(ReturnCode.INVALID_INPUT)
-        if address + length > self._device.capacity.total:
+        if address + length > self._device.capacity.end:
             raise CommandError(ReturnCode.INVALID_PHYSICAL_ADDRESS)
 
     def _unlocked(self, address: int) -> None:

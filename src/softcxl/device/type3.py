@@ -14,7 +14,7 @@ and `reset`, from any thread.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from softcxl.device.cci import Cci, CommandSet
 from softcxl.device.cdat import CdatTable
 from softcxl.device.clock import Clock, SystemClock
 from softcxl.device.decoder import CommitError, HdmDecoders
+from softcxl.device.dynamic.capacity import DynamicCapacity
+from softcxl.device.dynamic.region import DynamicRegion, place, span
 from softcxl.device.endpoint import Endpoint
 from softcxl.device.events import EventLogs
 from softcxl.device.firmware import FirmwareCommands
@@ -76,8 +78,9 @@ class Type3(Endpoint, CommandSet):
 
     `medium` holds the bytes (a memfd where none is given), and `label_medium` the label storage area of
     `label_storage` bytes; with named files persistent capacity and labels outlive the process. `payload` is the
-    mailbox's payload size in bytes. `state` is the file of what else outlives power: passphrases, and what was left
-    unfinished. `decoders` is the number of HDM decoders. Raises `ValueError` for what the
+    mailbox's payload size in bytes. `state` is the file of what else outlives power: passphrases, what was left
+    unfinished, and extents. `decoders` is the number of HDM decoders. `dynamic` are the regions of dynamic capacity,
+    at the addresses after the other capacity; `device.dynamic` gives it out. Raises `ValueError` for what the
     standard does not allow.
     """
 
@@ -104,15 +107,18 @@ class Type3(Endpoint, CommandSet):
         medium: Medium | None = None,
         label_medium: Medium | None = None,
         state: Path | None = None,
+        dynamic: Iterable[DynamicRegion] = (),
     ) -> None:
         self.name = name
-        self.capacity = Capacity(volatile, persistent)
+        regions = place(dynamic, volatile + persistent)
+        self.capacity = Capacity(volatile, persistent, span(regions))
         super().__init__(
             vendor_id=self.vendor_id if vendor_id is None else vendor_id,
             device_id=self.device_id if device_id is None else device_id,
             class_code=CLASS_CXL_MEMORY_DEVICE,
             serial=serial,
             memory=self.capacity.total,
+            dynamic=self.capacity.dynamic,
             decoders=decoders,
             interrupts=interrupts,
         )
@@ -122,6 +128,7 @@ class Type3(Endpoint, CommandSet):
         with ExitStack() as undo:
             undo.callback(self._owned.close)
             self._build(clock, payload, medium, label_medium, label_storage, event_log_depth, poison_list_max)
+            self._add_dynamic_capacity(regions)
             self.finish()
             self.media.power_on()
             undo.pop_all()
@@ -139,14 +146,12 @@ class Type3(Endpoint, CommandSet):
         if clock is None:
             clock = SystemClock()
             self._owned.callback(clock.close)
-        total = self.capacity.total
+        end = self.capacity.end
         self.clock = clock
-        self.medium = medium or self._medium(self.name, total)
+        self.medium = medium or self._medium(self.name, end)
         if label_medium is None and label_storage:
             label_medium = self._medium(f"{self.name}-labels", label_storage)
-        self.space = DpaSpace(self.medium, total, self.name)
-        if self.medium.persistent:
-            self.space.persistent_from = self.capacity.volatile
+        self.space = DpaSpace(self.medium, end, self.name)
 
         self.cci = Cci(clock, self.lock, payload_max=payload)
         self._add_registers(payload)
@@ -159,6 +164,7 @@ class Type3(Endpoint, CommandSet):
             vectors=self.vectors[self.interrupts],
             interrupt=self.interrupt,
             lock=self.lock,
+            dynamic_capacity=self.capacity.dynamic > 0,
         )
         self.poison = PoisonCommands(self, poison_list_max)
         self.health = HealthCommands()
@@ -194,6 +200,30 @@ class Type3(Endpoint, CommandSet):
                 BackgroundCommands(self.cci),
             ]
         )
+
+    def _add_dynamic_capacity(self, regions: Sequence[DynamicRegion]) -> None:
+        """The regions, and the host's commands for them."""
+        if self.medium.persistent:
+            lasting = [one.base for one in regions if one.non_volatile]
+            static = self.capacity
+            self.space.persistent_from = (
+                static.volatile if static.persistent else lasting[0] if lasting else static.end
+            )
+        self.dynamic = DynamicCapacity(
+            regions, erase=self._erase, clock=self.clock, lock=self.lock, page=self.page
+        )
+        if regions:
+            self.dynamic.changed = self._regions_changed
+            self.cci.add([self.dynamic.connect(0, self.events, self.cci.payload_max)])
+            self._regions_changed()
+
+    def _regions_changed(self) -> None:
+        self.cdat.regions = self.dynamic.regions
+        self.cdat.build(self.capacity)
+
+    def _erase(self, dpa: int, length: int) -> None:
+        self.space.clear(dpa, length)
+        self.poison.clear(dpa, length)
 
     def _add_registers(self, payload: int) -> None:
         """The device register block: status, memory device status, and the mailbox, from its command register on
@@ -236,6 +266,7 @@ class Type3(Endpoint, CommandSet):
         background ends as a reset ends it."""
         with self.lock:
             self.cci.reset()
+            self.dynamic.close()
         self._owned.close()
 
     def _medium(self, name: str, size: int) -> Medium:
@@ -284,9 +315,19 @@ class Type3(Endpoint, CommandSet):
         """While the media are disabled, or locked, commands that need them are refused (CXL 3.1 §8.2.9.9.5.1)."""
         return ReturnCode.MEDIA_DISABLED if self.media.barred(command.opcode) else None
 
+    def volatile_at(self, dpa: int) -> bool:
+        """The memory at `dpa` forgets without power."""
+        if dpa < self.capacity.total:
+            return dpa < self.capacity.volatile
+        region = self.dynamic.region_at(dpa)
+        return region is None or not region.non_volatile
+
     def clear_volatile(self) -> None:
         if self.capacity.volatile:
             self.space.clear(0, self.capacity.volatile)
+        for region in self.dynamic.regions:
+            if not region.non_volatile:
+                self.space.clear(region.base, region.decode_length)
 
     def on_reset(self, kind: Reset) -> None:
         if not kind.of_function:
@@ -294,6 +335,7 @@ class Type3(Endpoint, CommandSet):
         super().on_reset(kind)
         self.device_registers.file.reset(kind, [self.memory_status] if kind.of_function else ())
         self.mailbox.reset()
+        self.dynamic.reset()
         if kind.of_function:
             self.events.show()
             return
@@ -301,6 +343,7 @@ class Type3(Endpoint, CommandSet):
         self.events.reset()
         self.poison.reset()
         if kind is Reset.COLD:
+            self.dynamic.power_on()
             self.events.forget()
             self.clear_volatile()
             self.security.power_on()

@@ -221,7 +221,7 @@ class HostMachine(RootComplex):
         first, found = hpa & -LINE, []
         with self.lock:
             for device in (one for one in self.devices if len(one.poison.map)):
-                for dpa, length, _ in device.poison.map.runs(0, device.capacity.total):
+                for dpa, length, _ in device.poison.map.runs(0, device.capacity.end):
                     for line in range(dpa, dpa + length, LINE):
                         at = self.hpa_of(device, line)
                         if at is not None and first <= at < hpa + size:
@@ -231,7 +231,7 @@ class HostMachine(RootComplex):
     def view(self, hpa: int, size: int) -> ByteArray | None:
         """The bytes of a range of host addresses, live and writable, as one array; None unless committed decoders of
         devices that answer map all of it, and it can rest in its window's file. Bytes that do not rest there are
-        moved there."""
+        moved there. None for dynamic capacity, too: it may leave at any time, and an array would not notice."""
         with self.lock:
             window = next(
                 (one for start, end, one, *_ in self._ranges if start <= hpa and hpa + size <= end), None
@@ -253,6 +253,8 @@ class HostMachine(RootComplex):
         _, landing = self._walk(hpa)
         device, dpa = landing.device, landing.locate(hpa)
         self._serving(landing, hpa, size)
+        if dpa + size > device.dynamic.start and (why := device.dynamic.refusal(dpa, size)):
+            raise DecodeError(hpa, f"{device.name}: {why}")
         poison = device.poison.map
         if len(poison) and (line := poison.any_in(dpa, size)) is not None:
             raise PoisonError(hpa + line - (dpa & -LINE) & -LINE, device.name, line)
@@ -262,6 +264,10 @@ class HostMachine(RootComplex):
         _, landing = self._walk(hpa)
         device, dpa = landing.device, landing.locate(hpa)
         self._serving(landing, hpa, len(data))
+        if dpa + len(data) > device.dynamic.start and (
+            why := device.dynamic.refusal(dpa, len(data), write=True)
+        ):
+            raise DecodeError(hpa, f"{device.name}: {why}")
         landing.rest.write(dpa, data)
         if len(device.poison.map):
             first, last = -(-dpa // LINE) * LINE, (dpa + len(data)) // LINE * LINE
@@ -356,6 +362,8 @@ class HostMachine(RootComplex):
             members[landing.position] = landing
         for landing in members.values():
             own, space = landing.mapping, landing.device.space
+            if own.dpa + own.dpa_size > landing.device.dynamic.start:
+                raise DeviceFault(hpa, f"{landing.device.name} has dynamic capacity there")
             space.commit(
                 window.window,
                 own.hpa,

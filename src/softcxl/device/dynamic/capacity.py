@@ -1,0 +1,459 @@
+"""The owner's side of dynamic capacity: who gives it out, takes it back, and is told what hosts do.
+
+>>> from softcxl.device.type3 import Type3
+>>> from softcxl.device.dynamic.region import DynamicRegion
+>>> device = Type3("mem0", dynamic=[DynamicRegion(length=256 << 20)])
+>>> offer = device.dynamic.add(length=64 << 20)
+>>> offer.state.value, [str(one) for one in offer.extents]
+('offered', ['DPA 0x0 to 0x4000000'])
+>>> device.dynamic.extents  # nothing until the host takes it, by Add Dynamic Capacity Response
+()
+>>> device.close()
+
+A fabric manager's commands 5600h to 5608h are these methods; every error has their return code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from uuid import UUID
+
+from softcxl.device.clock import Clock
+from softcxl.device.dynamic.errors import (
+    AddressOutside,
+    CapacityExhausted,
+    ExtentInvalid,
+    NoSuchHost,
+    NoSuchRegion,
+    RegionInUse,
+    TagInvalid,
+)
+from softcxl.device.dynamic.extents import NO_TAG, Extent, Range, cut, left, merged, overlapping, subtracted
+from softcxl.device.dynamic.host import GENERATIONS, HostCapacity
+from softcxl.device.dynamic.region import DynamicRegion
+from softcxl.device.dynamic.request import Addition, Removal, RemovalState
+from softcxl.device.dynamic.selection import Selection, checked, choose, prescribed
+from softcxl.device.dynamic.store import HostRecord, Kept
+from softcxl.device.events import EventLogs
+from softcxl.device.persist import StatePage
+from softcxl.spec.cxl.events import (
+    DYNAMIC_CAPACITY_EVENT,
+    DynamicCapacityEvent,
+    DynamicCapacityEventType,
+    EventHeader,
+)
+
+NOWHERE: Final = 1 << 64
+EXTENTS, TAGS = 512, 64
+"""Extents and tags that a device keeps account of."""
+
+Listener = Callable[[DynamicCapacityEvent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TagUse:
+    """Who has the extents of a tag: hosts that accepted it, hosts it was offered to, and whether a reference keeps
+    it for those who may come."""
+
+    tag: UUID
+    extents: tuple[Extent, ...]
+    hosts: tuple[int, ...]
+    pending: tuple[int, ...]
+    referenced: bool
+
+
+class DynamicCapacity:
+    """The dynamic capacity in `regions`, for whoever owns the device to give to its hosts.
+
+    Methods are safe from any thread; `lock` is the device's. They raise `DynamicCapacityError`s, and after one
+    nothing has changed. `listeners` are called, with the lock held, with the records that a fabric manager gets:
+    a host's answer (one record for each extent taken, or one of length 0) and what it has released. `timeout` is
+    how many seconds a host has to answer an offer, where the offer does not say. `page` is where extents in
+    non-volatile regions are kept; it raises `StateDamaged` for what these regions cannot have. `erase` makes a range
+    (DPA, bytes) zeros and takes the poison off it.
+    """
+
+    def __init__(
+        self,
+        regions: Sequence[DynamicRegion],
+        *,
+        erase: Callable[[int, int], None],
+        clock: Clock,
+        lock: AbstractContextManager[object],
+        page: StatePage,
+    ) -> None:
+        self.regions = tuple(regions)
+        self.start = regions[0].base if regions else NOWHERE
+        """The first address that is dynamic capacity's."""
+        self.hosts: dict[int, HostCapacity] = {}
+        self.listeners: list[Listener] = []
+        self.timeout = 60.0
+        self.extents_supported, self.tags_supported = EXTENTS, TAGS
+        self.clock, self.lock = clock, lock
+        self.changed: Callable[[], None] = lambda: None  # a region's configuration has
+        self._erase, self._page = erase, page
+        self._doomed: list[Range] = []  # to be erased when nobody has them any more
+        kept = page.take("dynamic", self._read) or Kept()
+        self._records, self._references = kept.hosts, kept.references
+
+    def connect(self, host: int, events: EventLogs, payload_max: int) -> HostCapacity:
+        """Let a host in. Its commands are the result's."""
+        one = HostCapacity(self, host, events, payload_max)
+        if record := self._records.get(host):
+            one.put(record.extents, record.generation)
+        self.hosts[host] = one
+        return one
+
+    # -- what there is -------------------------------------------------------------------------------------------
+
+    @property
+    def extents(self) -> tuple[Extent, ...]:
+        """What host 0, the only one of a device of one logical device, has accepted."""
+        return self.hosts[0].accepted if 0 in self.hosts else ()
+
+    @property
+    def pending(self) -> tuple[Extent, ...]:
+        """What host 0 was offered and can still take."""
+        return tuple(self.hosts[0].pending) if 0 in self.hosts else ()
+
+    def free(self, region: int = 0) -> list[Range]:
+        """The addresses of a region that nobody has, in order: (start, end)."""
+        with self.lock:
+            return subtracted([self._region(region).range], self._taken())
+
+    @property
+    def tags(self) -> list[TagUse]:
+        """Every tag in use, by its value."""
+        with self.lock:
+            found: dict[UUID, tuple[set[Extent], list[int], list[int]]] = {}
+            for number, host in self.hosts.items():
+                for at, extents in ((1, host.accepted), (2, host.pending)):
+                    for extent in extents:
+                        entry = found.setdefault(extent.tag, (set(), [], []))
+                        entry[0].add(extent)
+                        holders = entry[1] if at == 1 else entry[2]
+                        if number not in holders:
+                            holders.append(number)
+            for tag, extents in self._references.items():
+                found.setdefault(tag, (set(), [], []))[0].update(extents)
+            return [
+                TagUse(tag, tuple(sorted(extents)), tuple(hosts), tuple(pending), tag in self._references)
+                for tag, (extents, hosts, pending) in sorted(found.items())
+                if tag != NO_TAG
+            ]
+
+    @property
+    def extents_available(self) -> int:
+        """How many more extents the device can keep account of."""
+        return self.extents_supported - sum(
+            len(one.accepted) + len(one.pending) for one in self.hosts.values()
+        )
+
+    @property
+    def tags_available(self) -> int:
+        """How many more tags the device can keep account of."""
+        return self.tags_supported - len(self.tags)
+
+    def region_at(self, dpa: int) -> DynamicRegion | None:
+        """The region that has `dpa`, if one has."""
+        return next((one for one in self.regions if one.base <= dpa < one.base + one.length), None)
+
+    def region_of(self, dpa: int) -> DynamicRegion:
+        """The region that has `dpa`, which is some extent's."""
+        region = self.region_at(dpa)
+        if region is None:
+            raise AddressOutside(f"DPA {dpa:#x} is in no dynamic capacity region")
+        return region
+
+    def refusal(self, dpa: int, size: int, *, write: bool = False, host: int = 0) -> str | None:
+        """Why a host cannot access `size` bytes at `dpa`, None if it can. Only for addresses from `start` on."""
+        if host not in self.hosts or not self.hosts[host].covers(dpa, size):
+            return f"DPA {dpa:#x} is dynamic capacity that the host has not accepted"
+        if write and self.region_of(dpa).read_only:
+            return f"DPA {dpa:#x} is in a read-only region"
+        return None
+
+    # -- giving and taking ---------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        *,
+        region: int = 0,
+        length: int = 0,
+        selection: Selection = Selection.FREE,
+        extents: Iterable[Extent | tuple[int, int]] = (),
+        tag: UUID | None = None,
+        host: int = 0,
+        timeout: float | None = None,
+    ) -> Addition:
+        """Offer capacity to a host (Initiate Dynamic Capacity Add, CXL 3.1 §7.6.7.6.5).
+
+        `length` (bytes) is for `Selection.FREE` and `CONTIGUOUS`, `extents` are for `PRESCRIPTIVE`, as
+        (start, length) or `Extent`. A sharable region wants a `tag` that is not in use, and `SHARED` one that is.
+        The host has `timeout` seconds from when it can know of the offer, and no other before it.
+        """
+        with self.lock:
+            to, place = self._host(host), self._region(region)
+            tag = NO_TAG if tag is None else tag
+            if selection is Selection.SHARED:
+                chosen = self._shared(to, place, tag)
+            else:
+                self._check_tag(place, tag)
+                if selection is Selection.PRESCRIPTIVE:
+                    chosen = prescribed(place, extents, self._taken())
+                else:
+                    contiguous = selection is Selection.CONTIGUOUS
+                    ranges = choose(place, self.free(region), length, contiguous=contiguous)
+                    chosen = [Extent(start, end - start) for start, end in ranges]
+                if not any(one.sequence for one in chosen) and place.sharable:
+                    chosen = [replace(one, sequence=number) for number, one in enumerate(chosen)]
+                chosen = [replace(one, tag=tag) for one in chosen]
+            self._room_for(len(chosen))
+            addition = Addition(host, tuple(chosen), self.timeout if timeout is None else timeout)
+            to.offer(addition)
+            return addition
+
+    def release(
+        self,
+        *,
+        extents: Iterable[Extent | tuple[int, int]] = (),
+        tag: UUID | None = None,
+        length: int | None = None,
+        host: int = 0,
+        forced: bool = False,
+        sanitize: bool = False,
+        timeout: float | None = None,
+    ) -> Removal:
+        """Ask a host to give capacity back, or take it (Initiate Dynamic Capacity Release, CXL 3.1 §7.6.7.6.6).
+
+        What: `extents`, which may be parts of the host's or go over several; or those with `tag` (None: without
+        one), the last `length` bytes of them or all. With `forced` they are gone when this returns, whatever the
+        host does, offers that it has not answered with them. With `sanitize` what they hold is erased, whatever
+        the region says. A host that is asked may take its time; after `timeout` seconds the request's state is
+        `EXPIRED`, and it may still.
+        """
+        with self.lock:
+            of = self._host(host)
+            given = [one if isinstance(one, Extent) else Extent(*one) for one in extents]
+            if given:
+                ranges = self._named(of, given, forced)
+            else:
+                ranges = self._tagged(of, NO_TAG if tag is None else tag, length, forced)
+            removal = Removal(host, tuple(cut(of.accepted, ranges)), sanitize)
+            if any(self.region_of(one.start).sharable and one not in of.accepted for one in removal.extents):
+                raise ExtentInvalid("shared extents are released whole")
+            if forced:
+                self._room_for(len(list(left(of.accepted, ranges))) - len(of.accepted))
+                removal.state = RemovalState.RELEASED
+                of.force(ranges, sanitize)
+            else:
+                of.ask(removal, timeout)
+            return removal
+
+    def refer(self, tag: UUID) -> None:
+        """Keep the extents of a tag, and what they hold, when no host has them any more (CXL 3.1 §7.6.7.6.7)."""
+        with self.lock:
+            extents = next((one.extents for one in self.tags if one.tag == tag), None)
+            if extents is None:
+                raise TagInvalid(f"tag {tag} is not in use")
+            if not self.region_of(extents[0].start).sharable:
+                raise TagInvalid(f"tag {tag} is not of a sharable region")
+            self._keep(self._references | {tag: extents})
+
+    def forget(self, tag: UUID) -> None:
+        """Take a reference away. What nobody has then is free (CXL 3.1 §7.6.7.6.8)."""
+        with self.lock:
+            if tag not in self._references:
+                raise TagInvalid(f"tag {tag} has no reference")
+            extents = self._references[tag]
+            others = {other: kept for other, kept in self._references.items() if other != tag}
+            held = [*self._holding(), *(one.range for kept in others.values() for one in kept)]
+            self._wipe(subtracted([one.range for one in extents], held))
+            self._keep(others)
+
+    def configure(
+        self, region: int, *, block_size: int | None = None, sanitize_on_release: bool | None = None
+    ) -> None:
+        """Change a region in which there are no extents (Set DC Region Configuration, CXL 3.1 §7.6.7.6.3). Hosts are
+        told by an event."""
+        with self.lock:
+            old = self._region(region)
+            changes: dict[str, Any] = {"block_size": block_size, "sanitize_on_release": sanitize_on_release}
+            new = replace(old, **{name: value for name, value in changes.items() if value is not None})
+            if new == old:
+                return
+            if self.free(region) != [old.range]:
+                raise RegionInUse(f"region {region} has extents in it")
+            self.regions = (*self.regions[:region], new, *self.regions[region + 1 :])
+            self.changed()
+            for host in self.hosts.values():
+                host.configured(region)
+
+    # -- for hosts' commands; the lock is held ---------------------------------------------------------------------
+
+    def erase(self, host: int, ranges: Sequence[Range], wanted: Sequence[Range]) -> None:
+        """`ranges` are no longer this host's. What nobody has then is erased where its region says so, or `wanted`
+        does or has."""
+        self._doomed += wanted
+        self._wipe(subtracted(ranges, [*self._holding(host), *self._referenced()]))
+
+    def save(self, host: int, extents: Sequence[Extent], generation: int) -> None:
+        """Put a host's new list where it outlives the process."""
+        lasting = tuple(one for one in extents if self.region_of(one.start).non_volatile)
+        if len(lasting) < len(extents):
+            generation += 1  # the list that the next run begins with is another one
+        records = self._records | {host: HostRecord(generation % GENERATIONS, lasting)}
+        self._page.put("dynamic", **Kept(records, self._lasting(self._references)).plain())
+        self._records = records
+
+    def tell(self, kind: DynamicCapacityEventType, host: int, extents: Sequence[Extent]) -> None:
+        """Tell whoever listens: one record for each extent, or one of length 0."""
+        for number, extent in enumerate(extents or (Extent(0, 0),)):
+            event = DynamicCapacityEvent(
+                header=EventHeader(identifier=DYNAMIC_CAPACITY_EVENT), event_type=kind, host_id=host
+            )
+            event.flags.more = number + 1 < len(extents)
+            event.extent = extent.record()
+            for listener in self.listeners:
+                listener(event)
+
+    # -- what happens to the device; the lock is held ----------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Any reset."""
+        for host in self.hosts.values():
+            host.reset()
+
+    def power_on(self) -> None:
+        """A cold reset: volatile regions have no extents then, and nobody is waited for."""
+        for host in self.hosts.values():
+            host.power_on()
+        self._keep(self._lasting(self._references))
+
+    def close(self) -> None:
+        """Let go of the clock."""
+        for host in self.hosts.values():
+            host.close()
+
+    # -- who has what ------------------------------------------------------------------------------------------------
+
+    def _host(self, host: int) -> HostCapacity:
+        if not self.regions:
+            raise NoSuchRegion("the device has no dynamic capacity")
+        if host not in self.hosts:
+            raise NoSuchHost(f"host {host}: there are {', '.join(map(str, self.hosts))}")
+        return self.hosts[host]
+
+    def _region(self, region: int) -> DynamicRegion:
+        if not 0 <= region < len(self.regions):
+            raise NoSuchRegion(f"region {region}: the device has {len(self.regions)}")
+        return self.regions[region]
+
+    def _holding(self, but: int | None = None) -> list[Range]:
+        """What hosts have and were offered, but for one host's accepted extents."""
+        return [
+            one.range
+            for number, host in self.hosts.items()
+            for one in (*(host.accepted if number != but else ()), *host.pending)
+        ]
+
+    def _referenced(self) -> list[Range]:
+        return [one.range for extents in self._references.values() for one in extents]
+
+    def _taken(self) -> list[Range]:
+        return merged([*self._holding(), *self._referenced()])
+
+    def _room_for(self, more: int) -> None:
+        if more > self.extents_available:
+            raise CapacityExhausted(f"{more} extents: {self.extents_available} are left")
+
+    def _check_tag(self, region: DynamicRegion, tag: UUID) -> None:
+        used = {one.tag for one in self.tags}
+        if region.sharable and tag == NO_TAG:
+            raise TagInvalid("a sharable region wants a tag")
+        if region.sharable and tag in used:
+            raise TagInvalid(f"tag {tag} is in use; Selection.SHARED offers its extents to another host")
+        if tag != NO_TAG and tag not in used and not self.tags_available:
+            raise CapacityExhausted(f"all {self.tags_supported} tags are in use")
+
+    def _shared(self, host: HostCapacity, region: DynamicRegion, tag: UUID) -> list[Extent]:
+        use = next((one for one in self.tags if one.tag == tag), None)
+        if use is None or not all(region.holds(one.start, one.length) for one in use.extents):
+            raise TagInvalid(f"tag {tag} is not in use in this region")
+        if not region.sharable:
+            raise TagInvalid(f"tag {tag} is not of a sharable region")
+        if host.host in (*use.hosts, *use.pending):
+            raise TagInvalid(f"host {host.host} has or was offered tag {tag} already")
+        return sorted(use.extents, key=lambda one: one.sequence)
+
+    def _named(self, host: HostCapacity, extents: Sequence[Extent], forced: bool) -> list[Range]:
+        for one in extents:
+            checked(self.region_of(one.start), one)
+        ranges = [one.range for one in extents]
+        if overlapping(ranges):
+            raise ExtentInvalid("the extents overlap each other")
+        had = [one.range for one in host.accepted]
+        if forced:
+            had += [one.range for one in host.pending]
+        if lacking := subtracted(ranges, had):
+            start, end = lacking[0]
+            raise AddressOutside(f"DPA {start:#x} to {end:#x} is not of host {host.host}")
+        return ranges
+
+    def _tagged(self, host: HostCapacity, tag: UUID, length: int | None, forced: bool) -> list[Range]:
+        found = [one for one in (*host.accepted, *(host.pending if forced else ())) if one.tag == tag]
+        if not found:
+            raise TagInvalid(f"host {host.host} has no extents with tag {tag}")
+        if length is None:
+            return [one.range for one in found]
+        ranges: list[Range] = []
+        for one in sorted(found, reverse=True):
+            part = min(length, one.length)
+            if part:
+                checked(self.region_of(one.start), Extent(one.end - part, part))
+                ranges.append((one.end - part, one.end))
+            length -= part
+        if length or not ranges:
+            raise ExtentInvalid(
+                f"host {host.host} has too little with tag {tag}, or a length of 0 was asked for"
+            )
+        return ranges
+
+    # -- bytes -----------------------------------------------------------------------------------------------------
+
+    def _wipe(self, free: Sequence[Range]) -> None:
+        """Erase what of `free` is in a region that says so, or was to be."""
+        regions = [one.range for one in self.regions if one.sanitize_on_release]
+        for start, end in subtracted(free, subtracted(free, [*regions, *self._doomed])):
+            self._erase(start, end - start)
+        self._doomed = subtracted(self._doomed, free)
+
+    def _lasting(self, references: dict[UUID, tuple[Extent, ...]]) -> dict[UUID, tuple[Extent, ...]]:
+        return {
+            tag: extents
+            for tag, extents in references.items()
+            if self.region_of(extents[0].start).non_volatile
+        }
+
+    def _keep(self, references: dict[UUID, tuple[Extent, ...]]) -> None:
+        if references == self._references:
+            return
+        self._page.put("dynamic", **Kept(self._records, self._lasting(references)).plain())
+        self._references = references
+
+    def _read(self, section: dict[str, Any]) -> Kept:
+        """What an earlier run has kept, if a device with these regions can have it."""
+        kept = Kept.read(section)
+        lists = [one.extents for one in kept.hosts.values()]
+        for extents in (*lists, *kept.references.values()):
+            for one in extents:
+                region = self.region_of(one.start)
+                if not region.non_volatile:
+                    raise AddressOutside(f"{one} is not in a non-volatile region")
+                checked(region, one)
+            if overlapping(one.range for one in extents):
+                raise ExtentInvalid("extents overlap")
+        return kept
