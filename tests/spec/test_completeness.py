@@ -17,8 +17,10 @@ from tests.spec.vectors import (
     cpmu,
     cxl,
     events,
+    fm,
     generic_payloads,
     link,
+    mctp,
     memory_payloads,
     pci,
     repair_payloads,
@@ -45,7 +47,9 @@ TABLES = [value for value in DECLARED if issubclass(value, Register | Block | Re
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{table.__module__}.{table.__name__}")
 def test_clause_and_description(table: type[Register] | type[Block] | type[Record]) -> None:
     layout = table.__layout__
-    assert layout.spec.startswith(("CXL 3.", "PCIe 6.0 ", "ACPI 6.5 ", "CDAT 1.03 ", "PCI Firmware 3.3 "))
+    assert layout.spec.startswith(
+        ("CXL 3.", "PCIe 6.0 ", "ACPI 6.5 ", "CDAT 1.03 ", "PCI Firmware 3.3 ", "DSP02")
+    )
     assert layout.doc
 
 
@@ -54,7 +58,7 @@ def test_clause_and_description(table: type[Register] | type[Block] | type[Recor
 )
 def test_every_enum_names_its_clause(kind: type[enum.Enum]) -> None:
     assert kind.__doc__ is not None
-    assert any(clause in kind.__doc__ for clause in ("(CXL 3.", "(PCI", "(CDAT 1.03", "(ACPI 6.5"))
+    assert any(clause in kind.__doc__ for clause in ("(CXL 3.", "(PCI", "(CDAT 1.03", "(ACPI 6.5", "(DSP02"))
 
 
 VECTORS = (
@@ -64,6 +68,8 @@ VECTORS = (
     + events.PAYLOADS
     + tables.PAYLOADS
     + compliance.PAYLOADS
+    + fm.PAYLOADS
+    + mctp.PAYLOADS
 )
 
 # Records that no other project lays out, checked against the standard's own table alone: copied wrongly twice, they
@@ -76,6 +82,9 @@ STANDARD_ALONE = {
     "MediaTestCapabilityLog",
     "MediaTestResults",
     "MediaTestResultsShortLog",
+    "MldPortEvent",
+    "PhysicalSwitchEvent",
+    "VirtualSwitchEvent",
 }
 
 

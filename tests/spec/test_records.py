@@ -16,7 +16,9 @@ from tests.spec.vectors import (
     commands,
     compliance,
     events,
+    fm,
     generic_payloads,
+    mctp,
     memory_payloads,
     repair_payloads,
     tables,
@@ -29,6 +31,8 @@ PAYLOADS = (
     + events.PAYLOADS
     + tables.PAYLOADS
     + compliance.PAYLOADS
+    + fm.PAYLOADS
+    + mctp.PAYLOADS
 )
 
 
@@ -60,12 +64,14 @@ def test_a_short_payload_is_refused(payload: Payload) -> None:
             payload.record.unpack(payload.data[: payload.record.__layout__.size - 1])
 
 
-@pytest.mark.parametrize(("name", "identifier", "memory"), events.UUIDS)
+@pytest.mark.parametrize(("name", "identifier", "memory"), events.UUIDS + fm.UUIDS)
 def test_uuid(name: str, identifier: UUID, memory: str) -> None:
     assert identifier.bytes.hex() == memory
 
 
-@pytest.mark.parametrize(("name", "kind", "members"), events.ENUMS + tables.ENUMS + compliance.ENUMS)
+@pytest.mark.parametrize(
+    ("name", "kind", "members"), events.ENUMS + tables.ENUMS + compliance.ENUMS + fm.ENUMS
+)
 def test_numbers_in_order(name: str, kind: type[enum.IntEnum], members: list[str]) -> None:
     assert [member.name for member in kind] == members
     assert [member.value for member in kind] == list(range(len(members)))

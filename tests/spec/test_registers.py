@@ -10,7 +10,20 @@ from softcxl.spec.cxl.device import Mailbox
 from softcxl.spec.cxl.hdm import DECODER_COUNTS
 from softcxl.spec.pci.extended import CorrectableErrorStatus, UncorrectableErrorStatus
 from softcxl.wire import Block, Register, RegisterFile
-from tests.spec.vectors import Mask, Place, bridge, commands, cpmu, cxl, events, link, pci, repair_payloads
+from tests.spec.vectors import (
+    Mask,
+    Place,
+    bridge,
+    commands,
+    cpmu,
+    cxl,
+    events,
+    fm,
+    link,
+    mctp,
+    pci,
+    repair_payloads,
+)
 
 PLACES = pci.PLACES + bridge.PLACES + cxl.PLACES + link.PLACES + cpmu.PLACES
 
@@ -25,7 +38,17 @@ def test_place(place: Place) -> None:
     assert (layout.offset, layout.width) == (place.offset, place.width)
 
 
-MASKS = pci.MASKS + bridge.MASKS + cxl.MASKS + link.MASKS + events.MASKS + repair_payloads.MASKS + cpmu.MASKS
+MASKS = (
+    pci.MASKS
+    + bridge.MASKS
+    + cxl.MASKS
+    + link.MASKS
+    + events.MASKS
+    + repair_payloads.MASKS
+    + cpmu.MASKS
+    + fm.MASKS
+    + mctp.MASKS
+)
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=_label)
@@ -72,7 +95,9 @@ def test_value(name: str, register: Register, value: int) -> None:
     assert int(register) == value
 
 
-@pytest.mark.parametrize(("name", "member", "value"), cxl.NUMBERS + link.NUMBERS + cpmu.NUMBERS)
+@pytest.mark.parametrize(
+    ("name", "member", "value"), cxl.NUMBERS + link.NUMBERS + cpmu.NUMBERS + fm.NUMBERS + mctp.NUMBERS
+)
 def test_number(name: str, member: int, value: int) -> None:
     assert member == value
 

@@ -21,6 +21,7 @@ from softcxl.spec.command import (
     security,
     timestamp,
 )
+from softcxl.spec.fm import dcd, mhd, mld, mld_port, switch, vcs
 
 # Linux enum cxl_opcode
 OPCODES = {
@@ -86,6 +87,42 @@ OPCODES = {
     "libcxlmi GET_DYN_CAP_EXT_LIST": (0x4801, dynamic_capacity.GET_DYNAMIC_CAPACITY_EXTENT_LIST),
     "libcxlmi ADD_DYN_CAP_RSP": (0x4802, dynamic_capacity.ADD_DYNAMIC_CAPACITY_RESPONSE),
     "libcxlmi RELEASE_DYN_CAP": (0x4803, dynamic_capacity.RELEASE_DYNAMIC_CAPACITY),
+    "libcxlmi IDENTIFY_SWITCH_DEVICE": (0x5100, switch.IDENTIFY_SWITCH_DEVICE),
+    "libcxlmi GET_PHYSICAL_PORT_STATE": (0x5101, switch.GET_PHYSICAL_PORT_STATE),
+    "libcxlmi PHYSICAL_PORT_CONTROL": (0x5102, switch.PHYSICAL_PORT_CONTROL),
+    "libcxlmi SEND_PPB_CXLIO_CONFIG_REQ": (0x5103, switch.SEND_PPB_CXL_IO_CONFIGURATION_REQUEST),
+    "libcxlmi GET_DOMAIN_VALIDATION_SV_STATE": (0x5104, switch.GET_DOMAIN_VALIDATION_SV_STATE),
+    "libcxlmi SET_DOMAIN_VALIDATION_SV": (0x5105, switch.SET_DOMAIN_VALIDATION_SV),
+    "libcxlmi GET_VCS_DOMAIN_VALIDATION_SV_STATE": (0x5106, switch.GET_VCS_DOMAIN_VALIDATION_SV_STATE),
+    "libcxlmi GET_DOMAIN_VALIDATION_SV": (0x5107, switch.GET_DOMAIN_VALIDATION_SV),
+    "libcxlmi GET_VCS_INFO": (0x5200, vcs.GET_VIRTUAL_CXL_SWITCH_INFO),
+    "libcxlmi BIND_VPPB": (0x5201, vcs.BIND_VPPB),
+    "libcxlmi UNBIND_VPPB": (0x5202, vcs.UNBIND_VPPB),
+    "jack FMOP_VSC_AER": (0x5203, vcs.GENERATE_AER_EVENT),
+    "libcxlmi TUNNEL_MANAGEMENT_COMMAND": (0x5300, mld_port.TUNNEL_MANAGEMENT_COMMAND),
+    "libcxlmi SEND_LD_CXLIO_CONFIG_REQ": (0x5301, mld_port.SEND_LD_CXL_IO_CONFIGURATION_REQUEST),
+    "libcxlmi SEND_LD_CXLIO_MEM_REQ": (0x5302, mld_port.SEND_LD_CXL_IO_MEMORY_REQUEST),
+    "libcxlmi GET_LD_INFO": (0x5400, mld.GET_LD_INFO),
+    "libcxlmi GET_LD_ALLOCATIONS": (0x5401, mld.GET_LD_ALLOCATIONS),
+    "libcxlmi SET_LD_ALLOCATIONS": (0x5402, mld.SET_LD_ALLOCATIONS),
+    "libcxlmi GET_QOS_CONTROL": (0x5403, mld.GET_QOS_CONTROL),
+    "libcxlmi SET_QOS_CONTROL": (0x5404, mld.SET_QOS_CONTROL),
+    "libcxlmi GET_QOS_STATUS": (0x5405, mld.GET_QOS_STATUS),
+    "libcxlmi GET_QOS_ALLOCATED_BW": (0x5406, mld.GET_QOS_ALLOCATED_BW),
+    "libcxlmi SET_QOS_ALLOCATED_BW": (0x5407, mld.SET_QOS_ALLOCATED_BW),
+    "libcxlmi GET_QOS_BW_LIMIT": (0x5408, mld.GET_QOS_BW_LIMIT),
+    "libcxlmi SET_QOS_BW_LIMIT": (0x5409, mld.SET_QOS_BW_LIMIT),
+    "libcxlmi GET_MHD_INFO": (0x5500, mhd.GET_MULTI_HEADED_INFO),
+    "libcxlmi GET_HEAD_INFO": (0x5501, mhd.GET_HEAD_INFO),
+    "libcxlmi GET_DCD_INFO": (0x5600, dcd.GET_DCD_INFO),
+    "libcxlmi GET_HOST_DC_REGION_CONFIG": (0x5601, dcd.GET_HOST_DC_REGION_CONFIGURATION),
+    "libcxlmi SET_DC_REGION_CONFIG": (0x5602, dcd.SET_DC_REGION_CONFIGURATION),
+    "libcxlmi GET_DC_REGION_EXTENT_LIST": (0x5603, dcd.GET_DC_REGION_EXTENT_LISTS),
+    "libcxlmi INITIATE_DC_ADD": (0x5604, dcd.INITIATE_DYNAMIC_CAPACITY_ADD),
+    "libcxlmi INITIATE_DC_RELEASE": (0x5605, dcd.INITIATE_DYNAMIC_CAPACITY_RELEASE),
+    "libcxlmi DC_ADD_REFERENCE": (0x5606, dcd.DYNAMIC_CAPACITY_ADD_REFERENCE),
+    "libcxlmi DC_REMOVE_REFERENCE": (0x5607, dcd.DYNAMIC_CAPACITY_REMOVE_REFERENCE),
+    "libcxlmi DC_LIST_TAGS": (0x5608, dcd.DYNAMIC_CAPACITY_LIST_TAGS),
 }
 
 # Payload sizes as drivers see them: Linux' cxl_mem_commands and QEMU's cxl_cmd_set (input bytes, None: varies)
@@ -125,6 +162,12 @@ REQUEST_SIZES = {
     0x4505: 0x40,
     0x4800: 2,
     0x4801: 8,
+    0x5100: 0,
+    0x5102: 2,
+    0x5600: 0,
+    0x5601: 4,
+    0x5602: 16,
+    0x5603: 12,
 }
 
 # Linux include/uapi/cxl/features.h CXL_CMD_*; bits 7 and 8 by tools/testing/cxl and libcxlmi's "SecSup"
@@ -140,6 +183,15 @@ EFFECT_BITS = {
     "reset_effects_valid": 9,
     "config_change_after_conventional_reset": 10,
     "config_change_after_cxl_reset": 11,
+}
+
+_CAPACITY = {
+    "config_change_after_cold_reset",
+    "config_change_after_conventional_reset",
+    "config_change_after_cxl_reset",
+    "immediate_config_change",
+    "immediate_data_change",
+    "reset_effects_valid",
 }
 
 # Effects as Linux' cxl_test and QEMU have them in their Command Effects Logs
@@ -176,6 +228,16 @@ EFFECTS = {
     0x4801: set(),  # QEMU
     0x4802: {"immediate_data_change"},  # QEMU
     0x4803: {"immediate_data_change"},  # QEMU
+    0x5100: set(),  # QEMU
+    0x5101: set(),  # QEMU
+    0x5102: set(),  # QEMU
+    0x5300: set(),  # QEMU
+    0x5600: set(),  # QEMU
+    0x5601: set(),  # QEMU
+    0x5602: _CAPACITY,  # QEMU, which leaves out that its reset effects are valid
+    0x5603: set(),  # QEMU
+    0x5604: _CAPACITY,  # QEMU
+    0x5605: _CAPACITY,  # QEMU
 }
 
 # libcxlmi enum cxlmi_cmd_retcode, in order from 0

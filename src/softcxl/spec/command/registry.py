@@ -29,6 +29,7 @@ from softcxl.spec.command import (
     timestamp,
 )
 from softcxl.spec.command.base import Command
+from softcxl.spec.fm import dcd, mhd, mld, mld_port, switch, vcs
 
 COMMANDS: Final[Mapping[int, Command]] = MappingProxyType(
     {
@@ -50,6 +51,12 @@ COMMANDS: Final[Mapping[int, Command]] = MappingProxyType(
             passthrough,
             qos,
             dynamic_capacity,
+            switch,
+            vcs,
+            mld_port,
+            mld,
+            mhd,
+            dcd,
         )
         for command in module.COMMANDS
     }
