@@ -1,5 +1,5 @@
-"""MCTP, by Linux `include/net/mctp.h`, `drivers/net/mctp/mctp-serial.c`, `mctp-i2c.c` and libcxlmi `api-types.h`; control
-messages, by mctpd's `mctp-control-spec.h`, after their two header bytes. Every field has a value of its own."""
+"""MCTP, by Linux `include/net/mctp.h`, `drivers/net/mctp/mctp-serial.c`, `mctp-i2c.c` and libcxlmi `api-types.h`;
+control messages, by mctpd's `mctp-control-spec.h`, after their two header bytes. Every field has a value of its own."""
 
 from __future__ import annotations
 
