@@ -6,6 +6,7 @@ the same can be typed at `softcxl shell examples/showcase.yaml`. It exits with 0
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sys
@@ -24,6 +25,8 @@ from softcxl.cli.show import print_tree
 from softcxl.fabric.build import LiveHost
 from softcxl.fabric.errors import SoftCXLError
 from softcxl.fabric.tree import tree as topology_tree
+from softcxl.host.iomem import iomem
+from softcxl.host.list import Include
 from softcxl.host.region import Region
 from softcxl.host.system import System
 from softcxl.host.tree import tree as host_tree
@@ -116,7 +119,7 @@ def play(fabric: Fabric) -> Session:
     print_tree(topology_tree(fabric.topology, SHOWCASE.name))
 
     host = fabric.hosts["alpha"]
-    session = Session(fabric=fabric, host=host, **fabric.devices)
+    session = Session(fabric=fabric, host=host, iomem=iomem, Include=Include, json=json, **fabric.devices)
     heading(
         "A host", "firmware has written its tables; an operating system enumerates, and binds its drivers"
     )
@@ -140,6 +143,7 @@ def play(fabric: Fabric) -> Session:
     move(session, fabric, host, region)
     heading("One address", "its way, with the arithmetic of every decoder")
     session.ask("system.explain(region.hpa + 0x12345678)")
+    look(session)
     breakage(session, fabric, system, region)
     return session
 
@@ -183,11 +187,28 @@ def move(session: Session, fabric: Fabric, host: LiveHost, region: Region) -> No
     console.print(f"read at {read:.1f} GB/s; a plain copy of an array here: {copied:.1f} GB/s")
 
 
+def look(session: Session) -> None:
+    heading(
+        "What the host sees",
+        "names and values are those of Linux: /proc/iomem, `cxl list`, sysfs, memory blocks",
+    )
+    session.ask("iomem(system)")
+    session.ask('json.dumps(system.listing(Include(only_memdevs={"mem3"})))')
+    target = session.ask('system.sysfs["bus/cxl/devices/region0/target6"]  # position 6 is mem3')
+    session.check(target == "decoder10.0", "sysfs names the decoder that the tree has")
+    session.do("region.online()")
+    busy = session.fails("system.destroy_region(region)")
+    session.check(busy == "BusyError", "memory in use as system RAM is not taken away")
+    session.do("region.offline()")
+
+
 def breakage(session: Session, fabric: Fabric, system: System, region: Region) -> None:
     heading(
         "Poison", "a line of a device goes bad: the host is told, a read raises, a write of the line heals it"
     )
     session.do("mem3.inject_poison(0x1000)")
+    (event,) = session.ask("system.events()")
+    session.check(event.region == "region0", "the device has reported it, and the host knows where that is")
     session.do('offset = system.translate("mem3", 0x1000) - region.hpa')
     session.check(session.fails("region.read()") == "PoisonError", "the read raised")
     session.do("region.write(offset, bytes(64))")

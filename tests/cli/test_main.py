@@ -43,7 +43,7 @@ def failing(monkeypatch):
         (
             click.UsageError("give a topology"),
             2,
-            "softcxl: give a topology; softcxl check --help says what is right\n",
+            "softcxl: give a topology (softcxl check --help says what is right)\n",
         ),
         (click.ClickException("no such thing"), 1, "softcxl: no such thing\n"),
         (
@@ -94,7 +94,7 @@ def test_bad_usage_is_one_line(arguments, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("softcxl: ")
-    assert err.endswith("--help says what is right\n")
+    assert err.endswith("--help says what is right)\n")
     assert err.count("\n") == 1
 
 
@@ -136,10 +136,7 @@ def test_output_that_nobody_reads():
     "arguments",
     [
         ["check", "examples/showcase.yaml"],
-        ["check", "--json", "examples/showcase.yaml"],
         ["list", "-vvv", "examples/firmware-region.yaml"],
-        ["tree", "examples/firmware-region.yaml"],
-        ["explain", "examples/firmware-region.yaml", "0x100000000"],
         ["--help"],
     ],
 )

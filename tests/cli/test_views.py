@@ -72,6 +72,15 @@ def test_iomem(topology, capsys):
     ]
 
 
+def test_iomem_as_json(topology, capsys):
+    assert main(["iomem", topology, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"depth": 0, "start": 1 << 32, "end": (1 << 32) + (1 << 30) - 1, "name": "CXL Window 0"},
+        {"depth": 1, "start": 1 << 32, "end": (1 << 32) + (256 << 20) - 1, "name": "region0"},
+        {"depth": 2, "start": 1 << 32, "end": (1 << 32) + (256 << 20) - 1, "name": "dax0.0"},
+    ]
+
+
 def test_events_of_devices_that_are_well(topology, capsys):
-    assert main(["events", topology, "--poison"]) == 0
+    assert main(["events", topology, "--poison", "--json"]) == 0
     assert capsys.readouterr().out == ""

@@ -37,6 +37,7 @@ def test_online_in_blocks(system, region):
     assert [(one.name, one.size, one.zone) for one in blocks] == [
         (f"memory{number}", 128 * MIB, "Movable") for number in range(32, 36)
     ]
+    assert repr(blocks[1]) == "<memory33 0x108000000+0x8000000 of region0: Movable>"
     assert region.online_size == 512 * MIB
     [node] = system.numa_nodes
     assert (node.name, node.online_size, node.blocks) == ("node1", 512 * MIB, tuple(blocks))

@@ -147,6 +147,10 @@ def test_in_a_region_an_event_has_its_host_address(fabric):
         UUID(int=0),
     )
     assert NO_HPA == 0xFFFFFFFFFFFFFFFF
+    assert [repr(inside), repr(outside)] == [
+        "<warning event of mem1: GeneralMediaEvent, DPA 0x10000c40, HPA 0x100001c40 in region0>",
+        "<warning event of mem1: GeneralMediaEvent, DPA 0x40>",
+    ]
     shown = to_json(inside)
     assert {key: shown[key] for key in ("hpa", "region_name", "region_uuid", "dpa", "dpa_flags")} == {
         "hpa": inside.hpa,

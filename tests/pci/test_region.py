@@ -45,7 +45,8 @@ def test_registers_keep_their_values_and_views_when_they_move(file):
     table = file.place(0x2000, Table)
     file.write(0x2010, b"\1\2\3\4")
     fd = Bar(2, file, [(0x2000, 0x1000)]).region().fd
-    assert fd is not None and fd == file.fd
+    assert fd is not None
+    assert fd == file.fd
     assert os.fstat(fd).st_size == SIZE
     with mmap.mmap(fd, SIZE) as guest:
         assert guest[0x2010:0x2014] == b"\1\2\3\4"

@@ -110,7 +110,7 @@ def _failed(error: Exception, options: Options) -> int:
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "softcxl"
         sentence = error.format_message().removesuffix(".")
-        click.echo(f"softcxl: {sentence}; {command} --help says what is right", err=True)
+        click.echo(f"softcxl: {sentence} ({command} --help says what is right)", err=True)
         return error.exit_code
     if isinstance(error, click.ClickException):
         click.echo(f"softcxl: {error.format_message()}", err=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
 from softcxl.cli.booted import HOST, JSON, TOPOLOGY, booted, print_json
-from softcxl.host.iomem import iomem as iomem_of
+from softcxl.host.iomem import resources
 from softcxl.host.sysfs import shown_of
 from softcxl.host.sysfs.node import Attribute, Link
 from softcxl.host.traces import to_json
@@ -49,21 +50,32 @@ def _text(one: Attribute | Link) -> str:
 
 @click.command()
 @TOPOLOGY
+@JSON
 @HOST
-def iomem(topology: str, host_name: str | None) -> None:
-    """Show the CXL windows of a host of TOPOLOGY with their regions, as /proc/iomem does."""
+def iomem(topology: str, host_name: str | None, as_json: bool) -> None:
+    """Show the CXL windows of a host of TOPOLOGY with their regions, as /proc/iomem does.
+
+    With --json it is a list of {depth, start, end, name}, each ahead of those within it.
+    """
     with booted(topology, host_name) as (_, system, _name):
-        click.echo(iomem_of(system))
+        found = list(resources(system))
+        if as_json:
+            print_json([asdict(one) for one in found])
+            return
+        for one in found:
+            click.echo(str(one))
 
 
 @click.command()
 @TOPOLOGY
 @click.option("-L", "--poison", is_flag=True, help="List the poison of all memory devices, too.")
+@JSON
 @HOST
-def events(topology: str, poison: bool, host_name: str | None) -> None:
+def events(topology: str, poison: bool, host_name: str | None, as_json: bool) -> None:
     """Fetch what the memory devices of a host of TOPOLOGY have in their event logs, and print it as `cxl monitor` does.
 
-    One JSON object a line, with the fields of the kernel's tracepoints. The logs are empty then.
+    One JSON object a line, with and without --json, with the fields of the kernel's tracepoints. The logs are empty
+    then.
     """
     with booted(topology, host_name) as (_, system, _name):
         if poison:

@@ -53,6 +53,9 @@ class MemoryBlock:
     def state(self) -> str:
         return "online" if self.zone else "offline"
 
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.hpa:#x}+{self.size:#x} of {self.region.name}: {self.zone or 'offline'}>"
+
     def online(self, how: str = "online_movable") -> None:
         """Put it online: "online", "online_kernel" or "online_movable". Raises `BusyError` where its device is gone."""
         if how not in ZONES:

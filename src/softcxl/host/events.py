@@ -111,6 +111,11 @@ class Event:
         """The name of the region that it happened in, or ""."""
         return "" if self.place is None else self.place.region
 
+    def __repr__(self) -> str:
+        where = "" if self.dpa is None else f", DPA {self.dpa:#x}"
+        where += "" if self.hpa == NO_HPA else f", HPA {self.hpa:#x} in {self.region or 'no region'}"
+        return f"<{self.log.name.lower()} event of {self.memdev.name}: {type(self.record).__name__}{where}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Overflow:

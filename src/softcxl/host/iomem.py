@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from softcxl.host.system import System
 
 
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Host addresses `start` to `end`, that last one included, and what they are used for; `depth` 0 is a window."""
+
+    depth: int
+    start: int
+    end: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{'  ' * self.depth}{self.start:08x}-{self.end:08x} : {self.name}"
+
+
 def iomem(system: System) -> str:
-    """A line for each window, its regions, their device-dax devices and system RAM, indented as the kernel does.
+    """A line for each window, its regions, their device-dax devices and system RAM, indented as the kernel does."""
+    return "\n".join(map(str, resources(system)))
+
+
+def resources(system: System) -> Iterator[Resource]:
+    """The same as objects, each ahead of those within it.
 
     Windows are in the order of their addresses; their numbers are those of the table (Linux drivers/cxl/acpi.c).
     """
-    lines = []
     for decoder in sorted(system.root.decoders, key=lambda one: one.window.base):
         window = decoder.window
-        lines.append(_line(0, window.base, window.size, f"CXL Window {window.number}"))
+        yield _sized(0, window.base, window.size, f"CXL Window {window.number}")
         for region in sorted(decoder.regions, key=lambda one: one.hpa):
             if not region.size:
                 continue
-            lines.append(_line(1, region.hpa, region.size, region.name))
+            yield _sized(1, region.hpa, region.size, region.name)
             if region.type == "ram" and (region.enabled or region.blocks):
-                lines.append(_line(2, region.hpa, region.size, f"dax{region.number}.0"))
+                yield _sized(2, region.hpa, region.size, f"dax{region.number}.0")
             if region.blocks:
                 first, last = region.blocks[0], region.blocks[-1]
-                lines.append(_line(3, first.hpa, last.hpa + last.size - first.hpa, "System RAM (kmem)"))
-    return "\n".join(lines)
+                yield _sized(3, first.hpa, last.hpa + last.size - first.hpa, "System RAM (kmem)")
 
 
-def _line(depth: int, base: int, size: int, name: str) -> str:
-    return f"{'  ' * depth}{base:08x}-{base + size - 1:08x} : {name}"
+def _sized(depth: int, base: int, size: int, name: str) -> Resource:
+    return Resource(depth, base, base + size - 1, name)
