@@ -2,7 +2,10 @@
 
 Whole copies go at memory speed where the machine can map its windows (`softcxl.host.machine.Mapped`): a window's file
 holds its bytes in host address order, so that whatever the interleave a region is one array. Where a line in the way
-is poisoned, and on a machine that cannot map, accesses are routed through the decoders, one by one.
+is poisoned, and on a machine that cannot map, accesses are routed through the decoders, one by one. A copy during which
+anything came to lead elsewhere, a device pulled out by another thread for one, counts for nothing: it is made again.
+
+What the machine raises says the address; here the offset, the region and the device are added to it.
 """
 
 from __future__ import annotations
@@ -18,12 +21,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from softcxl.host.machine import Machine
+    from softcxl.host.memdev import Memdev
 
 LINE = 64
 """Bytes of a cache line: what is poisoned, and what a store of all of it heals."""
 
 _PIECE = 4096
 """Bytes of a routed access."""
+
+_TRIES = 4
+"""Copies that are made before an access is routed, where one change follows the other."""
 
 
 class RegionAccess:
@@ -42,6 +49,11 @@ class RegionAccess:
         @property
         def name(self) -> str: ...
 
+        def position_at(self, hpa: int) -> int | None: ...
+
+        @property
+        def memdevs(self) -> Sequence[Memdev | None]: ...
+
     def read(self, offset: int = 0, size: int | None = None) -> bytes:
         """`size` bytes from `offset`; without `size` all to the end."""
         return self.read_into(np.empty(self._check(offset, size), np.uint8), offset).tobytes()
@@ -50,15 +62,19 @@ class RegionAccess:
         """Fill `out`, an array of bytes, from `offset` on; returns it."""
         size = self._check(offset, out.size)
         hpa = self.hpa + offset
-        for line in self._poisoned(hpa, size):
-            self.machine.load(line, LINE)  # raises, as a processor's load would
-        mapped = self._mapped(hpa, size)
-        if mapped is not None:
+        for _ in range(_TRIES):
+            seen = self._changes()
+            for line in self._poisoned(hpa, size):
+                self._load(line, LINE)  # raises, as a processor's load would
+            mapped = self._mapped(hpa, size)
+            if mapped is None:
+                break
             np.copyto(out, mapped)
-            return out
+            if self._changes() == seen:
+                return out
         for start in range(0, size, _PIECE):
             piece = min(_PIECE, size - start)
-            out[start : start + piece] = np.frombuffer(self.machine.load(hpa + start, piece), np.uint8)
+            out[start : start + piece] = np.frombuffer(self._load(hpa + start, piece), np.uint8)
         return out
 
     def write(self, offset: int, data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> None:
@@ -70,15 +86,19 @@ class RegionAccess:
         )
         size = self._check(offset, array.size)
         hpa = self.hpa + offset
-        poisoned = self._poisoned(hpa, size)
-        mapped = self._mapped(hpa, size)
-        if mapped is not None:
+        pieces = [(start, min(start + _PIECE, hpa + size)) for start in range(hpa, hpa + size, _PIECE)]
+        for _ in range(_TRIES):
+            seen = self._changes()
+            poisoned = self._poisoned(hpa, size)
+            mapped = self._mapped(hpa, size)
+            if mapped is None:
+                break
             np.copyto(mapped, array)
-            pieces = [(max(line, hpa), min(line + LINE, hpa + size)) for line in poisoned]
-        else:
-            pieces = [(start, min(start + _PIECE, hpa + size)) for start in range(hpa, hpa + size, _PIECE)]
+            if self._changes() == seen:
+                pieces = [(max(line, hpa), min(line + LINE, hpa + size)) for line in poisoned]
+                break
         for start, end in pieces:
-            self.machine.store(start, array[start - hpa : end - hpa].tobytes())
+            self._store(start, array[start - hpa : end - hpa].tobytes())
 
     def view(self, offset: int = 0, size: int | None = None) -> NDArray[np.uint8]:
         """The bytes as one array that shares memory with them: what is written to it is in the region at once.
@@ -89,7 +109,7 @@ class RegionAccess:
         size = self._check(offset, size)
         hpa = self.hpa + offset
         for line in self._poisoned(hpa, size):
-            self.machine.load(line, LINE)
+            self._load(line, LINE)
         mapped = self._mapped(hpa, size)
         if mapped is None:
             raise AccessError(
@@ -100,12 +120,43 @@ class RegionAccess:
     def load(self, offset: int, size: int) -> bytes:
         """A processor's load: `size` bytes, routed through every decoder."""
         self._check(offset, size)
-        return self.machine.load(self.hpa + offset, size)
+        return self._load(self.hpa + offset, size)
 
     def store(self, offset: int, data: bytes) -> None:
         """A processor's store, routed through every decoder."""
         self._check(offset, len(data))
-        self.machine.store(self.hpa + offset, data)
+        self._store(self.hpa + offset, data)
+
+    def _load(self, hpa: int, size: int) -> bytes:
+        try:
+            return self.machine.load(hpa, size)
+        except Exception as error:
+            self._name(error)
+            raise
+
+    def _store(self, hpa: int, data: bytes) -> None:
+        try:
+            self.machine.store(hpa, data)
+        except Exception as error:
+            self._name(error)
+            raise
+
+    def _name(self, error: Exception) -> None:
+        """Add to what an error of the machine says where in the region it was, and whose bytes those are."""
+        hpa = getattr(error, "hpa", None)
+        if not isinstance(hpa, int) or not self.hpa <= hpa < self.hpa + self.size:
+            return
+        where = f"offset {hpa - self.hpa:#x} of {self.name}"
+        position = self.position_at(hpa)
+        memdev = None if position is None else self.memdevs[position]
+        if memdev is not None:
+            where += f", position {position}, {memdev.name} ({memdev.host})"
+        error.args = (f"{error}; {where}",)
+
+    def _changes(self) -> int:
+        # Asked by name, as below; a machine that does not count its changes cannot be changed meanwhile.
+        count: int = getattr(self.machine, "changes", 0)
+        return count
 
     def _check(self, offset: int, size: int | None) -> int:
         if not self.enabled:

@@ -49,7 +49,10 @@ class Machine(Protocol):
 
 @runtime_checkable
 class Mapped(Protocol):
-    """A machine whose CXL memory can be mapped, as a processor would map it: bulk access without routing."""
+    """A machine whose CXL memory can be mapped, as a processor would map it: bulk access without routing.
+
+    One that can change while it is used counts, in `changes`, whatever may lead addresses elsewhere.
+    """
 
     def view(self, hpa: int, size: int) -> NDArray[np.uint8] | None:
         """The bytes of a range of host addresses, live and writable; None unless committed decoders of devices

@@ -13,7 +13,7 @@ from softcxl.host.decoder import EndpointDecoder, PortDecoder, RootDecoder
 if TYPE_CHECKING:
     from softcxl.host.machine import Machine
     from softcxl.host.memdev import Memdev
-    from softcxl.host.port import Port
+    from softcxl.host.port import Endpoint, Port
 
 
 @dataclass(eq=False, slots=True)
@@ -61,6 +61,26 @@ class Region(RegionAccess, SystemRam):
     def decoder_of(self, memdev: Memdev) -> EndpointDecoder | None:
         """The decoder with which a device takes part in it."""
         return next((one for one in self.targets if one is not None and one.memdev is memdev), None)
+
+    def position_at(self, hpa: int) -> int | None:
+        """Which position holds the byte at a host address of the region, as window and ports deal them out; None where
+        that device is gone."""
+        bridge = self.root.targets[self.root.window.target(hpa)]
+        for position, decoder in enumerate(self.targets):
+            if decoder is None or decoder.endpoint.bridge is not bridge:
+                continue
+            if all(self._leads(port, decoder.endpoint, hpa) for port in decoder.endpoint.ancestors):
+                return position
+        return None
+
+    def _leads(self, port: Port, endpoint: Endpoint, hpa: int) -> bool:
+        """A port sends that address towards that endpoint."""
+        decoder = self.ports.get(port)
+        if decoder is None or decoder.hdm is None or not decoder.committed:
+            return decoder is not None and decoder.hdm is None
+        setting = decoder.setting
+        target = setting.targets[hpa // setting.granularity % setting.ways]
+        return port.dport_towards(endpoint).id == target
 
     def __repr__(self) -> str:
         names = ", ".join("gone" if one is None else one.name for one in self.memdevs)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from softcxl.host.enumerate import Node
 from softcxl.host.errors import ResetError
+from softcxl.host.hotplug import acknowledge
 from softcxl.host.memdev import Memdev, enable_memory
 from softcxl.spec.cxl.dvsec import CxlCapability, CxlControl2, CxlStatus2, DeviceDvsec, DvsecId
 from softcxl.spec.cxl.port import PortExtensionControl, PortExtensionsDvsec
@@ -148,6 +149,7 @@ def _bus_reset(port: Node, *, unmask: bool) -> None:
     config.write(_BRIDGE_CONTROL, control & ~BridgeControl.secondary_bus_reset.mask, 2)
     if at is not None:
         config.write(at + _PORT_CONTROL, before, 2)
+    acknowledge(port)  # that the link went down and came up again is no news
 
 
 def _cxl_reset(memdev: Memdev, clear: bool) -> str:

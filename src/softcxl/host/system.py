@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
-from softcxl.host import assembly, discovery, explain, labels, quality, reset
+from softcxl.host import assembly, discovery, explain, hotplug, labels, quality, reset
 from softcxl.host.blocks import NumaNode, nodes
 from softcxl.host.decoder import EndpointDecoder, PortDecoder, RootDecoder
 from softcxl.host.enumerate import Node, RootBus, enumerate_all, rescan
@@ -219,6 +219,13 @@ class System:
         return reset.reset(self.memdev(memdev), method, clear=clear)
 
     # -- coming and going ------------------------------------------------------------------------------------
+
+    def service_slots(self) -> list[hotplug.SlotEvent]:
+        """See to the slots whose buttons were pushed, or in which devices came or went; returns what was done.
+
+        Regions of devices that went are disabled, with the reason.
+        """
+        return hotplug.service(self)
 
     def hot_add(self, port: str) -> list[Memdev]:
         """Bring up what was plugged in below the PCI port of that name (``0000:0c:01.0``) since it was found empty.
