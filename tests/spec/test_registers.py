@@ -96,7 +96,8 @@ def test_value(name: str, register: Register, value: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "member", "value"), cxl.NUMBERS + link.NUMBERS + cpmu.NUMBERS + fm.NUMBERS + mctp.NUMBERS
+    ("name", "member", "value"),
+    cxl.NUMBERS + link.NUMBERS + cpmu.NUMBERS + events.NUMBERS + fm.NUMBERS + mctp.NUMBERS,
 )
 def test_number(name: str, member: int, value: int) -> None:
     assert member == value

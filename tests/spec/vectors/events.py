@@ -278,6 +278,17 @@ MASKS = [
     Mask("CXL_MSER_VALID_SUB_CHANNEL", _sparing.sub_channel, 1 << 9),
 ]
 
+# (source, member, value): the Windows SDK's cxl.h
+NUMBERS = [
+    ("CxlSparingResult_Success", events.SparingResult.SUCCESS, 0),
+    ("CxlSparingResult_ResourcesExhausted", events.SparingResult.RESOURCES_EXHAUSTED, 1),
+    ("CxlSparingResult_GeneralFailure", events.SparingResult.FAILURE, 0xFF),
+    ("CxlSpareResources_NoneAvailable", events.SpareResources.NONE, 0),
+    ("CxlSpareResources_OneAvailable", events.SpareResources.ONE, 1),
+    ("CxlSpareResources_TwoAvailable", events.SpareResources.TWO, 2),
+    ("CxlSpareResources_ThreeOrMoreAvailable", events.SpareResources.THREE_OR_MORE, 3),
+]
+
 # Linux drivers/cxl/core/trace.h, each list in order from 0
 ENUMS = [
     (

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from softcxl.spec.cxl.events import EventHeader
 from softcxl.spec.fm import dcd, events, mhd, mld, mld_port, switch, vcs
+from softcxl.spec.pci import header
 from tests.spec.vectors import Mask, Payload, c
 
 _ID = UUID("00112233-4455-6677-8899-aabbccddeeff")
@@ -553,6 +554,7 @@ NUMBERS = [
     ("jack FMVS_INVALID", vcs.VcsState.INVALID_VCS_ID, 0xFF),
     ("jack FM_LD_MEM_REQ_LEN", mld_port.MAX_MEMORY_TRANSACTION, 4096),
     ("jack FM_MAX_NUM_LD", mld.MAX_LDS, 16),
+    ("QEMU cswmbcci_class_init, programming interface 0", header.CLASS_CXL_SWITCH_MAILBOX_CCI, 0x0C0B << 8),
 ]
 
 # Each list in order from 0

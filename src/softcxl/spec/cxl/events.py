@@ -330,6 +330,23 @@ class MemoryModuleEvent(Record, size=EVENT_RECORD_SIZE, spec="CXL 3.2 §8.2.10.2
 # -- memory sparing ----------------------------------------------------------------------------------------
 
 
+class SparingResult(enum.IntEnum):
+    """Result of a memory sparing event (CXL 3.2 Table 8-60)."""
+
+    SUCCESS = 0x00
+    RESOURCES_EXHAUSTED = 0x01
+    FAILURE = 0xFF
+
+
+class SpareResources(enum.IntEnum):
+    """Spare Resources Available of a memory sparing event (CXL 3.2 Table 8-60)."""
+
+    NONE = 0
+    ONE = 1
+    TWO = 2
+    THREE_OR_MORE = 3
+
+
 class SparingFlags(Register, width=8, spec="CXL 3.2 Table 8-60"):
     """Flags of a memory sparing event."""
 
@@ -360,10 +377,10 @@ class MemorySparingEvent(Record, size=EVENT_RECORD_SIZE, spec="CXL 3.2 §8.2.10.
     maintenance_class: int = u8()
     maintenance_subclass: int = u8()
     flags: SparingFlags = word(SparingFlags)
-    result: int = u8("0: success")
+    result: int = u8("a `SparingResult`")
     validity: SparingValidity = word(SparingValidity)
     _reserved1: None = reserved(6)
-    resources_available: int = u16("spares left")
+    resources_available: int = u16("a `SpareResources`")
     channel: int = u8()
     rank: int = u8()
     nibble_mask: int = u24("one bit a nibble of the data bus")

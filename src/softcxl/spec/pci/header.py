@@ -74,6 +74,9 @@ class ClassCode(Register, width=24, spec="PCIe 6.0 §7.5.1.1.6"):
 CLASS_CXL_MEMORY_DEVICE = 0x050210
 """Class code, sub-class and programming interface of a CXL memory device (CXL 3.1 §8.1.12.1)."""
 
+CLASS_CXL_SWITCH_MAILBOX_CCI = 0x0C0B00
+"""Class code, sub-class and programming interface of a switch's mailbox CCI function (CXL 3.1 §7.2.9)."""
+
 
 class CacheLineSize(Register, width=8, spec="PCIe 6.0 §7.5.1.1.7"):
     """Cache Line Size Register: kept for old software, without effect."""
