@@ -107,6 +107,7 @@ def test_a_whole_switch_goes_and_comes(system, ports, fabric):
     ports[2].insert(switch)
     (event,) = system.service_slots()
     assert [one.name for one in event.memdevs] == ["mem1", "mem3"]
+    system.destroy_region(region)
     region = system.create_region(event.memdevs, type="ram")
     region.write(0, b"pair" * 500)
     assert region.load(0, 2000) == b"pair" * 500
