@@ -8,7 +8,7 @@ from uuid import UUID
 
 from softcxl.spec.command import dynamic_capacity, events, maintenance, passthrough, qos
 from softcxl.spec.cxl import logs, repair, scrub
-from tests.spec.vectors import Mask, Payload, c
+from tests.spec.vectors import Mask, Payload, c, u24
 
 _ID = UUID("00112233-4455-6677-8899-aabbccddeeff")
 _ID_BYTES = bytes.fromhex("00112233445566778899aabbccddeeff")
@@ -44,6 +44,33 @@ _RESULTS_FIELDS = {
     "flags.signatures_overflow": True,
     "uncorrectable_errors": 0x3333,
     "correctable_errors": 0x4444,
+}
+_SIGNATURE = c("HQHBB", 0x0102, 0x2000 | 1 << 3 | 1 << 1 | 1, 0x07FF, 3, 4) + c(
+    "3sBB3sH32s16sB7x", u24(0x050607), 8, 9, u24(0x0A0B0C), 0x0D0E, bytes(range(0x20)), _COMPONENT, 0xF
+)
+_SIGNATURE_FIELDS = {
+    "iteration": 0x0102,
+    "address.volatile": True,
+    "address.error_type": 1,
+    "address.inverse_pattern": True,
+    "address.dpa": 0x2000 // 64,
+    "validity": 0x07FF,
+    "channel": 3,
+    "rank": 4,
+    "nibble_mask": 0x050607,
+    "bank_group": 8,
+    "bank": 9,
+    "row": 0x0A0B0C,
+    "column": 0x0D0E,
+    "correction_mask": bytes(range(0x20)),
+    "component_identifier": _COMPONENT,
+    "sub_channel": 0xF,
+}
+_LONG = _RESULTS + c("QI4x", 0x5555, 1) + _SIGNATURE
+_LONG_FIELDS = _RESULTS_FIELDS | {
+    "capacity_tested": 0x5555,
+    "signature_count": 1,
+    **{f"signatures.0.{name}": value for name, value in _SIGNATURE_FIELDS.items()},
 }
 _ECS_ENTRY = _COMPONENT + c("HBHBQ4x", 4 | 1 << 3, 1, 0x0203, 4, 0x0506_0708_090A_0B0C)
 _ECS_ENTRY_FIELDS = {
@@ -204,6 +231,19 @@ PAYLOADS = [
             "version": 1,
             "result": logs.MediaTestsResult.ABORTED_AFTER_FAILURE,
             "results.0.test_id": 0x0102,
+        },
+    ),
+    Payload("standard Table 8-100", logs.ErrorSignature, _SIGNATURE, _SIGNATURE_FIELDS),
+    Payload("standard Table 8-99", logs.MediaTestLongResults, _LONG, _LONG_FIELDS),
+    Payload(
+        "standard Table 8-98",
+        logs.MediaTestResultsLongLog,
+        c("BBB13x", 2, 1, 2) + _LONG + _LONG,
+        {
+            "count": 2,
+            "version": 1,
+            "result": logs.MediaTestsResult.ABORTED,
+            **{f"results.1.{name}": value for name, value in _LONG_FIELDS.items()},
         },
     ),
     # Security passthrough

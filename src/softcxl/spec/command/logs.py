@@ -27,7 +27,7 @@ MEDIA_TEST_RESULTS_SHORT_LOG: Final = UUID("2c255522-8ce4-11ec-b909-0242ac120002
 """Media Test Results Short Log: a `MediaTestResultsShortLog` (CXL 3.2 §8.2.10.5.2.6)."""
 
 MEDIA_TEST_RESULTS_LONG_LOG: Final = UUID("c1fe0b3e-7a00-448e-a24e-a6aabbfe587a")
-"""Media Test Results Long Log (CXL 3.2 §8.2.10.5.2.6); its format is not declared."""
+"""Media Test Results Long Log: a `MediaTestResultsLongLog` (CXL 3.2 §8.2.10.5.2.6)."""
 
 
 class SupportedLog(Record, size=0x14, spec="CXL 3.1 §8.2.9.5.1"):

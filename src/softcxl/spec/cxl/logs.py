@@ -6,6 +6,7 @@ from __future__ import annotations
 import enum
 from uuid import UUID
 
+from softcxl.spec.cxl.events import DramValidity
 from softcxl.wire import (
     RO,
     Record,
@@ -13,10 +14,12 @@ from softcxl.wire import (
     bit,
     bits,
     counted,
+    raw,
     reserved,
     tail,
     u8,
     u16,
+    u24,
     u32,
     u64,
     uuid,
@@ -135,3 +138,50 @@ class MediaTestResultsShortLog(Record, size=0x10, spec="CXL 3.2 §8.2.10.5.2.6, 
     result: int = u8("a `MediaTestsResult`")
     _reserved: None = reserved(0x0D)
     results: list[MediaTestResults] = counted(MediaTestResults, "count")
+
+
+class ErrorSignatureAddress(Register, width=64, spec="CXL 3.2 Table 8-100"):
+    """Physical Address of an error signature."""
+
+    volatile = bit(0, RO, "the address is of volatile memory")
+    error_type = bits(2, 1, RO, "0: uncorrectable, 1: correctable")
+    inverse_pattern = bit(3, RO)
+    dpa = bits(63, 6, RO, "device physical address, in units of 64 bytes")
+
+
+class ErrorSignature(Record, size=0x50, spec="CXL 3.2 Table 8-100"):
+    """Error Signature. The place is told as in a DRAM event record."""
+
+    iteration: int = u16("of the test in which the error was met")
+    address: ErrorSignatureAddress = word(ErrorSignatureAddress)
+    validity: DramValidity = word(DramValidity)
+    channel: int = u8()
+    rank: int = u8()
+    nibble_mask: int = u24("one bit a nibble of the data bus")
+    bank_group: int = u8()
+    bank: int = u8()
+    row: int = u24()
+    column: int = u16()
+    correction_mask: bytes = raw(0x20, "one bit a bit of the cache line in error")
+    component_identifier: bytes = raw(0x10)
+    sub_channel: int = u8()
+    _reserved: None = reserved(7)
+
+
+class MediaTestLongResults(MediaTestResults, size=0x30, spec="CXL 3.2 Table 8-99"):
+    """Media Test Results Long Log Entry."""
+
+    capacity_tested: int = u64("in multiples of 256 MiB")
+    signature_count: int = u32()
+    _reserved2: None = reserved(4)
+    signatures: list[ErrorSignature] = counted(ErrorSignature, "signature_count")
+
+
+class MediaTestResultsLongLog(Record, size=0x10, spec="CXL 3.2 §8.2.10.5.2.6, Tables 8-97 and 8-98"):
+    """Media Test Results Long Log."""
+
+    count: int = u8("tests that were run")
+    version: int = u8(default=1)
+    result: int = u8("a `MediaTestsResult`")
+    _reserved: None = reserved(0x0D)
+    results: list[MediaTestLongResults] = counted(MediaTestLongResults, "count")
