@@ -60,6 +60,7 @@ def test_every_topology_key_says_what_it_means_and_what_is_allowed(reference):
     assert list(places) == [
         "The file",
         "devices.NAME",
+        "devices.NAME.dynamic[]",
         "switches.NAME",
         "hosts.NAME",
         "hosts.NAME.bridges.NAME",

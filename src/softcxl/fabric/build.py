@@ -15,7 +15,7 @@ from typing import Self
 from softcxl.device.clock import Clock, SystemClock
 from softcxl.device.decoder import CommitError
 from softcxl.device.type3 import Type3
-from softcxl.fabric import embedded, keys, topology
+from softcxl.fabric import dynamic, embedded, keys, topology
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.host import HostMemory, HostWindow
 from softcxl.fabric.layout import window_bases
@@ -163,9 +163,9 @@ class Fabric:
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise BuildError(f"{where}{error.strerror or error}") from error
-        for name, key in self.topology.devices.items():
-            if key.persistent and key.volatile and self.devices[name].medium.persistent:
-                self.devices[name].space.clear(0, key.volatile)  # volatile bytes do not outlive the process
+        for device in self.devices.values():
+            if device.medium.persistent:
+                device.clear_volatile()  # volatile bytes do not outlive the process
 
     def _recover(self) -> None:
         """Find the bytes that rest in windows since earlier runs, of which this topology may lack some."""
@@ -208,7 +208,7 @@ class Fabric:
             Path(key.file)
             if key.file
             else self.state / f"{name}.mem"
-            if self.state and key.persistent
+            if self.state and (key.persistent or dynamic.non_volatile(key))
             else None
         )
         labels = home.with_name(home.name + ".labels") if home else None
@@ -225,11 +225,12 @@ class Fabric:
                 vendor_id=key.vendor_id,
                 device_id=key.device_id,
                 clock=clock,
-                medium=self._medium(name, key.volatile + key.persistent, home),
+                medium=self._medium(name, key.volatile + key.persistent + dynamic.size(key), home),
                 label_medium=self._medium(f"{name}-labels", key.label_storage, labels)
                 if key.label_storage
                 else None,
                 state=self._state_page(name, home),
+                dynamic=[dynamic.region(one) for one in key.dynamic],
             )
         except (TypeError, ValueError) as error:
             raise BuildError(f"devices.{name}: {error}") from error

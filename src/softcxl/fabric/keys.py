@@ -38,12 +38,47 @@ Name = Annotated[str, Meta(extra={"form": "name", "pattern": NAME})]
 Ports = list[Name | None]
 #: An interleave granularity in bytes (CXL 3.1 §8.2.4.20.7).
 Granularity = Literal[256, 512, 1024, 2048, 4096, 8192, 16384]
+RegionFlag = Literal["non-volatile", "sharable", "coherent", "read-only", "sanitize-on-release"]
 Restriction = Literal["volatile", "persistent", "fixed"]
 
 #: How many ways memory may be interleaved (CXL 3.1 §8.2.4.20.7).
 WAYS = (1, 2, 3, 4, 6, 8, 12, 16)
 LARGEST = 1 << 52
 LABEL_STORAGE = 128 * KIB
+
+
+class DynamicRegion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A region of dynamic capacity: device addresses at which memory comes and goes while hosts run."""
+
+    length: Annotated[
+        int, _key("how much can be in it, whole blocks", form="size", least=64, most=LARGEST, unit=64)
+    ]
+    block_size: Annotated[
+        int,
+        _key("what comes and goes at least, a power of two", form="size", least=64, most=TIB, unit=64),
+    ] = 2 * MIB
+    decode_length: Annotated[
+        int | None,
+        _key(
+            "how many device addresses it takes; without this key the length, in full units of 256MiB",
+            form="size",
+            least=CAPACITY_UNIT,
+            most=LARGEST,
+            unit=CAPACITY_UNIT,
+        ),
+    ] = None
+    flags: Annotated[
+        list[RegionFlag],
+        _key(
+            "what it is: `non-volatile` memory and its extents survive if `state` is given; `sharable` by several "
+            "hosts; kept `coherent` among them by hardware; `read-only`; `sanitize-on-release`: erased when it leaves",
+            most=5,
+        ),
+    ] = field(default_factory=list)
+    dsmad_handle: Annotated[
+        int | None,
+        _key("its DSMADHandle in the CDAT; without this key 2 for the first, and so on", least=2, most=255),
+    ] = None
 
 
 class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,6 +98,9 @@ class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             unit=CAPACITY_UNIT,
         ),
     ] = 0
+    dynamic: Annotated[
+        list[DynamicRegion], _key("its regions of dynamic capacity, one after the other", most=8)
+    ] = field(default_factory=list)
     label_storage: Annotated[
         int | None,
         _key(

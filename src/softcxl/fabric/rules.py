@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 
 import msgspec
 
+from softcxl.fabric import dynamic
 from softcxl.fabric.keys import LABEL_STORAGE, WAYS, Host, Topology, Type3
 from softcxl.fabric.limits import Fault, Path, closest, spell
 from softcxl.fabric.regions import settled
@@ -32,8 +33,10 @@ def devices(topology: Topology) -> Iterator[Fault]:
     for name, device in topology.devices.items():
         at: Path = ("devices", name)
         capacity = ((*at, "volatile"), (*at, "persistent"))
-        if device.volatile + device.persistent == 0:
-            yield Fault(at, "has no capacity; give `volatile`, `persistent` or both", capacity)
+        if device.volatile + device.persistent == 0 and not device.dynamic:
+            message = "has no capacity; give `volatile`, `persistent` or `dynamic`"
+            yield Fault(at, message, (*capacity, (*at, "dynamic")))
+        yield from dynamic.faults(device, at)
         if device.label_storage and device.label_storage < LABEL_STORAGE:
             label, least = format_size(device.label_storage), format_size(LABEL_STORAGE)
             yield Fault((*at, "label_storage"), f"{label} is too small; allowed are 0 and from {least} on")
@@ -45,9 +48,9 @@ def devices(topology: Topology) -> Iterator[Fault]:
         serials.setdefault(serial, name)
         if device.file is None:
             continue
-        if not device.persistent:
+        if not device.persistent and not dynamic.non_volatile(device):
             message = "a file holds persistent capacity, and this device has none; give `persistent`"
-            yield Fault((*at, "file"), message, capacity)
+            yield Fault((*at, "file"), message, (*capacity, (*at, "dynamic")))
         if device.file in files:
             yield Fault((*at, "file"), f"{shorten(device.file)} is also the file of {files[device.file]}")
         files.setdefault(device.file, name)

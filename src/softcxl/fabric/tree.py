@@ -106,6 +106,8 @@ def _device(device: Type3) -> str:
         for size, kind in ((device.volatile, "volatile"), (device.persistent, "persistent"))
         if size
     ]
+    if device.dynamic:
+        facts.append(f"{format_size(sum(one.length for one in device.dynamic))} dynamic")
     if device.label_storage:
         facts.append(f"{format_size(device.label_storage)} of labels")
     if device.serial is not None:
