@@ -1,4 +1,4 @@
-"""Decoders that software set wrongly, one line for each way: the commit that is refused, or the error that an access gets.
+"""Decoders that software set wrongly, each way in a line: the commit that is refused, or the error that an access gets.
 
 A good region of four devices, two behind each of two bridges, is broken at one place by registers. What is broken names
 itself; what is not goes on; and no address ever reaches bytes that another one reaches.
@@ -29,7 +29,7 @@ ENDPOINT: dict[str, Any] = {"hpa": BASE, "size": SIZE, "ways": 4, "granularity":
 
 @dataclass(frozen=True)
 class Case:
-    """`values` are what bridge 0's or device 0's decoder `number` is set to; `good` offsets go on, and `bad` ones end in
+    """`values` are what bridge 0's or device 0's decoder `number` is set to; `good` offsets go on, `bad` ones end in
     `error`. Where `refused` is not empty the commit is, for that reason, and the decoder is left without effect."""
 
     name: str
