@@ -96,7 +96,7 @@ class PortDecoder:
         if self.setting.committed and not self.setting.locked:
             if self.hdm is not None:
                 self.hdm.reset(self.number)
-            self.setting = Setting()
+            self.setting = self.setting.unused()
 
     def __repr__(self) -> str:
         return f"<{self.name} of {self.port.host}>"
@@ -141,7 +141,7 @@ class EndpointDecoder:
         """Take it out of effect, unless it is locked."""
         if self.setting.committed and not self.setting.locked:
             self.hdm.reset(self.number)
-            self.setting = Setting()
+            self.setting = self.setting.unused()
 
     def forget(self) -> None:
         """It is not committed any more, by no doing of ours."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from softcxl.host.enumerate import Node
 from softcxl.host.errors import CommitError, ProbeError
@@ -97,6 +97,10 @@ class Setting:
     target: int = 0
     committed: bool = False
     locked: bool = False
+
+    def unused(self) -> Setting:
+        """As it is after a reset: without addresses; what it was interleaved by stays, as Linux shows it."""
+        return replace(self, base=0, size=0, committed=False, locked=False)
 
     @property
     def targets(self) -> tuple[int, ...]:

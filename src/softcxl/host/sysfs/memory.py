@@ -66,6 +66,7 @@ def _block(block: MemoryBlock) -> Directory:
             "removable": value(1),
             "state": Attribute(lambda: block.state, _state(block), BOTH),
             "subsystem": Link("bus/memory"),
+            "uevent": Attribute(lambda: "", mode=BOTH),
             "valid_zones": value(block.zone or "Normal Movable"),
         },
         device=True,
