@@ -101,7 +101,9 @@ class SecurityCommands(CommandSet):
 
     def locks(self, dpa: int, size: int) -> bool:
         """Whether any of `size` bytes from `dpa` on cannot be reached because they are locked."""
-        return self.locked and dpa + size > self._device.capacity.volatile
+        return self.locked and any(
+            dpa < end and start < dpa + size for start, end in self._device.persistent_ranges
+        )
 
     # -- commands ------------------------------------------------------------------------------------------------
 
@@ -151,8 +153,8 @@ class SecurityCommands(CommandSet):
         if kind is _MASTER and self._passphrases[_MASTER] is None:
             raise CommandError(ReturnCode.INVALID_INPUT)
         self._prove(kind, request.current_passphrase)
-        capacity = self._device.capacity
-        self._device.space.clear(capacity.volatile, capacity.persistent)
+        for start, end in self._device.persistent_ranges:
+            self._device.space.clear(start, end - start)
         self._keep(_USER, None)
         self._wrong[_USER] = 0
         self.locked = False

@@ -322,6 +322,12 @@ class Type3(Endpoint, CommandSet):
         region = self.dynamic.region_at(dpa)
         return region is None or not region.non_volatile
 
+    @property
+    def persistent_ranges(self) -> list[tuple[int, int]]:
+        """The device addresses, from start to end, of memory that does not forget without power."""
+        static = [(self.capacity.volatile, self.capacity.total)] if self.capacity.persistent else []
+        return static + [one.range for one in self.dynamic.regions if one.non_volatile]
+
     def clear_volatile(self) -> None:
         if self.capacity.volatile:
             self.space.clear(0, self.capacity.volatile)

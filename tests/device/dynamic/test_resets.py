@@ -1,6 +1,7 @@
 """What resets leave, and what outlives the process."""
 
 import json
+import struct
 from uuid import UUID
 
 import pytest
@@ -181,3 +182,46 @@ def test_a_state_that_cannot_be_kept_changes_nothing(make, tmp_path):
     assert offer.state.value == "offered"
     (tmp_path / "gone").mkdir()
     assert host.accept((BASE, 2 * MIB)) == SUCCESS
+
+
+def test_a_passphrase_locks_and_erases_what_is_non_volatile(dcd, host):
+    """Set Passphrase 4501h, Unlock 4503h, Passphrase Secure Erase 4505h; 1 is the user's passphrase."""
+    secret = b"p" * 32
+    assert host.driver.send(0x4501, b"\1" + bytes(31) + bytes(32) + secret)[0] == SUCCESS
+    dcd.reset(Reset.COLD)
+    locks = dcd.security.locks
+    assert not locks(0, 256 * MIB)
+    assert locks(256 * MIB, 1)
+    assert not locks(BASE, 256 * MIB)
+    assert locks(SHARED, 1)
+    assert locks(SHARED - 1, 2)
+    for dpa in (256 * MIB, BASE, SHARED):
+        dcd.space.write(dpa, b"data")
+    assert host.driver.send(0x4505, b"\1" + bytes(31) + secret)[0] == SUCCESS
+    assert [dcd.space.read(dpa, 4) for dpa in (256 * MIB, BASE, SHARED)] == [bytes(4), b"data", bytes(4)]
+    assert not locks(SHARED, 1)
+
+
+def test_sanitize_erases_all_of_it(busy, host, clock):
+    """Sanitize 4400h; who has which extents is not data, and stays."""
+    busy.inject_poison(SHARED)
+    assert host.driver.send(0x4400)[0] == 1  # Background Command Started
+    clock.advance(10)
+    assert busy.space.read(BASE, 4) == busy.space.read(SHARED, 4) == bytes(4)
+    assert SHARED not in busy.poison.map
+    assert [one[:2] for one in host.extents()] == [VOLATILE, LASTING]
+
+
+def test_media_operations_are_for_accepted_extents(busy, host, clock):
+    """QEMU's validate_dpa_addr refuses dynamic capacity that is not backed. 4402h: zero."""
+
+    def zero(start, length):
+        return host.driver.send(0x4402, struct.pack("<BBHIQQ", 1, 1, 0, 1, start, length))[0]
+
+    assert zero(BASE + 4 * MIB, 64) == INVALID_INPUT
+    assert zero(BASE + 4 * MIB - 64, 128) == INVALID_INPUT
+    assert zero(2048 * MIB, 64) == INVALID_INPUT
+    assert zero(BASE, 64) == 1
+    clock.advance(10)
+    assert busy.space.read(BASE, 4) == bytes(4)
+    assert busy.space.read(SHARED, 4) == b"data"
