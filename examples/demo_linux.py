@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from softcxl import Fabric, Type3, boot
-from softcxl.cli.show import rich_tree
+from softcxl.cli.show import console as make_console
+from softcxl.cli.show import print_tree
 from softcxl.cli.work import shown
 from softcxl.fabric.errors import SoftCXLError
 from softcxl.fabric.tree import tree
@@ -29,7 +29,7 @@ TIMED = 128 * MIB
 GRANULARITY = 256
 FROM_GUEST, FROM_PYTHON = 0x1234, 0xABCD
 
-console = Console(highlight=False, emoji=False)
+console = make_console()
 
 
 def main() -> int:
@@ -37,7 +37,7 @@ def main() -> int:
     try:
         with Fabric.load(path) as fabric:
             heading("The fabric", f"as {path.name} describes it; its devices now live in this Python process")
-            console.print(rich_tree(tree(fabric.topology, path.name)))
+            print_tree(tree(fabric.topology, path.name))
             with shown() as progress, boot(fabric, progress=progress) as guest:
                 return show(fabric, guest)
     except (SoftCXLError, LabError) as error:
@@ -96,8 +96,7 @@ def show(fabric: Fabric, guest: Guest) -> int:
     traffic = {name: door.traffic for name, door in fabric.open_doors.items()}
     accesses = sum(one.reads + one.writes for one in traffic.values())
     console.print(
-        f"Python answered {accesses:,} register accesses; loads and stores of memory never came its way.",
-        soft_wrap=True,
+        f"Python answered {accesses:,} register accesses; loads and stores of memory never came its way."
     )
     return 1 if wrong or answer.status else 0
 
@@ -128,7 +127,7 @@ def plain_table(*columns: str) -> Table:
 
 
 def heading(title: str, rest: str) -> None:
-    console.print(f"\n[bold cyan]{title}[/] [dim]{rest}[/]", soft_wrap=True)
+    console.print(f"\n[bold cyan]{title}[/] [dim]{rest}[/]")
 
 
 def verdict(good: bool, what: str) -> None:
