@@ -234,8 +234,8 @@ class Host(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole fabric."""
 
-    devices: Annotated[dict[Name, Type3], _key("the devices, by name", most=1024)]
-    switches: Annotated[dict[Name, Switch], _key("the switches, by name", most=256)] = field(
+    devices: Annotated[dict[Name, Type3], _key("the devices, by name", most=8192)]
+    switches: Annotated[dict[Name, Switch], _key("the switches, by name", most=1024)] = field(
         default_factory=dict
     )
     hosts: Annotated[dict[Name, Host], _key("the hosts, by name", most=64)] = field(default_factory=dict)

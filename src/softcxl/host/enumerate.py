@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from softcxl.host.config import ABSENT, Config
 from softcxl.host.errors import EnumerationError
 from softcxl.host.machine import Machine
-from softcxl.host.placement import Need, Pool, stacked
+from softcxl.host.placement import Need, Pool, Stack, stacked
 from softcxl.spec.pci.express import PortType
 
 MIB = 1 << 20
@@ -58,6 +58,7 @@ class Node:
     secondary: int = 0
     subordinate: int = 0
     windows: dict[bool, tuple[int, int]] = field(default_factory=dict)  # by prefetchable: base, size
+    needs: dict[bool, Stack] = field(default_factory=dict)  # by prefetchable: of what is below, once it is known
 
     @property
     def name(self) -> str:
@@ -115,23 +116,24 @@ def enumerate_all(machine: Machine) -> list[RootBus]:
         for root in roots:
             for node in root.walk():
                 node.reserve = 0
+                node.needs.clear()
         places = _reserved(roots, Pool(machine.mmio_ranges))
-    for root, prefetchable, base in places:
-        _place(root.below, prefetchable, _needs(root.below, prefetchable), base)
+    for root, prefetchable, stack, base in places:
+        _place(root.below, prefetchable, stack, base)
     for root in roots:
         for node in root.walk():
             _enable(node)
     return roots
 
 
-def _reserved(roots: Sequence[RootBus], pool: Pool) -> list[tuple[RootBus, bool, int]]:
+def _reserved(roots: Sequence[RootBus], pool: Pool) -> list[tuple[RootBus, bool, Stack, int]]:
     """An address for all that is below each root bus, not prefetchable and prefetchable."""
     places = []
     for root in roots:
         for prefetchable in (False, True):
             need = stacked(_needs(root.below, prefetchable))
             if need.size:
-                places.append((root, prefetchable, pool.take(need, root.name, low=not prefetchable)))
+                places.append((root, prefetchable, need, pool.take(need, root.name, low=not prefetchable)))
     return places
 
 
@@ -147,8 +149,7 @@ def rescan(port: Node) -> list[Node]:
         if last > port.subordinate:
             raise EnumerationError(f"{port.name}: bus {last} is needed, its buses end at {port.subordinate}")
         for prefetchable in (False, True):
-            needs = _needs(port.below, prefetchable)
-            need = stacked(needs)
+            need = stacked(_needs(port.below, prefetchable))
             base, size = port.windows.get(prefetchable, (0, 0))
             if need.size > size or (need.size and base % need.alignment):
                 kind = "prefetchable window" if prefetchable else "memory window"
@@ -157,7 +158,7 @@ def rescan(port: Node) -> list[Node]:
                     f" {size:#x} bytes at {base:#x}"
                 )
             if need.size:
-                _place(port.below, prefetchable, needs, base)
+                _place(port.below, prefetchable, need, base)
     except EnumerationError:
         port.below = []
         raise
@@ -265,16 +266,24 @@ def _in_prefetchable(bar: Bar) -> bool:
     return bar.prefetchable and bar.wide
 
 
+def _below_need(node: Node, prefetchable: bool) -> Stack:
+    """What is below a bridge, put together."""
+    found = node.needs.get(prefetchable)
+    if found is None:
+        found = node.needs[prefetchable] = stacked(_needs(node.below, prefetchable))
+    return found
+
+
 def _window_need(node: Node, prefetchable: bool) -> Need:
-    below = stacked(_needs(node.below, prefetchable))
+    below = _below_need(node, prefetchable)
     size = below.size
     if not prefetchable:
         size = max(size, node.reserve)
     return Need(-(-size // MIB) * MIB, max(MIB, below.alignment))
 
 
-def _place(nodes: Sequence[Node], prefetchable: bool, needs: Sequence[Need], base: int) -> None:
-    places = iter(stacked(needs).places(base))
+def _place(nodes: Sequence[Node], prefetchable: bool, stack: Stack, base: int) -> None:
+    places = iter(stack.places(base))
     for node in nodes:
         for bar in node.bars.values():
             if _in_prefetchable(bar) == prefetchable:
@@ -285,7 +294,7 @@ def _place(nodes: Sequence[Node], prefetchable: bool, needs: Sequence[Need], bas
             node.windows[prefetchable] = (at, need.size)
             _program_window(node.config, prefetchable, at, need.size)
             if need.size:
-                _place(node.below, prefetchable, _needs(node.below, prefetchable), at)
+                _place(node.below, prefetchable, _below_need(node, prefetchable), at)
 
 
 def _program_bar(config: Config, bar: Bar) -> None:
