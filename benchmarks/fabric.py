@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import resource
 import time
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def measure(count: int) -> dict[str, float]:
                 node.config.read(0)
                 reads += 1
         read = (time.process_time() - start) / reads
-    build, boot, listed = (end - start for start, end in zip(marks, marks[1:], strict=False))
+    build, boot, listed = (end - start for start, end in pairwise(marks))
     return {
         "devices": count,
         "build s": round(build, 3),

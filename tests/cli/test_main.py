@@ -8,7 +8,7 @@ import pytest
 
 import softcxl
 import softcxl.cli
-from softcxl.cli import COMMANDS, INTERNAL_ERROR, INTERRUPTED, cli, main
+from softcxl.cli import COMMANDS, INTERNAL_ERROR, INTERRUPTED, SUMMARIES, cli, main
 from softcxl.fabric.errors import BuildError, SoftCXLError
 from softcxl.wire import WireError
 
@@ -115,6 +115,23 @@ def test_help_lists_every_command(capsys):
     out = capsys.readouterr().out
     for name in COMMANDS:
         assert f"\n  {name}" in out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_of_a_command_what_its_own_help_begins_with(name):
+    assert list(SUMMARIES) == list(COMMANDS)
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert " ".join((command.help or "").split("\n\n")[0].split()) == SUMMARIES[name]
+
+
+def test_help_imports_nothing_that_takes_time():
+    program = (
+        "import sys; import softcxl; from softcxl.cli import main; main(['--help']);"
+        " print(sorted({'numpy', 'yaml', 'msgspec', 'rich', 'asyncio', 'softcxl.wire'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n[]\n")
 
 
 def test_output_that_nobody_reads():

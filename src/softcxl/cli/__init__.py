@@ -42,6 +42,24 @@ COMMANDS = {
     "lab": "softcxl.cli.lab:lab",
 }
 
+#: What `--help` says of each: the first sentences of their own help, which stand here so that nothing is imported.
+SUMMARIES = {
+    "check": "Validate the file TOPOLOGY and show its fabric as a tree.",
+    "list": "List what a host of TOPOLOGY sees, as `cxl list` would on it.",
+    "tree": "Show what a host of TOPOLOGY sees as a tree: windows, regions, ports, memory devices.",
+    "region": "Make and take apart regions.",
+    "explain": "Say where ADDRESS, a host physical address, goes: each window, port, switch and decoder with its "
+    "arithmetic.",
+    "sysfs": "Show PATH of the /sys that a host of TOPOLOGY has: one attribute's value, or all that is in a "
+    "directory.",
+    "iomem": "Show the CXL windows of a host of TOPOLOGY with their regions, as /proc/iomem does.",
+    "events": "Fetch what the memory devices of a host of TOPOLOGY have in their event logs, and print it as "
+    "`cxl monitor` does.",
+    "shell": "Open a Python prompt with the fabric of TOPOLOGY live.",
+    "vm": "Virtual machines whose CXL devices are served by this program.",
+    "lab": "QEMU, a kernel and its tools: what there is, and how to get it.",
+}
+
 INTERNAL_ERROR = 70
 INTERRUPTED = 130
 #: More problems than this are counted, not shown.
@@ -51,6 +69,10 @@ SHOWN_PROBLEMS = 50
 class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:

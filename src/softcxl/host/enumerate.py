@@ -58,7 +58,9 @@ class Node:
     secondary: int = 0
     subordinate: int = 0
     windows: dict[bool, tuple[int, int]] = field(default_factory=dict)  # by prefetchable: base, size
-    needs: dict[bool, Stack] = field(default_factory=dict)  # by prefetchable: of what is below, once it is known
+    needs: dict[bool, Stack] = field(
+        default_factory=dict
+    )  # by prefetchable: of what is below, once it is known
 
     @property
     def name(self) -> str:
