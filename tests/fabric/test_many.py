@@ -16,7 +16,8 @@ MIB = 1 << 20
 def tree(count):
     """So many devices behind three levels of switches, eight to a switch."""
     devices = {f"m{at}": keys.Type3(volatile=256 * MIB) for at in range(count)}
-    names, switches = list(devices), {}
+    names = list(devices)
+    switches: dict[str, keys.Switch] = {}
     for level in "cba":
         groups = [names[at : at + 8] for at in range(0, len(names), 8)]
         names = [f"{level}{at}" for at in range(len(groups))]
