@@ -255,3 +255,34 @@ def test_a_device_that_has_left_is_not_asked(fabric):
     system.hot_remove(system.memdevs["mem0"].node.parent.name)
     assert system.events() == []
     assert system.problems == []
+
+
+@pytest.mark.parametrize("method", ["flr", "cxl_bus", "cxl_reset"])
+def test_after_a_reset_events_come_as_before(fabric, method):
+    system = fabric.hosts["alpha"].boot()
+    system.events()
+    if method not in system.reset_methods("mem0"):
+        pytest.fail(f"{method} is none of {system.reset_methods('mem0')}")
+    system.reset("mem0", method)
+    system.events()
+    for dpa in (0x40, 0x80):
+        fabric.devices["mem0"].record_event(EventLog.WARNING, general_media(dpa))
+        assert [one.dpa for one in system.events() if isinstance(one, Event)] == [dpa]
+
+
+def test_who_comes_and_goes(fabric):
+    host = fabric.hosts["alpha"]
+    system = host.boot()
+    system.events()
+    for _ in range(3):
+        memdev = system.memdevs["mem0"]
+        port = memdev.node.parent.name
+        host.machine.bridges[0].ports[0].remove()
+        system.hot_remove(port)
+        del memdev
+        host.machine.bridges[0].ports[0].plug(fabric.devices["mem0"])
+        [memdev] = system.hot_add(port)
+        fabric.devices["mem0"].record_event(EventLog.WARNING, general_media(0x40))
+        assert [one.memdev for one in system.events()] == [memdev]
+        fabric.devices["mem0"].record_event(EventLog.WARNING, general_media(0x40))
+        assert [one.memdev for one in system.events()] == [memdev]

@@ -181,8 +181,8 @@ class EventReader:
     def __init__(self, system: System, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._system, self._clock = system, clock
         self._interrupts: Interrupts | None = None
-        self._silent: set[int] = set()
-        self._known: set[int] = set()
+        self._silent: set[Memdev] = set()
+        self._known: set[Memdev] = set()
         self._found: list[Trace] = []
 
     def read(self) -> list[Trace]:
@@ -192,16 +192,22 @@ class EventReader:
         """
         interrupts = self._interrupts = self._interrupts or Interrupts(self._system.machine)
         there = self._system.memdevs.values()
+        self._known &= set(there)
+        self._silent &= set(there)
         for one in there:
-            if id(one) not in self._known:
-                self._known.add(id(one))
+            if one not in self._known:
+                self._known.add(one)
                 self._begin(one, interrupts)
-        waiting = set(map(id, interrupts.take()))
+        waiting = {*interrupts.take(), *self._silent}
         for one in there:
-            if id(one) in waiting or id(one) in self._silent:
+            if one in waiting:
                 self._serve(one)
         found, self._found = self._found, []
         return found
+
+    def again(self, memdev: Memdev) -> None:
+        """The device has been reset, and with it who it interrupts: it is asked to anew with the next `read`."""
+        self._known.discard(memdev)
 
     def trace_poison(self, memdev: Memdev) -> None:
         """List the device's poison into what `read` returns next. Raises `MailboxError`."""
@@ -237,7 +243,7 @@ class EventReader:
                 )
                 memdev.mailbox.send(SET_EVENT_INTERRUPT_POLICY, request)
             else:
-                self._silent.add(id(memdev))
+                self._silent.add(memdev)
         except MailboxError as error:
             self._system.problems.append(str(error))
             return

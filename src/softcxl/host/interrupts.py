@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from softcxl.spec.pci.capability import CapabilityId
@@ -26,6 +27,7 @@ class Interrupts:
     def __init__(self, machine: Machine) -> None:
         self._memdevs: dict[int, Memdev] = {}
         self._messages: deque[int] = deque()
+        self._numbers = count(_FIRST_DATA)
         self._delivers = hasattr(machine, "interrupted")
         if self._delivers:
             target: Any = machine
@@ -39,18 +41,19 @@ class Interrupts:
 
     def take(self) -> list[Memdev]:
         """Those that have interrupted, once each, in order."""
-        found: dict[int, Memdev] = {}
+        found: dict[Memdev, None] = {}
         while self._messages:
             memdev = self._memdevs.get(self._messages.popleft())
             if memdev is not None:
-                found[id(memdev)] = memdev
-        return list(found.values())
+                found[memdev] = None
+        return list(found)
 
     def connect(self, memdev: Memdev) -> bool:
         """Have the device send its messages here. False if it or the machine cannot."""
         if not self._delivers:
             return False
-        data = _FIRST_DATA + len(self._memdevs)
+        # after a reset it keeps its message
+        data = next((data for data, one in self._memdevs.items() if one is memdev), 0) or next(self._numbers)
         for kind, at in memdev.node.config.capabilities():
             if kind == CapabilityId.MSI:
                 self._msi(memdev, at, data)

@@ -216,7 +216,11 @@ class System:
         Regions that lost a decoder by it are disabled, and returned; they can be destroyed, and made again. Raises
         `ResetError`.
         """
-        return reset.reset(self.memdev(memdev), method, clear=clear)
+        found = self.memdev(memdev)
+        try:
+            return reset.reset(found, method, clear=clear)
+        finally:
+            self.log.again(found)
 
     # -- coming and going ------------------------------------------------------------------------------------
 
