@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from softcxl.device.dynamic.region import DynamicRegion
 from softcxl.spec.command.events import (
     CLEAR_EVENT_RECORDS,
     GET_EVENT_INTERRUPT_POLICY,
@@ -13,7 +14,13 @@ from softcxl.spec.command.events import (
     EventLog,
 )
 from softcxl.spec.command.timestamp import SET_TIMESTAMP
-from softcxl.spec.cxl.events import DramEvent, EventHeader, GeneralMediaEvent, MemoryModuleEvent
+from softcxl.spec.cxl.events import (
+    DramEvent,
+    DynamicCapacityEvent,
+    EventHeader,
+    GeneralMediaEvent,
+    MemoryModuleEvent,
+)
 from softcxl.testing.driver import MSI, MSIX, Driver, Machine
 from softcxl.wire import Reset
 
@@ -266,3 +273,47 @@ def test_resets(device, driver, send):
 def test_depths_that_cannot_be(make, depth):
     with pytest.raises(ValueError, match="event log depth"):
         make(event_log_depth=depth)
+
+
+# -- dynamic capacity ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dynamic(make):
+    return make(interrupts="msix", dynamic=[DynamicRegion(length=64 << 20)])
+
+
+def test_the_fifth_log_is_one_like_the_others(dynamic, clock):
+    driver = Driver(dynamic)
+
+    def send(command, payload=b""):
+        return driver.send(command.opcode, payload)
+
+    assert clear(send, 4) == (0, b"")
+    send(SET_TIMESTAMP, struct.pack("<Q", 10_000_000_000))
+    for _ in range(15):
+        assert dynamic.record_event(EventLog.DYNAMIC_CAPACITY, DynamicCapacityEvent())
+    clock.advance(1)
+    assert not dynamic.record_event(EventLog.DYNAMIC_CAPACITY, DynamicCapacityEvent())
+    assert status(driver) == 1 << 4
+    reply = get(send, 4)
+    assert (reply.flags, reply.overflow, reply.count) == (OVERFLOW, 1, 15)
+    assert reply.first == reply.last == 11_000_000_000
+    assert {record[0x11] & 3 for record in reply.records} == {0}  # Informational
+    assert clear(send, 4, 2) == (INVALID_HANDLE, b"")
+    assert clear(send, 4, flags=1) == (0, b"")
+    assert status(driver) == 0
+
+
+def test_its_interrupt_is_the_informational_log_s(dynamic):
+    machine = Machine()
+    dynamic.attach(machine)
+    driver = Driver(dynamic)
+    dynamic.record_event(EventLog.DYNAMIC_CAPACITY, DynamicCapacityEvent())
+    assert machine.taken() == []
+    assert driver.send(0x0101, struct.pack("<BBB3xH", 4, 0, 1, 1))[0] == 0
+    assert driver.send(0x0103, b"\1\0\0\0\1")[0] == 0
+    dynamic.record_event(EventLog.DYNAMIC_CAPACITY, DynamicCapacityEvent())
+    assert machine.taken() == [(MSIX, 1)]
+    assert driver.send(0x0103, b"\1\0\0\0")[0] == 0  # four bytes leave the fifth as it is
+    assert driver.send(0x0102)[1][4] & 3 == 1
