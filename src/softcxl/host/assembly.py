@@ -305,6 +305,8 @@ def _address(
     root: RootDecoder, members: Sequence[Endpoint], plan: Sequence[Level], size: int, given: int | None
 ) -> int:
     """The first free addresses above everything that the decoders before these decode: they go in that order."""
+    if given is not None and given % UNIT:
+        raise RegionError(f"{root.name}: {given:#x} is no multiple of 256 MiB, where a region can begin")
     highest, holder = 0, ""
     everywhere: list[Port | Endpoint] = [*members, *(level.port for level in plan)]
     for port in everywhere:

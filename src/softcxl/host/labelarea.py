@@ -26,6 +26,8 @@ _NEXT = {1: 2, 2: 3, 3: 1}
 
 _SLOTS_LEAST = 2
 
+_CHECKSUM = 64  # where an index block's is
+
 
 def fletcher64(data: bytes) -> int:
     """The checksum of labels: sums of 32-bit words, and of those sums."""
@@ -50,12 +52,19 @@ class LabelArea:
         self._index_size = _index_size(self.slots)
         self._current: LabelIndex | None = None
         self._number = 0
+        self._broken: list[str] = []
         self._find()
 
     @property
     def usable(self) -> bool:
         """It has a valid index block."""
         return self._current is not None
+
+    def damage(self) -> list[str]:
+        """What of the area does not hold, each in words: index blocks, and slots that are in use."""
+        taken = set(range(self._current.slot_count if self._current else 0)) - self._free
+        faults = ((slot, self._label_fault(slot, self._label(slot))) for slot in sorted(taken))
+        return [*self._broken, *(f"slot {slot} is in use, and {why}" for slot, why in faults if why)]
 
     def prepare(self) -> None:
         """Initialise the area if it has no valid index block. Raises `LabelError` where no slot is free."""
@@ -64,22 +73,21 @@ class LabelArea:
             for number, sequence in ((0, 3), (1, 2)):
                 self._write_index(number, sequence, free)
             self._find()
-        if next(self._free_slots(), None) is None:
+        if min(self._free, default=None) is None:
             raise LabelError(
                 f"{self.memdev.name}: all {self.slots} slots of its label storage area are in use"
             )
 
     def regions(self) -> Iterator[RegionLabel]:
         """The region labels that are in use and whole."""
-        for slot, data in self._labels():
-            if data[:16] == REGION_LABEL.bytes:
-                label = RegionLabel.unpack(data)
-                if label.slot == slot:
-                    yield label
+        for slot in range(self._current.slot_count if self._current else 0):
+            data = b"" if slot in self._free else self._label(slot)
+            if data[:16] == REGION_LABEL.bytes and not self._label_fault(slot, data):
+                yield RegionLabel.unpack(data)
 
     def replace(self, label: RegionLabel) -> None:
         """Write a label in place of the one of the same region. Raises `LabelError` where no slot is free."""
-        slot = next(self._free_slots(), None)
+        slot = min(self._free, default=None)
         if self._current is None or slot is None:
             raise LabelError(f"{self.memdev.name}: no slot of its label storage area is free")
         old = [one.slot for one in self.regions() if one.uuid == label.uuid]
@@ -97,31 +105,48 @@ class LabelArea:
     # -- index blocks ----------------------------------------------------------------------------------------
 
     def _find(self) -> None:
-        valid = {}
+        valid, broken = {}, []
         for number in (0, 1):
             data = self._read(number * self._index_size, self._index_size)
-            if data[:16] != INDEX_SIGNATURE:
-                continue
             index = LabelIndex.unpack(data)
-            if self._holds(index, number, data):
+            fault = self._fault(index, number, data)
+            if not fault:
                 valid[number] = index
+            elif any(data):  # one that was never written is nothing to speak of
+                broken.append(f"index block {number} does not hold: {fault}")
         if len(valid) == 2:
             first, second = valid[0].sequence & 3, valid[1].sequence & 3
-            del valid[0 if _NEXT[first] == second else 1]
+            if first == second:  # no writer leaves that; Linux takes the second then
+                broken.append(f"both index blocks have sequence number {first}")
+            del valid[0 if second in (first, _NEXT[first]) else 1]
+        self._broken = broken
         for number, index in valid.items():
             self._number, self._current = number, index
+        free = self._current.free if self._current else b""
+        slots = range(self._current.slot_count if self._current else 0)
+        self._free = {slot for slot in slots if free[slot // 8] >> slot % 8 & 1}
 
-    def _holds(self, index: LabelIndex, number: int, data: bytes) -> bool:
-        return (
-            index.checksum == fletcher64(index.replace(checksum=0).pack())
-            and index.label_size == 1
-            and index.sequence & 3 != 0
-            and index.offset == number * self._index_size
-            and index.other_offset == (1 - number) * self._index_size
-            and index.label_offset == 2 * self._index_size
-            and index.size == len(data)
-            and index.slot_count <= self.slots
-        )
+    def _fault(self, index: LabelIndex, number: int, data: bytes) -> str:
+        """Why an index block does not hold; nothing if it does."""
+        if index.signature != INDEX_SIGNATURE:
+            return "it has no signature"
+        if index.checksum != fletcher64(data[:_CHECKSUM] + bytes(8) + data[_CHECKSUM + 8 :]):
+            return "its checksum is wrong"
+        expected = {
+            "label_size": 1,
+            "offset": number * self._index_size,
+            "other_offset": (1 - number) * self._index_size,
+            "label_offset": 2 * self._index_size,
+            "size": self._index_size,
+        }
+        for name, value in expected.items():
+            if getattr(index, name) != value:
+                return f"its {name} is {getattr(index, name):#x}, not {value:#x}"
+        if not index.sequence & 3:
+            return "its sequence number is 0, which no block has"
+        if index.slot_count > self.slots:
+            return f"it has {index.slot_count} slots, and there is room for {self.slots}"
+        return ""
 
     def _mark(self, *, taken: list[int], freed: list[int]) -> None:
         assert self._current is not None
@@ -150,22 +175,16 @@ class LabelArea:
 
     # -- slots -----------------------------------------------------------------------------------------------
 
-    def _free_slots(self) -> Iterator[int]:
-        if self._current is not None:
-            free = self._current.free
-            yield from (slot for slot in range(self._current.slot_count) if free[slot // 8] >> slot % 8 & 1)
+    def _label(self, slot: int) -> bytes:
+        return self._read(2 * self._index_size + slot * LABEL_SIZE, LABEL_SIZE)
 
-    def _labels(self) -> Iterator[tuple[int, bytes]]:
-        """(slot, bytes) of each slot in use whose checksum holds."""
-        if self._current is None:
-            return
-        free = set(self._free_slots())
-        for slot in range(self._current.slot_count):
-            if slot in free:
-                continue
-            data = self._read(2 * self._index_size + slot * LABEL_SIZE, LABEL_SIZE)
-            if fletcher64(data[:-8] + bytes(8)) == int.from_bytes(data[-8:], "little"):
-                yield slot, data
+    def _label_fault(self, slot: int, data: bytes) -> str:
+        """Why the label in a slot does not hold; nothing if it does, or is of a kind that is not looked at here."""
+        if fletcher64(data[:-8] + bytes(8)) != int.from_bytes(data[-8:], "little"):
+            return "its label's checksum is wrong"
+        if data[:16] == REGION_LABEL.bytes and RegionLabel.unpack(data).slot != slot:
+            return f"its label says that it is in slot {RegionLabel.unpack(data).slot}"
+        return ""
 
     # -- bytes -----------------------------------------------------------------------------------------------
 

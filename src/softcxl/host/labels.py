@@ -83,7 +83,9 @@ def _read(system: System) -> dict[UUID, list[tuple[RegionLabel, Memdev]]]:
         if not memdev.label_storage_size or not memdev.size("pmem"):
             continue
         try:
-            for label in LabelArea(memdev).regions():
+            area = LabelArea(memdev)
+            system.problems += [f"labels of {memdev.name}: {one}" for one in area.damage()]
+            for label in area.regions():
                 found.setdefault(label.uuid, []).append((label, memdev))
         except HostError as error:
             system.problems.append(f"labels of {memdev.name}: {error}")
