@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from softcxl.device.cci import CommandSet, command
+from softcxl.device.firmware import FirmwareCommands
 from softcxl.spec.command.memory import (
     CAPACITY_UNIT,
     GET_PARTITION_INFO,
@@ -47,15 +48,14 @@ class CapacityCommands(CommandSet):
     def __init__(
         self,
         capacity: Capacity,
+        firmware: FirmwareCommands,
         *,
-        fw_revision: str,
         event_log_depth: int,
         lsa_size: int,
         poison_list_max: int,
     ) -> None:
-        self.capacity = capacity
+        self.capacity, self._firmware = capacity, firmware
         self._identity = IdentifyMemoryDevice(
-            fw_revision=fw_revision,
             total_capacity=capacity.total // CAPACITY_UNIT,
             volatile_only_capacity=capacity.volatile // CAPACITY_UNIT,
             persistent_only_capacity=capacity.persistent // CAPACITY_UNIT,
@@ -73,6 +73,7 @@ class CapacityCommands(CommandSet):
 
     @command(IDENTIFY_MEMORY_DEVICE)
     def identify(self) -> IdentifyMemoryDevice:
+        self._identity.fw_revision = self._firmware.active
         return self._identity
 
     @command(GET_PARTITION_INFO)

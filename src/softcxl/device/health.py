@@ -1,4 +1,4 @@
-"""Health, alerts and the shutdown state (CXL 3.1 §8.2.9.9.3)."""
+"""Health and alerts (CXL 3.1 §8.2.9.9.3)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.command.health import (
     GET_ALERT_CONFIGURATION,
     GET_HEALTH_INFO,
-    GET_SHUTDOWN_STATE,
     SET_ALERT_CONFIGURATION,
-    SET_SHUTDOWN_STATE,
     Alerts,
     GetAlertConfigurationResponse,
-    GetShutdownStateResponse,
     SetAlertConfigurationRequest,
-    SetShutdownStateRequest,
-    ShutdownState,
 )
 from softcxl.spec.cxl.events import AdditionalState, AdditionalStatus, DeviceHealth, MediaHealth
 
@@ -23,7 +18,7 @@ LIFE_NOT_REPORTED, TEMPERATURE_NOT_REPORTED = 0xFF, 0x7FFF
 
 
 class HealthCommands(CommandSet):
-    """The device's condition, the thresholds at which it warns, and how it was shut down.
+    """The device's condition, and the thresholds at which it warns.
 
     `info` is the condition itself, for the device or a test to change; what follows from thresholds is worked out
     when it is read.
@@ -31,7 +26,6 @@ class HealthCommands(CommandSet):
 
     def __init__(self) -> None:
         self.info = DeviceHealth(media_status=MediaHealth.NORMAL, life_used=0, device_temperature=25)
-        self.shutdown_state = ShutdownState.CLEAN
         every = Alerts(0x1F)
         self.alerts = GetAlertConfigurationResponse(
             programmable=every,
@@ -112,11 +106,3 @@ class HealthCommands(CommandSet):
         ):
             if on & field.mask:
                 setattr(alerts, item, getattr(request, item))
-
-    @command(GET_SHUTDOWN_STATE)
-    def get_shutdown_state(self) -> GetShutdownStateResponse:
-        return GetShutdownStateResponse(state=self.shutdown_state)
-
-    @command(SET_SHUTDOWN_STATE)
-    def set_shutdown_state(self, request: SetShutdownStateRequest) -> None:
-        self.shutdown_state = request.state

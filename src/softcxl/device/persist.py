@@ -43,7 +43,7 @@ class StatePage:
             return
         except StateDamaged:
             raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise StateDamaged(f"{path}: not the state of a device: {error!r}") from error
 
     def take(self, section: str, read: Callable[[dict[str, Any]], T]) -> T | None:
@@ -53,7 +53,7 @@ class StatePage:
             return None
         try:
             return read(found)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise StateDamaged(f"{self.path}: {section} cannot have been: {error!r}") from error
 
     def put(self, section: str, **content: Any) -> None:

@@ -35,10 +35,12 @@ from softcxl.device.labels import LabelCommands
 from softcxl.device.logs import LogCommands
 from softcxl.device.mailbox import MailboxDoor
 from softcxl.device.media import MediaCommands
+from softcxl.device.passthrough import PassthroughCommands
 from softcxl.device.persist import StatePage
 from softcxl.device.poison import LINE, PoisonCommands
 from softcxl.device.registers import DeviceRegisters
 from softcxl.device.security import SecurityCommands
+from softcxl.device.shutdown import ShutdownCommands
 from softcxl.device.timestamp import TimestampCommands
 from softcxl.memory.dpa import DpaSpace
 from softcxl.memory.media import Medium
@@ -78,15 +80,16 @@ class Type3(Endpoint, CommandSet):
 
     `medium` holds the bytes (a memfd where none is given), and `label_medium` the label storage area of
     `label_storage` bytes; with named files persistent capacity and labels outlive the process. `payload` is the
-    mailbox's payload size in bytes. `state` is the file of what else outlives power: passphrases, what was left
-    unfinished, and extents. `decoders` is the number of HDM decoders. `dynamic` are the regions of dynamic capacity,
-    at the addresses after the other capacity; `device.dynamic` gives it out. Raises `ValueError` for what the
-    standard does not allow.
+    mailbox's payload size in bytes. `state` is the file of what else outlives power: passphrases, firmware, the
+    shutdown state, extents, and what was left unfinished. `decoders` is the number of HDM decoders. `dynamic` are the
+    regions of dynamic capacity, at the addresses after the other capacity; `device.dynamic` gives it out. Raises
+    `ValueError` for what the standard does not allow.
     """
 
     vendor_id = VENDOR_CXL
     device_id = DEVICE_ID
     fw_revision = "softcxl 1"
+    fw_slots = 2
 
     def __init__(
         self,
@@ -130,6 +133,7 @@ class Type3(Endpoint, CommandSet):
             self._build(clock, payload, medium, label_medium, label_storage, event_log_depth, poison_list_max)
             self._add_dynamic_capacity(regions)
             self.finish()
+            self.firmware.power_on()
             self.media.power_on()
             undo.pop_all()
 
@@ -168,13 +172,14 @@ class Type3(Endpoint, CommandSet):
         )
         self.poison = PoisonCommands(self, poison_list_max)
         self.health = HealthCommands()
+        self.shutdown = ShutdownCommands(self)
         self.labels = LabelCommands(label_medium, payload)
         self.security = SecurityCommands(self)
         self.media = MediaCommands(self)
-        self.firmware = FirmwareCommands(self.fw_revision)
+        self.firmware = FirmwareCommands(self, self.fw_revision, self.fw_slots)
         self.capacity_commands = CapacityCommands(
             self.capacity,
-            fw_revision=self.firmware.active,
+            self.firmware,
             event_log_depth=event_log_depth,
             lsa_size=self.labels.size,
             poison_list_max=poison_list_max,
@@ -197,6 +202,8 @@ class Type3(Endpoint, CommandSet):
                 self.media,
                 self.firmware,
                 self.security,
+                self.shutdown,
+                PassthroughCommands(),
                 BackgroundCommands(self.cci),
             ]
         )
@@ -267,6 +274,7 @@ class Type3(Endpoint, CommandSet):
         with self.lock:
             self.cci.reset()
             self.dynamic.close()
+        self.shutdown.close()
         self._owned.close()
 
     def _medium(self, name: str, size: int) -> Medium:
@@ -342,6 +350,8 @@ class Type3(Endpoint, CommandSet):
         self.device_registers.file.reset(kind, [self.memory_status] if kind.of_function else ())
         self.mailbox.reset()
         self.dynamic.reset()
+        if kind is not Reset.FLR:
+            self.firmware.reset()
         if kind.of_function:
             self.events.show()
             return
@@ -352,7 +362,9 @@ class Type3(Endpoint, CommandSet):
             self.dynamic.power_on()
             self.events.forget()
             self.clear_volatile()
+            self.shutdown.power_lost(saved=True)
             self.security.power_on()
+            self.firmware.power_on()
         self.media.power_on()
         try:
             self.platform()
