@@ -190,6 +190,7 @@ def test_part_of_a_tag_is_its_last_bytes(dcd, host):
     [
         ({}, TagInvalid),
         ({"tag": TAG}, TagInvalid),
+        ({"extents": []}, ExtentInvalid),
         ({"extents": [(BASE + 8 * MIB, 2 * MIB)]}, AddressOutside),
         ({"extents": [(BASE + 6 * MIB, 4 * MIB)]}, AddressOutside),
         ({"extents": [(0, 2 * MIB)]}, AddressOutside),

@@ -219,7 +219,7 @@ class DynamicCapacity:
     def release(
         self,
         *,
-        extents: Iterable[Extent | tuple[int, int]] = (),
+        extents: Iterable[Extent | tuple[int, int]] | None = None,
         tag: UUID | None = None,
         length: int | None = None,
         host: int = 0,
@@ -237,8 +237,8 @@ class DynamicCapacity:
         """
         with self.lock:
             of = self._host(host)
-            given = [one if isinstance(one, Extent) else Extent(*one) for one in extents]
-            if given:
+            if extents is not None:
+                given = [one if isinstance(one, Extent) else Extent(*one) for one in extents]
                 ranges = self._named(of, given, forced)
             else:
                 ranges = self._tagged(of, NO_TAG if tag is None else tag, length, forced)
@@ -390,6 +390,8 @@ class DynamicCapacity:
         return sorted(use.extents, key=lambda one: one.sequence)
 
     def _named(self, host: HostCapacity, extents: Sequence[Extent], forced: bool) -> list[Range]:
+        if not extents:
+            raise ExtentInvalid("no extents: give at least one")
         for one in extents:
             checked(self.region_of(one.start), one)
         ranges = [one.range for one in extents]
