@@ -35,14 +35,14 @@ def test_an_owner_and_a_host(make):
         for one in host.events():
             if one.kind == 0:
                 codes.add(host.accept(one.extent[:2]))
-        for one in host.extents():
-            codes.add(host.release(one[:2]))
+        for held in host.extents():
+            codes.add(host.release(held[:2]))
         if last:
             break
     thread.join()
     assert codes <= {0, 0x0F}  # what was withdrawn or taken meanwhile is Invalid Physical Address
     assert [one[:2] for one in host.extents()] == [(one.start, one.length) for one in device.dynamic.extents]
-    held = [one.range for one in (*device.dynamic.extents, *device.dynamic.pending)]
+    taken = [one.range for one in (*device.dynamic.extents, *device.dynamic.pending)]
     free = device.dynamic.free()
-    assert sum(end - start for start, end in [*held, *free]) == 64 * MIB
-    assert min(start for start, _ in [*held, *free]) == BASE
+    assert sum(end - start for start, end in [*taken, *free]) == 64 * MIB
+    assert min(start for start, _ in [*taken, *free]) == BASE
