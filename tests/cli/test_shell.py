@@ -72,7 +72,10 @@ def test_an_error_of_ours_is_one_line_and_the_prompt_goes_on(typed, capsys):
     typed("mem0.inject_poison(0)", "system.regions['region0'].read()", "1 / 0", "print('still here')")
     assert main(["shell", FILE]) == 0
     out, err = capsys.readouterr()
-    assert "\nPoisonError: HPA 0x100000000: poison, DPA 0x0 of mem0; offset 0x0 of region0, position 0, mem0" in err
+    assert (
+        "\nPoisonError: HPA 0x100000000: poison, DPA 0x0 of mem0; offset 0x0 of region0, position 0, mem0"
+        in err
+    )
     assert err.count("Traceback") == 1  # of the division
     assert 'File "<console>", line 1, in <module>' in err
     assert "cli/shell.py" not in err

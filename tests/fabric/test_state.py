@@ -3,7 +3,8 @@
 import pytest
 
 from softcxl import Fabric
-from softcxl.fabric.errors import BuildError
+from softcxl.fabric.errors import BuildError, TopologyError
+from softcxl.spec.command.memory import SET_PARTITION_INFO
 from softcxl.spec.command.security import SET_PASSPHRASE, UNLOCK
 from softcxl.testing.driver import Driver
 
@@ -47,3 +48,27 @@ def test_a_damaged_page_is_told_by_device_and_file(tmp_path):
     (tmp_path / "mem0.mem.state").write_text("{")
     with pytest.raises(BuildError, match=r"devices\.mem0: .*mem0\.mem\.state: not the state of a device"):
         Fabric.loads(topology(tmp_path))
+
+
+def test_capacity_that_was_moved_stays_so(tmp_path):
+    """All volatile from the factory; half of it becomes persistent when power comes, and keeps what it is given."""
+    text = topology(tmp_path / "state", "volatile: 512MiB, partition_alignment: 256MiB")
+    with Fabric.loads(text) as fabric:
+        device = fabric.devices["mem0"]
+        assert device.labels.size == 128 << 10
+        assert Driver(device).send(SET_PARTITION_INFO.opcode, b"\1".ljust(9, b"\0")) == (0, b"")
+    with Fabric.loads(text) as fabric:
+        region = fabric.hosts["alpha"].boot().create_region(["mem0"], type="pmem")
+        region.write(0, b"kept")
+        assert region.size == 256 << 20
+    with Fabric.loads(text) as fabric:
+        (region,) = fabric.hosts["alpha"].boot().regions.values()
+        assert region.read(0, 4) == b"kept"
+        assert Driver(fabric.devices["mem0"]).send(SET_PARTITION_INFO.opcode, b"\0" * 9) == (0, b"")
+    with Fabric.loads(text) as fabric:
+        assert fabric.devices["mem0"].space.read(256 << 20, 4) == bytes(4)
+
+
+def test_partitions_that_do_not_fit_their_alignment():
+    with pytest.raises(TopologyError, match="256MiB is no multiple of `partition_alignment`, 512MiB"):
+        Fabric.loads(topology("state", "volatile: 256MiB, persistent: 512MiB, partition_alignment: 512MiB"))

@@ -53,13 +53,14 @@ class CapacityCommands(CommandSet):
         event_log_depth: int,
         lsa_size: int,
         poison_list_max: int,
+        partition_alignment: int = 0,
     ) -> None:
         self.capacity, self._firmware = capacity, firmware
         self._identity = IdentifyMemoryDevice(
             total_capacity=capacity.total // CAPACITY_UNIT,
-            volatile_only_capacity=capacity.volatile // CAPACITY_UNIT,
-            persistent_only_capacity=capacity.persistent // CAPACITY_UNIT,
-            partition_alignment=0,
+            volatile_only_capacity=0 if partition_alignment else capacity.volatile // CAPACITY_UNIT,
+            persistent_only_capacity=0 if partition_alignment else capacity.persistent // CAPACITY_UNIT,
+            partition_alignment=partition_alignment // CAPACITY_UNIT,
             informational_event_log_size=event_log_depth,
             warning_event_log_size=event_log_depth,
             failure_event_log_size=event_log_depth,

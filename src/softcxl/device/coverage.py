@@ -38,6 +38,7 @@ def rows(tests: Path | None = None) -> list[Row]:
     device = Type3(
         "mem0",
         volatile=CAPACITY_UNIT,
+        partition_alignment=CAPACITY_UNIT,
         dynamic=[DynamicRegion(length=CAPACITY_UNIT)],
         clock=ManualClock(),
     )

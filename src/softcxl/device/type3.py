@@ -35,6 +35,7 @@ from softcxl.device.labels import LabelCommands
 from softcxl.device.logs import LogCommands
 from softcxl.device.mailbox import MailboxDoor
 from softcxl.device.media import MediaCommands
+from softcxl.device.partition import PartitionCommands, divided
 from softcxl.device.passthrough import PassthroughCommands
 from softcxl.device.persist import StatePage
 from softcxl.device.poison import LINE, PoisonCommands
@@ -82,8 +83,9 @@ class Type3(Endpoint, CommandSet):
     `label_storage` bytes; with named files persistent capacity and labels outlive the process. `payload` is the
     mailbox's payload size in bytes. `state` is the file of what else outlives power: passphrases, firmware, the
     shutdown state, extents, and what was left unfinished. `decoders` is the number of HDM decoders. `dynamic` are the
-    regions of dynamic capacity, at the addresses after the other capacity; `device.dynamic` gives it out. Raises
-    `ValueError` for what the standard does not allow.
+    regions of dynamic capacity, at the addresses after the other capacity; `device.dynamic` gives it out. With a
+    `partition_alignment` (bytes) software can move capacity between volatile and persistent in such parts; `volatile`
+    and `persistent` are how it comes from the factory. Raises `ValueError` for what the standard does not allow.
     """
 
     vendor_id = VENDOR_CXL
@@ -111,10 +113,12 @@ class Type3(Endpoint, CommandSet):
         label_medium: Medium | None = None,
         state: Path | None = None,
         dynamic: Iterable[DynamicRegion] = (),
+        partition_alignment: int = 0,
     ) -> None:
         self.name = name
         regions = place(dynamic, volatile + persistent)
-        self.capacity = Capacity(volatile, persistent, span(regions))
+        self.page = StatePage(state)
+        self.capacity = divided(self.page, Capacity(volatile, persistent, span(regions)), partition_alignment)
         super().__init__(
             vendor_id=self.vendor_id if vendor_id is None else vendor_id,
             device_id=self.device_id if device_id is None else device_id,
@@ -126,7 +130,7 @@ class Type3(Endpoint, CommandSet):
             interrupts=interrupts,
         )
         self.platform: Callable[[], None] = lambda: None  # what platform firmware does after each reset
-        self.page = StatePage(state)
+        self._partition_alignment = partition_alignment
         self._owned = ExitStack()
         with ExitStack() as undo:
             undo.callback(self._owned.close)
@@ -134,6 +138,7 @@ class Type3(Endpoint, CommandSet):
             self._add_dynamic_capacity(regions)
             self.finish()
             self.firmware.power_on()
+            self.partitions.power_on()
             self.media.power_on()
             undo.pop_all()
 
@@ -182,8 +187,10 @@ class Type3(Endpoint, CommandSet):
             self.firmware,
             event_log_depth=event_log_depth,
             lsa_size=self.labels.size,
+            partition_alignment=self._partition_alignment,
             poison_list_max=poison_list_max,
         )
+        self.partitions = PartitionCommands(self, self._partition_alignment)
         self.logs = LogCommands(self.cci)
         self.cdat = CdatTable(self.capacity)
         self.doe = DoeMailbox(self, {(VENDOR_CXL, DATA_OBJECT_TYPE_CDAT): self.cdat.exchange})
@@ -192,6 +199,7 @@ class Type3(Endpoint, CommandSet):
         self.cci.add(
             [
                 self,
+                *([self.partitions] if self._partition_alignment else []),
                 self.capacity_commands,
                 self.events,
                 self.timestamp,
@@ -210,15 +218,10 @@ class Type3(Endpoint, CommandSet):
 
     def _add_dynamic_capacity(self, regions: Sequence[DynamicRegion]) -> None:
         """The regions, and the host's commands for them."""
-        if self.medium.persistent:
-            lasting = [one.base for one in regions if one.non_volatile]
-            static = self.capacity
-            self.space.persistent_from = (
-                static.volatile if static.persistent else lasting[0] if lasting else static.end
-            )
         self.dynamic = DynamicCapacity(
             regions, erase=self._erase, clock=self.clock, lock=self.lock, page=self.page
         )
+        self._keep_persistent()
         if regions:
             self.dynamic.changed = self._regions_changed
             self.cci.add([self.dynamic.connect(0, self.events, self.cci.payload_max)])
@@ -336,6 +339,19 @@ class Type3(Endpoint, CommandSet):
         static = [(self.capacity.volatile, self.capacity.total)] if self.capacity.persistent else []
         return static + [one.range for one in self.dynamic.regions if one.non_volatile]
 
+    def _keep_persistent(self) -> None:
+        """Have the bytes survive from the first device address of memory that does not forget."""
+        if self.medium.persistent:
+            ranges = self.persistent_ranges
+            self.space.persistent_from = ranges[0][0] if ranges else self.capacity.end
+
+    def divide(self, capacity: Capacity) -> None:
+        """The capacity is divided like this from now on. What data that costs is the caller's to see to, and to hold
+        the lock."""
+        self.capacity = self.capacity_commands.capacity = capacity
+        self._keep_persistent()
+        self.cdat.build(capacity)
+
     def clear_volatile(self) -> None:
         if self.capacity.volatile:
             self.space.clear(0, self.capacity.volatile)
@@ -361,6 +377,7 @@ class Type3(Endpoint, CommandSet):
         if kind is Reset.COLD:
             self.dynamic.power_on()
             self.events.forget()
+            self.partitions.power_on()
             self.clear_volatile()
             self.shutdown.power_lost(saved=True)
             self.security.power_on()

@@ -165,6 +165,7 @@ class Fabric:
             raise BuildError(f"{where}{error.strerror or error}") from error
         for device in self.devices.values():
             if device.medium.persistent:
+                device.partitions.discard()
                 device.clear_volatile()  # volatile bytes do not outlive the process
 
     def _recover(self) -> None:
@@ -208,7 +209,7 @@ class Fabric:
             Path(key.file)
             if key.file
             else self.state / f"{name}.mem"
-            if self.state and (key.persistent or dynamic.non_volatile(key))
+            if self.state and (key.persistent or key.partition_alignment or dynamic.non_volatile(key))
             else None
         )
         labels = home.with_name(home.name + ".labels") if home else None
@@ -231,6 +232,7 @@ class Fabric:
                 else None,
                 state=self._state_page(name, home),
                 dynamic=[dynamic.region(one) for one in key.dynamic],
+                **({"partition_alignment": key.partition_alignment} if key.partition_alignment else {}),
             )
         except (TypeError, ValueError) as error:
             raise BuildError(f"devices.{name}: {error}") from error

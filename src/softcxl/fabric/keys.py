@@ -101,6 +101,17 @@ class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dynamic: Annotated[
         list[DynamicRegion], _key("its regions of dynamic capacity, one after the other", most=8)
     ] = field(default_factory=list)
+    partition_alignment: Annotated[
+        int,
+        _key(
+            "in what parts software can move capacity between volatile and persistent, which are how it comes from the "
+            "factory then; without this key it cannot",
+            form="size",
+            least=0,
+            most=LARGEST,
+            unit=CAPACITY_UNIT,
+        ),
+    ] = 0
     label_storage: Annotated[
         int | None,
         _key(

@@ -37,6 +37,13 @@ def devices(topology: Topology) -> Iterator[Fault]:
             message = "has no capacity; give `volatile`, `persistent` or `dynamic`"
             yield Fault(at, message, (*capacity, (*at, "dynamic")))
         yield from dynamic.faults(device, at)
+        if device.partition_alignment:
+            for kind in ("volatile", "persistent"):
+                size = getattr(device, kind)
+                if size % device.partition_alignment:
+                    unit = format_size(device.partition_alignment)
+                    message = f"{format_size(size)} is no multiple of `partition_alignment`, {unit}"
+                    yield Fault((*at, kind), message, ((*at, "partition_alignment"),))
         if device.label_storage and device.label_storage < LABEL_STORAGE:
             label, least = format_size(device.label_storage), format_size(LABEL_STORAGE)
             yield Fault((*at, "label_storage"), f"{label} is too small; allowed are 0 and from {least} on")
@@ -48,7 +55,7 @@ def devices(topology: Topology) -> Iterator[Fault]:
         serials.setdefault(serial, name)
         if device.file is None:
             continue
-        if not device.persistent and not dynamic.non_volatile(device):
+        if not (device.persistent or device.partition_alignment or dynamic.non_volatile(device)):
             message = "a file holds persistent capacity, and this device has none; give `persistent`"
             yield Fault((*at, "file"), message, (*capacity, (*at, "dynamic")))
         if device.file in files:
@@ -150,7 +157,7 @@ def filled(topology: Topology, folder: FilePath) -> Topology:
     def device(name: str, given: Type3) -> Type3:
         labels = given.label_storage
         if labels is None:
-            labels = LABEL_STORAGE if given.persistent else 0
+            labels = LABEL_STORAGE if given.persistent or given.partition_alignment else 0
         file = None if given.file is None else str(folder / given.file)
         return msgspec.structs.replace(given, serial=serial_of(name, given), label_storage=labels, file=file)
 
