@@ -48,6 +48,7 @@ def test_reads_writes_and_views_see_the_same_bytes(medium):
     view[10] = 7
     assert medium.read(9, 3) == b"\0\7\0"
     medium.write(0, b"")
+    medium.write(0, np.empty(0, np.uint8).data)
     assert list(medium.data_ranges(0, SIZE)) == [(0, 2 * PAGE)]
     assert list(medium.data_ranges(100, PAGE)) == [(100, PAGE + 100)]
     medium.sync()

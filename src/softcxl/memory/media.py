@@ -146,24 +146,23 @@ class Medium:
         self._check(offset, size)
         if self._fd is None:
             return bytes(size)
-        parts = []
-        while size:
-            part = os.pread(self.fd, size, offset)
+        found = os.pread(self.fd, size, offset)
+        while len(found) < size:
+            part = os.pread(self.fd, size - len(found), offset + len(found))
             if not part:
                 raise MediumUnfit(
-                    f"medium {self.name} was cut short by another program: no byte at {offset:#x}"
+                    f"medium {self.name} was cut short by another program: no byte at {offset + len(found):#x}"
                 )
-            parts.append(part)
-            offset += len(part)
-            size -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            found += part
+        return found
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Store `data` at `offset`. Raises `MediumFull` when there is no room for it."""
-        self._check(offset, memoryview(data).nbytes)
-        if not data:
+        view = memoryview(data)
+        self._check(offset, view.nbytes)
+        if not view.nbytes:  # a view of nothing cannot be cast
             return
-        rest = memoryview(data).cast("B")
+        rest = view.cast("B")
         while rest:
             try:
                 done = os.pwrite(self.fd, rest, offset)

@@ -27,8 +27,12 @@ class Rest:
     def _look(self) -> None:
         """Find the bytes again if they may have moved: residency maps are replaced, never changed."""
         space = self._space
-        if self._windows is space.windows and all(one.residents is seen for one, seen in self._seen):
-            return
+        if self._windows is space.windows:
+            for one, seen in self._seen:
+                if one.residents is not seen:
+                    break
+            else:
+                return
         self._windows = space.windows
         self._seen = tuple((one, one.residents) for one in space.windows)
         parts = space.parts(self._start, self._end)
