@@ -1,5 +1,7 @@
 """CXL Reset and viral, as software sees them: bits of the DVSEC by number (Linux's pci_regs.h and CXL 3.1 §8.1.3)."""
 
+import threading
+
 import pytest
 
 from softcxl.testing.driver import CONFIG, Driver
@@ -96,7 +98,19 @@ def test_sticky_registers_and_the_mailbox_live_through_it(driver, used, at):
 
 def test_viral_is_for_those_that_are_enabled_and_ends_with_a_reset(driver, used, at):
     told = []
-    used.tell_viral = lambda: told.append(True)
+
+    def tell():
+        """Others' locks are taken from here on, so the device's own must be free."""
+
+        def other():
+            told.append(used.lock.acquire(timeout=10))
+            used.lock.release()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    used.tell_viral = tell
     assert not used.enter_viral()
     driver.write16(CONFIG, at + CONTROL, MEM_ENABLE | VIRAL)
     assert used.enter_viral()

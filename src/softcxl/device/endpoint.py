@@ -128,9 +128,10 @@ class Endpoint(Function):
         with self.lock:
             if self.dvsec.control.viral_enable:
                 self.viral = self.dvsec.status.viral = True
-                if not told:
-                    self.tell_viral()
-            return self.viral
+            viral = self.viral
+        if viral and not told:
+            self.tell_viral()  # without the lock: the way up takes the machine's first, and then others' of this kind
+        return viral
 
     # -- behaviour -----------------------------------------------------------------------------------------------
 

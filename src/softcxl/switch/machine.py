@@ -133,6 +133,10 @@ class HostMachine(RootComplex):
                 for port in bridge.ports.values():
                     viral.enable(port)
 
+    def _tell_viral(self, function: Function) -> None:
+        with self.lock:
+            viral.rise(function)
+
     def enter_viral(self) -> None:
         """The host has become viral: so does all below its root ports, as far as it is enabled."""
         with self.lock:
@@ -155,7 +159,7 @@ class HostMachine(RootComplex):
         if isinstance(function, Type3):
             self.devices.append(function)
             function.decoders.host = _Plug(self, function)
-            function.tell_viral = partial(viral.rise, function)
+            function.tell_viral = partial(self._tell_viral, function)
         return super().bus_of(function)
 
     def gone(self, function: Function) -> None:
