@@ -1,8 +1,19 @@
 """Declarations are typed: mypy accepts right names and types, and rejects wrong ones."""
 
+import sys
+
 import pytest
 
 api = pytest.importorskip("mypy.api")
+
+
+@pytest.fixture(autouse=True)
+def recursion_limit():
+    """mypy raises it for the whole process, and other tests count on it."""
+    before = sys.getrecursionlimit()
+    yield
+    sys.setrecursionlimit(before)
+
 
 DECLARED = """
 from enum import IntEnum
