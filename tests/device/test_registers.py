@@ -143,8 +143,8 @@ def test_ras_registers(driver):
 
 def test_ras_status_is_cleared_by_ones(device, driver):
     bar, ras = driver.component_capability(2)
-    device.ras.uncorrectable_status.mem_data_parity = True
-    device.ras.uncorrectable_status.internal = True
+    device.ras.registers.uncorrectable_status.mem_data_parity = True
+    device.ras.registers.uncorrectable_status.internal = True
     driver.write32(bar, ras, 1 << 4)
     assert driver.read32(bar, ras) == 1 << 14
 

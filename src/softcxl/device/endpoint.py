@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from softcxl.device.component import ComponentRegisters
 from softcxl.device.decoder import HdmDecoders
+from softcxl.device.ras import ProtocolErrors
 from softcxl.pci.function import Function
 from softcxl.pci.region import SharedRegisters
-from softcxl.spec.cxl.component import COMPONENT_BLOCK_SIZE, RAS_VERSION, ComponentCapabilityId, Ras
+from softcxl.spec.cxl.component import COMPONENT_BLOCK_SIZE
 from softcxl.spec.cxl.dvsec import (
     DeviceDvsec,
     DeviceGpfDvsec,
@@ -70,7 +71,8 @@ class Endpoint(Function):
 
         file = RegisterFile(COMPONENT_BLOCK_SIZE)
         self.component = ComponentRegisters(file)
-        self.ras = self.component.add(ComponentCapabilityId.RAS, RAS_VERSION, Ras, hooks=self)
+        self.ras = ProtocolErrors(self, self.component)
+        self.parts.append(self.ras)
         total = memory + dynamic
         self._decoders = HdmDecoders(self.component, decoders, total, self.lock) if total else None
         self.add_bar(COMPONENT_BAR, file)

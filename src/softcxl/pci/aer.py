@@ -57,10 +57,13 @@ _CORRECTABLE = {field.name: field.mask for field in CorrectableErrorStatus.__lay
 _UNCORRECTABLE = {field.name: field.mask for field in UncorrectableErrorStatus.__layout__.fields}
 
 
-def report(function: Reporter, error: str, *, correctable: bool = False, header: int = 0) -> Kind | None:
+def report(
+    function: Reporter, error: str, *, correctable: bool = False, header: int = 0, fatal: bool = True
+) -> Kind | None:
     """Log an error by the name of its field in the AER status register, and send the message that is due.
 
-    `header` is the header of the TLP at fault, 128 bits. Returns the kind of message that was sent, None where
+    `header` is the header of the TLP at fault, 128 bits. With `fatal` clear an uncorrectable error is not fatal,
+    whatever the severity register says. Returns the kind of message that was sent, None where
     masks or enables kept it. Raises `ValueError` for an unknown error. Safe from any thread that does not hold the
     function's lock: the machine's comes first.
     """
@@ -73,7 +76,7 @@ def report(function: Reporter, error: str, *, correctable: bool = False, header:
             if correctable:
                 kind = _log_correctable(function, error)
             else:
-                kind = _log_uncorrectable(function, error, header)
+                kind = _log_uncorrectable(function, error, header, fatal)
         if kind is not None and seat is not None:
             function.emit(Message(kind, seat.requester_id))
     return kind
@@ -88,10 +91,10 @@ def _log_correctable(function: Reporter, error: str) -> Kind | None:
     return Kind.CORRECTABLE if function.express.device_control.correctable_error_reporting else None
 
 
-def _log_uncorrectable(function: Reporter, error: str, header: int) -> Kind | None:
+def _log_uncorrectable(function: Reporter, error: str, header: int, fatal: bool) -> Kind | None:
     aer, mask = function.aer, _UNCORRECTABLE[error]
     control, status = function.express.device_control, function.express.device_status
-    fatal = bool(int(aer.uncorrectable_severity) & mask)
+    fatal = fatal and bool(int(aer.uncorrectable_severity) & mask)
     masked = bool(int(aer.uncorrectable_mask) & mask)
     first = not int(aer.uncorrectable_status) & ~int(aer.uncorrectable_mask)
     aer.uncorrectable_status.assign(int(aer.uncorrectable_status) | mask)

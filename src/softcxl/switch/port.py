@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from softcxl.device.component import ComponentRegisters
+from softcxl.device.ras import ProtocolErrors
 from softcxl.pci.bridge import Bridge
 from softcxl.pci.port import DownstreamPort, RootPort
-from softcxl.spec.cxl.component import COMPONENT_BLOCK_SIZE, RAS_VERSION, ComponentCapabilityId, Ras
+from softcxl.spec.cxl.component import COMPONENT_BLOCK_SIZE
 from softcxl.spec.cxl.dvsec import VENDOR_CXL, RegisterBlockId, RegisterLocatorDvsec
 from softcxl.spec.cxl.port import FlexBusPortDvsec, PortExtensionsDvsec, PortGpfDvsec
 from softcxl.wire import RegisterFile, Reset, on_write
@@ -30,7 +31,8 @@ class CxlRegisters:
         self.locator.block1_low.block_id = RegisterBlockId.COMPONENT
         self.locator.header1.length = 0x0C + 8
         self.component = ComponentRegisters(RegisterFile(COMPONENT_BLOCK_SIZE))
-        self.ras = self.component.add(ComponentCapabilityId.RAS, RAS_VERSION, Ras)
+        self.ras = ProtocolErrors(port, self.component)
+        port.parts.append(self.ras)
         port.add_bar(_COMPONENT_BAR, self.component.file)
 
     def take_viral(self) -> bool:
