@@ -1,10 +1,16 @@
 """The JSON of ``cxl list``: names, order, nesting and values, from ndctl's json.c and filter.c."""
 
+from dataclasses import replace
+
 import pytest
 
 from softcxl.host.iomem import iomem
 from softcxl.host.list import Include
 from softcxl.host.system import System
+from softcxl.spec.command.firmware import GET_FW_INFO
+from softcxl.spec.command.health import GET_ALERT_CONFIGURATION, GET_HEALTH_INFO
+from softcxl.spec.command.logs import GET_SUPPORTED_LOGS
+from softcxl.spec.command.poison import GET_POISON_LIST, INJECT_POISON
 from tests.host.fake import GIB, MIB, machine, switch
 
 SHARE = 256 * MIB
@@ -28,6 +34,7 @@ MEM0 = {
     "serial": 0xC0,
     "host": "0000:0f:00.0",
     "firmware_version": "softcxl 1",
+    "poison_injectable": True,
 }
 REGION = {
     "region": "region0",
@@ -37,6 +44,7 @@ REGION = {
     "interleave_ways": 2,
     "interleave_granularity": 1024,
     "decode_state": "commit",
+    "locked": False,
 }
 
 
@@ -52,7 +60,9 @@ def test_without_options_memory_devices_and_regions(system):
 
 def test_one_kind_is_not_in_a_container(system):
     assert system.listing(Include(regions=True)) == [REGION]
-    assert system.listing(Include(buses=True)) == [{"bus": "root0", "provider": "ACPI.CXL"}]
+    assert system.listing(Include(buses=True)) == [
+        {"bus": "root0", "provider": "ACPI.CXL", "injectable_protocol_errors": []}
+    ]
     assert [one["endpoint"] for one in system.listing(Include(endpoints=True))] == [
         "endpoint5",
         "endpoint4",
@@ -117,11 +127,12 @@ def test_decoders_stand_in_three_groups_when_nothing_is_above_them(system):
 def test_everything_nests(system):
     (bus,) = system.listing(verbose=1)
     assert list(bus) == [
-        *("bus", "provider", "nr_dports", "dports", "ports:root0", "decoders:root0"),
+        *("bus", "provider", "injectable_protocol_errors", "nr_dports", "dports"),
+        *("ports:root0", "decoders:root0"),
     ]
     assert bus["dports"] == [
-        {"dport": "pci0000:0c", "alias": "ACPI0016:00", "id": 0x0C},
-        {"dport": "pci0000:2c", "alias": "ACPI0016:01", "id": 0x2C},
+        {"dport": "pci0000:0c", "alias": "ACPI0016:00", "id": 0x0C, "protocol_injectable": False},
+        {"dport": "pci0000:2c", "alias": "ACPI0016:01", "id": 0x2C, "protocol_injectable": False},
     ]
     port, other = bus["ports:root0"]
     assert list(port) == [
@@ -192,6 +203,28 @@ def test_what_three_v_ask_the_device(system):
     # position 0: its second granule begins at 2 x 1024
     assert region["media_errors"] == [{"offset": 2048 + 64, "length": 64, "source": "Internal"}]
     assert region["daxregion"]["size"] == region["size"]
+
+
+def test_what_a_device_has_no_answer_to_is_left_out(system):
+    device = system.machine.devices()[2]
+    for one in (GET_HEALTH_INFO, GET_ALERT_CONFIGURATION, GET_FW_INFO, GET_POISON_LIST, GET_SUPPORTED_LOGS):
+        del device.cci.handlers[one.opcode]
+    given = Include(only_memdevs=frozenset({"mem2"}), memdevs=True, health=True, alert_config=True)
+    (memdev,) = system.listing(replace(given, firmware=True, media_errors=True))
+    assert list(memdev) == ["memdev", "pmem_size", "pmem_qos_class", "serial", "host", "firmware_version"]
+    region = system.create_region(["mem2"], decoder=1)
+    found = system.listing(Include(only_regions=frozenset({region.name}), media_errors=True))
+    assert "media_errors" not in found[0]
+
+
+def test_poison_is_injectable_where_the_device_has_the_command(system):
+    del system.machine.devices()[2].cci.handlers[INJECT_POISON.opcode]
+    found = system.listing(Include(memdevs=True))
+    assert {one["memdev"]: one["poison_injectable"] for one in found} == {
+        "mem0": True,
+        "mem1": True,
+        "mem2": False,
+    }
 
 
 def test_a_region_that_lost_a_device_is_idle(system):

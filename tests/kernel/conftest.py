@@ -22,6 +22,9 @@ from softcxl.lab.parts import Parts
 from softcxl.lab.setup import setup
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+MOVABLE = ["memhp_default_state=online_movable"]
+"""New memory is onlined so that it can be taken back."""
+
 STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -49,9 +52,16 @@ def fabric(request: pytest.FixtureRequest) -> Iterator[Fabric]:
 
 @pytest.fixture(scope="module")
 def guest(fabric: Fabric, parts: Parts) -> Iterator[Linux]:
-    """The module's guest, running; new memory is onlined movable, so that it can be taken back."""
-    with boot(fabric, parts=parts, append=["memhp_default_state=online_movable"]) as running:
-        yield Linux(running, fabric)
+    """The module's guest, running."""
+    with boot(fabric, parts=parts, append=MOVABLE) as running:
+        yield Linux(quick(running), fabric)
+
+
+def quick(machine: Machine) -> Machine:
+    """`machine`, whose cxl does not read all of the kernel's symbols once for each device whose poison it lists: that
+    is 6 s a device without KVM, for names of functions that no trace of CXL has."""
+    machine.output("mount -o bind /dev/null /proc/kallsyms")
+    return machine
 
 
 @pytest.fixture

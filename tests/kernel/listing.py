@@ -11,12 +11,14 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.kernel.conftest import Linux
+from tests.kernel.regions import destroy, devdax
 
 GOLDEN = Path(__file__).with_name("golden")
 _SORTED_BY = ("serial", "id", "decoder", "endpoint", "port", "region", "position")
@@ -93,7 +95,57 @@ def differences(found: Any, kept: Any, path: str = "") -> Iterator[str]:
         yield f"{path}: {json.dumps(found)[:80]}, kept is {json.dumps(kept)[:80]}"
 
 
-def assert_golden(guest: Linux, listing: Any, name: str) -> None:
+@dataclass(frozen=True)
+class Wanted:
+    """A region to make before the listing: devices by name in order of position, sizes in bytes."""
+
+    devices: list[str]
+    decoder: str = "decoder0.0"
+    granularity: int | None = None
+    type: str = "ram"
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is made in a fabric before it is listed: regions, and poison at device addresses. In a `used` guest there
+    have been regions before."""
+
+    regions: list[Wanted] = field(default_factory=list)
+    poison: list[tuple[str, int]] = field(default_factory=list)
+    used: bool = False
+
+
+def check_listing(guest: Linux, name: str, scene: Scene | None = None) -> Any:
+    """Set the scene, compare `cxl list -vvv` with golden/NAME.json, and take the scene apart; returns the listing.
+
+    NAME is that of a file of examples/ or of a module here, whose TOPOLOGY the fabric is; what follows a "+" tells
+    scenes apart. tests/host/test_against_linux.py compares all that is kept with a host in its own process.
+    """
+    scene = scene or Scene()
+    made = []
+    for one in scene.regions:
+        more = f"-s {one.size}" if one.size else ""
+        region = guest.create_region(
+            one.devices, granularity=one.granularity, decoder=one.decoder, type=one.type, more=more
+        )
+        made.append(region)
+        if one.type == "ram":
+            devdax(guest, region)  # memory of the system is busy
+    for device, dpa in scene.poison:
+        guest.fabric.devices[device].inject_poison(dpa)
+    # Asking for poison takes cxl 2 s a device without KVM, for the formats of all trace events there are.
+    everything = "-vvv" if scene.poison or len(guest.fabric.devices) <= 4 else "-vv -H -A -I -F -X"
+    listing = guest.json(f"cxl list {everything}")
+    assert_golden(guest, listing, name, scene)
+    for device, dpa in scene.poison:
+        guest.fabric.devices[device].clear_poison(dpa, 64)
+    for region in reversed(made):
+        destroy(guest, region)
+    return listing
+
+
+def assert_golden(guest: Linux, listing: Any, name: str, scene: Scene) -> None:
     """Compare field by field with golden/NAME.json, which another version of Linux or of cxl skips.
 
     With SOFTCXL_GOLDEN=keep in the environment the listing is kept instead. Look at what changed before you commit it.
@@ -103,12 +155,13 @@ def assert_golden(guest: Linux, listing: Any, name: str) -> None:
         "linux": guest.machine.release.split("-")[0].rpartition(".")[0],
         "cxl": guest.sh("cxl version").strip(),
     }
-    found = comparable(listing)
+    found = {"versions": versions, "scene": asdict(scene), "listing": comparable(listing)}
+    found = json.loads(json.dumps(found))  # tuples are lists there
     if os.environ.get("SOFTCXL_GOLDEN") == "keep":
         file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps({"versions": versions, "listing": found}, indent=1) + "\n")
+        file.write_text(json.dumps(found, indent=1) + "\n")
     kept = json.loads(file.read_text())
     if kept["versions"] != versions:
         pytest.skip(f"kept from {kept['versions']}, and this is {versions}: fields come and go with versions")
-    wrong = list(differences(found, kept["listing"]))
+    wrong = list(differences(found, kept))
     assert not wrong, "\n".join(wrong)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.conftest import Linux, dealt, pattern
-from tests.kernel.listing import assert_golden
+from tests.kernel.listing import Scene, Wanted, check_listing
 from tests.kernel.regions import MIB, Geometry, check_by_device, committed, destroy, devdax
 
 pytestmark = pytest.mark.usefixtures("tidy")
@@ -59,7 +59,21 @@ def test_how_many_there_are_of_each(guest: Linux) -> None:
 
 
 def test_the_listing_field_by_field(guest: Linux) -> None:
-    assert_golden(guest, guest.json("cxl list -vvv"), "cxl-test")
+    check_listing(guest, "cxl-test")
+    half = 512 * MIB
+    regions = [
+        Wanted(["mem0", "mem2"], "decoder0.0", size=half),
+        Wanted(["mem4", "mem5"], "decoder0.1", size=half),
+        Wanted(["mem2", "mem6"], "decoder0.2", type="pmem", size=half),
+        Wanted(["mem0", "mem1"], "decoder0.3", type="pmem", size=half),
+        Wanted(["mem9"], "decoder0.4", type="pmem", size=half),
+        Wanted(["mem8"], "decoder0.4", type="pmem", size=half),
+    ]
+    check_listing(
+        guest, "cxl-test+regions", Scene(regions, [("mem2", GIB + 64), ("mem5", 4096), ("mem7", 0)])
+    )
+    eight = Wanted(EIGHT, "decoder0.3", type="pmem")
+    check_listing(guest, "cxl-test+eight", Scene([eight], used=True))
 
 
 def _ports(value: Any) -> list[dict[str, Any]]:

@@ -43,6 +43,7 @@ from softcxl.spec.cxl.events import (
     TransactionType,
 )
 from tests.kernel.conftest import Linux
+from tests.kernel.listing import check_listing
 from tests.kernel.traces import Traces, until
 
 TOPOLOGY = """
@@ -64,6 +65,10 @@ LOGS = {
 VENDOR_EVENT = UUID("5e6f7a8b-0102-4304-8506-0708090a0b0c")
 PLDM = bytes([0b11, *range(0x21, 0x27), *range(0x31, 0x35), *5 * [0]])
 """A component identifier: both parts valid, six bytes of entity, four of resource."""
+
+
+def test_the_listing_field_by_field(guest: Linux) -> None:
+    check_listing(guest, "test_events")
 
 
 @pytest.fixture

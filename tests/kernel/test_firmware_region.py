@@ -6,6 +6,7 @@ import pytest
 
 from softcxl.lab.errors import GuestGone
 from tests.kernel.conftest import Linux
+from tests.kernel.listing import check_listing
 from tests.kernel.regions import (
     MIB,
     Geometry,
@@ -41,6 +42,7 @@ def test_it_is_system_ram_and_then_a_programs(guest: Linux) -> None:
     (region,) = guest.json("cxl list -R")
     check_as_system_ram(guest, region, PROGRAMMED)
     check_by_device(guest, devdax(guest, region), PROGRAMMED, seed=61)
+    check_listing(guest, "firmware-region")
 
 
 @pytest.mark.parametrize("by", ["machine", "guest"])

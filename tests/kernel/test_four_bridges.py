@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.conftest import Linux, pattern
+from tests.kernel.listing import Scene, Wanted, check_listing
 from tests.kernel.regions import (
     MIB,
     Geometry,
@@ -60,6 +61,18 @@ def test_windows_and_their_groups(guest: Linux) -> None:
     windows = guest.json("cxl list -D -d root")
     assert [one["qos_class"] for one in windows] == [1, 0, 3, 0, 0, 2, 0]
     assert [one["interleave_ways"] for one in windows] == [4, 4, 3, 4, 3, 1, 3]
+
+
+def test_the_listing_field_by_field(guest: Linux) -> None:
+    some = [
+        Wanted(OVER_THREE[:6], "decoder0.2"),
+        Wanted(["mem8", "mem9", "mema", "mem3"], "decoder0.3"),
+        Wanted(["mem7", "memd", "meme"], "decoder0.4"),
+    ]
+    check_listing(guest, "test_four_bridges+some", Scene(some))
+    twelve, sixteen = Wanted(OVER_THREE, "decoder0.2"), Wanted(NAMES, "decoder0.0")
+    check_listing(guest, "test_four_bridges+twelve", Scene([twelve], used=True))
+    check_listing(guest, "test_four_bridges+sixteen", Scene([sixteen], used=True))
 
 
 def dealt_by_xor(offset: int, region: dict[str, Any], order: list[str]) -> tuple[str, int]:

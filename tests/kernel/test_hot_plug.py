@@ -8,6 +8,7 @@ from softcxl import Fabric
 from softcxl.fabric.errors import BuildError
 from softcxl.lab.errors import PlanError
 from tests.kernel.conftest import Linux, dealt, pattern
+from tests.kernel.listing import check_listing
 from tests.kernel.traces import until
 
 TOPOLOGY = """
@@ -23,6 +24,10 @@ hosts:
     windows: [{size: 2GiB, targets: [hb0]}]
 """
 MIB = 1 << 20
+
+
+def test_the_listing_field_by_field(guest: Linux) -> None:
+    check_listing(guest, "test_hot_plug")
 
 
 def serials(guest: Linux) -> set[int]:

@@ -12,6 +12,7 @@ from softcxl.device.cci import Reply
 from softcxl.spec.command.label import GetLsaRequest
 from softcxl.spec.cxl.events import HealthStatus, MediaHealth
 from tests.kernel.conftest import Linux
+from tests.kernel.listing import check_listing
 
 TOPOLOGY = """
 devices:
@@ -23,6 +24,10 @@ hosts:
 """
 KIB, MIB = 1 << 10, 1 << 20
 LABELS = 128 * KIB
+
+
+def test_the_listing_field_by_field(guest: Linux) -> None:
+    check_listing(guest, "test_management")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from softcxl import Fabric, Type3
 from softcxl.spec.command.poison import PoisonSource
 from tests.kernel.conftest import Linux
+from tests.kernel.listing import Scene, Wanted, check_listing
 from tests.kernel.traces import Traces, until
 
 TOPOLOGY = """
@@ -28,6 +29,11 @@ SANITIZE = 0x4400
 A_DAY = 86400.0
 DEBUG = "/sys/kernel/debug/cxl"
 SYSFS = "/sys/bus/cxl/devices"
+
+
+def test_the_listing_field_by_field(guest: Linux) -> None:
+    poison = [("mem0", 0), ("mem1", GRANULE + LINE), ("mem0", 256 * MIB + 2 * LINE)]
+    check_listing(guest, "test_media+poison", Scene([Wanted(["mem1", "mem0"], granularity=GRANULE)], poison))
 
 
 def offset_in_region(position: int, dpa: int) -> int:

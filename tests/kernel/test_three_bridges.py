@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kernel.conftest import Linux
+from tests.kernel.listing import Scene, Wanted, check_listing
 from tests.kernel.regions import (
     MIB,
     Geometry,
@@ -43,6 +44,11 @@ def test_windows_begin_where_the_first_bridges_turn_is(guest: Linux) -> None:
     windows = guest.json("cxl list -D -d root")
     assert [one["interleave_ways"] for one in windows] == [1, 3, 3]
     assert [one["resource"] % (3 << 30) for one in windows[1:]] == [0, 0]
+
+
+def test_the_listing_field_by_field(guest: Linux) -> None:
+    regions = [Wanted(OTHERS, "decoder0.1"), Wanted(THREE, "decoder0.2")]
+    check_listing(guest, "test_three_bridges+regions", Scene(regions, [("mem4", 0), ("mem2", 4096)]))
 
 
 @pytest.mark.parametrize("granularity", WINDOWS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kernel.conftest import Linux
+from tests.kernel.listing import Scene, Wanted, check_listing
 from tests.kernel.regions import (
     MIB,
     Geometry,
@@ -41,6 +42,13 @@ ORDERS = [
     ["mem0", "mem1", "mem2", "mem3"],
     ["mem2", "mem3", "mem0", "mem1"],
 ]
+
+
+def test_the_listing_field_by_field(guest: Linux) -> None:
+    regions = [Wanted(["mem2", "mem1"], "decoder0.0"), Wanted(["mem0", "mem3"], "decoder0.1")]
+    check_listing(guest, "test_two_bridges+regions", Scene(regions, [("mem1", 8192), ("mem3", 64)]))
+    four = Wanted(["mem0", "mem1", "mem2", "mem3"], "decoder0.0")
+    check_listing(guest, "test_two_bridges+four", Scene([four], used=True))
 
 
 @pytest.mark.parametrize("granularity", WINDOWS)

@@ -6,7 +6,7 @@ import pytest
 
 from softcxl.lab.errors import GuestGone
 from tests.kernel.conftest import Linux
-from tests.kernel.listing import assert_golden, comparable
+from tests.kernel.listing import Scene, Wanted, check_listing, comparable
 from tests.kernel.regions import (
     MIB,
     Geometry,
@@ -27,7 +27,7 @@ PAIR = Geometry(["mem0", "mem1"], 256)
 
 
 def test_the_listing_field_by_field(guest: Linux) -> None:
-    listing = guest.json("cxl list -vvv")
+    listing = check_listing(guest, "two-devices")
     (root,) = comparable(listing)
     (window,) = root["decoders:root0"]
     assert (window["resource"], window["size"]) == (4 << 30, 1 << 30)  # q35: windows begin above 4 GiB
@@ -48,7 +48,7 @@ def test_the_listing_field_by_field(guest: Linux) -> None:
         assert "pmem_size" not in memdev
         decoders = endpoint[f"decoders:endpoint-of-memdev-{memdev['serial']:#x}"]
         assert len(decoders) == 4  # what a device has if its topology says nothing
-    assert_golden(guest, listing, "two-devices")
+    check_listing(guest, "two-devices+region", Scene([Wanted(PAIR.order, granularity=256)]))
 
 
 def test_how_far_the_memory_is(guest: Linux) -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from softcxl import Fabric
 from tests.kernel.conftest import Linux
+from tests.kernel.listing import check_listing
 
 TOPOLOGY = "vendor-device.yaml"
+
+
+def test_the_listing_field_by_field(guest: Linux) -> None:
+    check_listing(guest, "vendor-device")
 
 
 def test_its_identity_is_its_own(guest: Linux) -> None:

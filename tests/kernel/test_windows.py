@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.conftest import Linux, pattern
+from tests.kernel.listing import Scene, Wanted, check_listing
 from tests.kernel.regions import (
     MIB,
     Geometry,
@@ -32,6 +33,14 @@ hosts:
 """
 ALONE = Geometry(["mem0"], 256)
 GIB = 1 << 30
+
+
+def test_the_listing_field_by_field(guest: Linux) -> None:
+    regions = [
+        Wanted(["mem0"], "decoder0.0", size=256 * MIB),
+        Wanted(["mem0"], "decoder0.1", type="pmem"),
+    ]
+    check_listing(guest, "test_windows+regions", Scene(regions))
 
 
 def test_what_linux_finds(guest: Linux) -> None:

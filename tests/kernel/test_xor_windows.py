@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.kernel.conftest import Linux, pattern
+from tests.kernel.listing import Scene, Wanted, check_listing
 from tests.kernel.regions import MIB, Geometry, check_addresses, committed, destroy, devdax
 
 pytestmark = pytest.mark.usefixtures("tidy")
@@ -34,6 +35,11 @@ MAPS = {256: 0x404100, 4096: 0x4041000}
 WINDOWS = {256: "decoder0.0", 4096: "decoder0.1"}
 PLACES = {256: (0, 3 * MIB + MIB // 2), 4096: (0, 63 * MIB + MIB // 2)}
 """Where to look, besides the beginning: across the highest bit of the map."""
+
+
+def test_the_listing_field_by_field(guest: Linux) -> None:
+    regions = [Wanted(["mem2", "mem3"], "decoder0.0"), Wanted(["mem0", "mem1"], "decoder0.1")]
+    check_listing(guest, "test_xor_windows+regions", Scene(regions, [("mem3", 256), ("mem0", 4096 + 64)]))
 
 
 def parity(value: int) -> int:

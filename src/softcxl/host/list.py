@@ -6,12 +6,14 @@ with the highest position first, as there.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from softcxl.host import media
 from softcxl.host.decoder import EndpointDecoder, PortDecoder, RootDecoder
+from softcxl.host.errors import MailboxError
 from softcxl.host.port import Dport, Endpoint, Port
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from softcxl.host.region import Region
     from softcxl.host.system import System
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 Json = dict[str, Any]
 Listing = list[Json]
 
@@ -97,7 +102,8 @@ class _Walk:
                 self.top["anon memdevs"].append(self.memdev(memdev))
         bus: Json | None = None
         if include.buses:
-            bus = {"bus": root.name, "provider": root.provider}
+            # No platform of ours can inject protocol errors (ACPI EINJ).
+            bus = {"bus": root.name, "provider": root.provider, "injectable_protocol_errors": []}
             self._dports(bus, root.dports)
             self.top["buses"].append(bus)
         ports = self._array("ports", bus, include.ports)
@@ -230,7 +236,10 @@ class _Walk:
     def _dports(self, item: Json, dports: dict[int, Dport]) -> None:
         if self.include.targets and dports:
             item["nr_dports"] = len(dports)
-            item["dports"] = [{"dport": one.name, **_alias(one), "id": one.id} for one in dports.values()]
+            item["dports"] = [
+                {"dport": one.name, **_alias(one), "id": one.id, "protocol_injectable": False}
+                for one in dports.values()
+            ]
 
     def _port_like(self, key: str, port: Port | Endpoint, host: str) -> Json:
         dport = port.parent_dport
@@ -253,29 +262,30 @@ class _Walk:
                 qos = self.system.qos_class(memdev, mode)
                 if qos is not None:
                     item[f"{mode}_qos_class"] = qos
-        self._optional(item, "health", self.include.health, media.health, memdev)
-        self._optional(item, "alert_config", self.include.alert_config, media.alerts, memdev)
+        self._optional(item, "health", self.include.health, memdev, media.health)
+        self._optional(item, "alert_config", self.include.alert_config, memdev, media.alerts)
         item["serial"] = memdev.serial
         item["host"] = memdev.host
         item["firmware_version"] = memdev.firmware_version
         if memdev.endpoint is None:
             item["state"] = "disabled"
-        self._optional(item, "partition_info", self.include.partition, media.partition, memdev)
-        self._optional(item, "firmware", self.include.firmware, media.firmware, memdev)
-        if self.include.media_errors:
-            errors = [
-                {"offset": one.dpa, "length": one.length, "source": one.source}
-                for one in media.poison(memdev)
-            ]
-            if errors:
-                item["media_errors"] = errors
+        self._optional(item, "poison_injectable", True, memdev, media.injectable)
+        self._optional(item, "partition_info", self.include.partition, memdev, media.partition)
+        self._optional(item, "firmware", self.include.firmware, memdev, media.firmware)
+        self._optional(item, "media_errors", self.include.media_errors, memdev, _media_errors)
         return item
 
-    def _optional(
-        self, item: Json, key: str, listed: bool, ask: Callable[[Memdev], Json], memdev: Memdev
-    ) -> None:
-        if listed:
-            item[key] = ask(memdev)
+    def _optional(self, item: Json, key: str, listed: bool, of: T, ask: Callable[[T], Any]) -> None:
+        """What devices have to be asked for: left out where one has no answer, and where that is None."""
+        if not listed:
+            return
+        try:
+            answer = ask(of)
+        except MailboxError as error:
+            log.info("no %s: %s", key, error)
+            return
+        if answer is not None:
+            item[key] = answer
 
     def root_decoder(self, decoder: RootDecoder) -> Json:
         """``cxl list -D``'s object for a window."""
@@ -344,17 +354,11 @@ class _Walk:
             "interleave_ways": region.ways,
             "interleave_granularity": region.granularity,
             "decode_state": "commit" if region.committed else "reset",
+            "locked": region.locked,
         }
         if not region.enabled:
             item["state"] = "disabled"
-        if self.include.media_errors:
-            errors = [
-                {"offset": one.hpa - region.hpa, "length": one.length, "source": one.source}
-                for one in media.region_poison(self.system, region)
-                if one.hpa is not None
-            ]
-            if errors:
-                item["media_errors"] = errors
+        self._optional(item, "media_errors", self.include.media_errors, region, self._region_errors)
         if self.include.targets:
             item["mappings"] = [
                 {"position": position, "memdev": one.memdev.name, "decoder": one.name}
@@ -371,6 +375,19 @@ class _Walk:
         if mismatch:
             item["qos_class_mismatch"] = True
         return item
+
+    def _region_errors(self, region: Region) -> list[Json] | None:
+        found = [
+            {"offset": one.hpa - region.hpa, "length": one.length, "source": one.source}
+            for one in media.region_poison(self.system, region)
+            if one.hpa is not None
+        ]
+        return found or None
+
+
+def _media_errors(memdev: Memdev) -> list[Json] | None:
+    found = [{"offset": one.dpa, "length": one.length, "source": one.source} for one in media.poison(memdev)]
+    return found or None
 
 
 def _dax(region: Region) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from softcxl.host import explain
@@ -15,6 +16,13 @@ from softcxl.spec.command.health import (
     GET_HEALTH_INFO,
     Alerts,
     GetAlertConfigurationResponse,
+)
+from softcxl.spec.command.logs import (
+    COMMAND_EFFECTS_LOG,
+    GET_LOG,
+    GET_SUPPORTED_LOGS,
+    GetLogRequest,
+    GetSupportedLogsResponse,
 )
 from softcxl.spec.command.memory import CAPACITY_UNIT, GET_PARTITION_INFO, GetPartitionInfoResponse
 from softcxl.spec.command.poison import (
@@ -56,6 +64,7 @@ _MEDIA = {
     "media_data_loss_imminent": MediaHealth.ALL_DATA_LOSS_IMMINENT,
 }
 
+_CEL_ENTRY = Struct("<HH")
 _NOT_REPORTED_LIFE, _NOT_REPORTED_TEMPERATURE = 0xFF, 0x7FFF
 
 
@@ -125,6 +134,26 @@ def region_poison(system: System, region: Region) -> list[Poison]:
                 found.append(Poison(target.memdev, start, length, one.source, hpa))
                 start += length
     return sorted(found, key=lambda one: one.hpa or 0)
+
+
+def injectable(memdev: Memdev) -> bool:
+    """Whether its driver offers to inject poison: the device has the command (Linux drivers/cxl/mem.c)."""
+    return memdev.endpoint is not None and INJECT_POISON.opcode in _opcodes(memdev)
+
+
+def _opcodes(memdev: Memdev) -> set[int]:
+    """Those of the device's Command Effects Log."""
+    box = memdev.mailbox
+    logs = box.ask(GET_SUPPORTED_LOGS, GetSupportedLogsResponse).logs
+    size = next((one.size for one in logs if one.identifier == COMMAND_EFFECTS_LOG), 0)
+    entries = b"".join(
+        box.send(
+            GET_LOG,
+            GetLogRequest(identifier=COMMAND_EFFECTS_LOG, offset=at, length=min(box.payload_max, size - at)),
+        )
+        for at in range(0, size, box.payload_max)
+    )
+    return {opcode for opcode, _ in _CEL_ENTRY.iter_unpack(entries)}
 
 
 def inject(system: System, region: Region, offset: int) -> None:
