@@ -42,6 +42,11 @@ def test_it_is_system_ram_and_then_a_programs(guest: Linux) -> None:
     (region,) = guest.json("cxl list -R")
     check_as_system_ram(guest, region, PROGRAMMED)
     check_by_device(guest, devdax(guest, region), PROGRAMMED, seed=61)
+
+
+def test_the_listing_field_by_field(guest: Linux) -> None:
+    (region,) = guest.json("cxl list -R")
+    devdax(guest, region)
     check_listing(guest, "firmware-region")
 
 
