@@ -251,6 +251,7 @@ def test_a_region_by_the_steps_of_cxl_create_region(system, sysfs):
         "interleave_ways": 1,
         "interleave_granularity": 256,
         "decode_state": "commit",
+        "locked": False,
     }
     sysfs[f"{region}/commit"] = "0"
     assert sysfs[f"{CXL}/port1/decoders_committed"] == "0"

@@ -15,6 +15,7 @@ from tests.kernel.listing import Scene, Wanted, check_listing
 SCENES = {
     "one-device": Scene([Wanted(["mem0"])]),
     "two-bridges": Scene([Wanted(["mem0", "mem1"], "decoder0.0")]),
+    "dynamic-capacity": Scene(),
     "persistent": Scene([Wanted(["mem1", "mem0"], type="pmem")], [("mem0", 256 << 20)]),
 }
 
