@@ -15,6 +15,7 @@ effects that the standard lists unless `@command(..., effects=...)` says what th
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -59,6 +60,18 @@ class Reply:
     code: ReturnCode
     payload: bytes = b""
     vendor_status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Later(Reply):
+    """The reply is what `run` returns in `seconds`, or, where that is infinite, when the door is told to go on.
+
+    A door that cannot wait answers what stands in this one: Busy.
+    """
+
+    code: ReturnCode = ReturnCode.BUSY
+    seconds: float = math.inf
+    run: Callable[[], Reply] = lambda: Reply(ReturnCode.SUCCESS)
 
 
 def command(declared: Command, *, effects: CommandEffects | None = None) -> Callable[[Method], Method]:
@@ -109,7 +122,8 @@ class Cci:
 
     Every command is checked for support, payload length, a background operation in its way, and the device's
     state, in this order: `barred(command)` says whether the state forbids it, and with what code.
-    `ended()` is called when a background operation has ended. `lock` is the function's: its holder calls
+    `ended()` is called when a background operation has ended. `intercept`, where there is one, answers in place of
+    `run` (`softcxl.device.intercept`). `lock` is the function's: its holder calls
     `execute`, and timers take it.
     """
 
@@ -119,6 +133,7 @@ class Cci:
         self.background = BackgroundState()
         self.barred: Callable[[Command], ReturnCode | None] = lambda command: None
         self.ended: Callable[[], None] = lambda: None
+        self.intercept: Callable[[int, bytes], Reply] | None = None
         self._work: Background | None = None
         self._timer: Timer | None = None
         self._started = 0.0
@@ -130,6 +145,12 @@ class Cci:
                 self.handlers.setdefault(declared.opcode, (declared, handler))
 
     def execute(self, opcode: int, payload: bytes = b"") -> Reply:
+        """Answer one command, as a door hands it in. Never raises."""
+        if self.intercept is not None:
+            return self.intercept(opcode, payload)
+        return self.run(opcode, payload)
+
+    def run(self, opcode: int, payload: bytes = b"") -> Reply:
         """Run one command to its reply. Never raises: a handler that fails is logged and answers Internal Error."""
         entry = self.handlers.get(opcode)
         if entry is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from softcxl.device.cci import Cci, Reply
+from softcxl.device.cci import Cci, Later, Reply
 from softcxl.device.clock import Timer
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.cxl.device import (
@@ -37,6 +38,8 @@ class MailboxDoor:
     guest may have the mailbox mapped as memory, and then traps three times for a command. What it stores there
     where a register is read-only lasts until the next command, which writes these registers anew.
 
+    A command whose reply comes `Later` leaves the doorbell set until then; ringing it again is without effect.
+
     `interrupt` is called with the mailbox's vector. Raises `ValueError` for a payload size that is not allowed.
     """
 
@@ -49,6 +52,7 @@ class MailboxDoor:
             )
         self._data, self._cci, self._interrupt, self._vector = file.data, cci, interrupt, vector
         self._ticking: Timer | None = None
+        self._held: Later | None = None  # the reply that the doorbell waits for
         self._shown = 0  # what Background Command Status holds
         self._payload = offset + MAILBOX_PAYLOAD_OFFSET
         self.registers = file.place(offset, Mailbox, hooks=self)
@@ -68,6 +72,7 @@ class MailboxDoor:
         operation that goes on is shown."""
         if self._ticking is not None and not self._cci.background.running:
             self._ticking.cancel()
+        self._held = None
         start, size = self.payload_range
         self._data[start : start + size] = bytes(size)
         self._show_background()
@@ -104,7 +109,7 @@ class MailboxDoor:
 
     @on_write(Mailbox.control)
     def _ring(self, old: int, new: int) -> None:
-        if not new & _DOORBELL:
+        if not new & _DOORBELL or self._held is not None:
             return
         registers, data, start = self.registers, self._data, self._payload
         # Linux rings with a bare 1, which clears the interrupt that it asked for once and still waits for
@@ -116,7 +121,43 @@ class MailboxDoor:
             reply = self._cci.execute(opcode, bytes(data[start : start + length]))
         else:
             reply = _TOO_LONG
-        answer = reply.payload
+        if isinstance(reply, Later):
+            self._hold(reply)
+        else:
+            self._complete(reply, new)
+
+    def _hold(self, reply: Later) -> None:
+        self._held = reply
+        if not math.isinf(reply.seconds):
+            self._cci.clock.call_later(reply.seconds, lambda: self._due(reply))
+
+    def _due(self, reply: Later) -> None:
+        """The time of a held command is over. By then it may have been released, or forgotten by a reset."""
+        with self._cci.lock:
+            if self._held is reply:
+                self.release()
+
+    @property
+    def held(self) -> bool:
+        """A command waits for its reply, and the doorbell is set."""
+        return self._held is not None
+
+    def release(self) -> bool:
+        """Let the command that waits for its reply have it now. Returns whether there was one. The lock is held."""
+        held = self._held
+        if held is None:
+            return False
+        reply = held.run()
+        if isinstance(reply, Later):
+            self._hold(reply)
+        else:
+            self._held = None
+            self._complete(reply, int(self.registers.control))
+        return True
+
+    def _complete(self, reply: Reply, control: int) -> None:
+        registers, data, start = self.registers, self._data, self._payload
+        command, answer = registers.command, reply.payload
         if answer:
             data[start : start + len(answer)] = answer
         command.payload_length = len(answer)
@@ -128,5 +169,5 @@ class MailboxDoor:
         else:
             registers.background_status.assign(self._shown)
         registers.control.doorbell = False
-        if new & _DOORBELL_INTERRUPT:
+        if control & _DOORBELL_INTERRUPT:
             self._interrupt(self._vector)

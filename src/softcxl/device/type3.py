@@ -31,6 +31,7 @@ from softcxl.device.endpoint import Endpoint
 from softcxl.device.events import EventLogs
 from softcxl.device.firmware import FirmwareCommands
 from softcxl.device.health import HealthCommands
+from softcxl.device.inject import Injection
 from softcxl.device.labels import LabelCommands
 from softcxl.device.logs import LogCommands
 from softcxl.device.mailbox import MailboxDoor
@@ -194,6 +195,7 @@ class Type3(Endpoint, CommandSet):
         self.logs = LogCommands(self.cci)
         self.cdat = CdatTable(self.capacity)
         self.doe = DoeMailbox(self, {(VENDOR_CXL, DATA_OBJECT_TYPE_CDAT): self.cdat.exchange})
+        self.inject = Injection(self)
         self.cci.barred = self._barred
         self.cci.ended = self.mailbox.background_ended
         self.cci.add(
@@ -312,8 +314,8 @@ class Type3(Endpoint, CommandSet):
 
     @property
     def media_disabled(self) -> bool:
-        """The media cannot be used, and the commands that need them are refused. Settable."""
-        return self.memory_status.media_status is MediaStatus.DISABLED
+        """The media cannot be used, being disabled or having failed: commands that need them are refused. Settable."""
+        return self.memory_status.media_status in (MediaStatus.DISABLED, MediaStatus.ERROR)
 
     @media_disabled.setter
     def media_disabled(self, disabled: bool) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from softcxl.pci.msix import MsixTable
-from softcxl.pci.region import CONFIG_REGION, MSI, MSIX, REGION_COUNT, Bar, Bus, Region
+from softcxl.pci.region import CONFIG_REGION, MSI, MSIX, REGION_COUNT, Bar, Bus, Region, Registers, Silence
 from softcxl.spec.pci.capability import Msi, Msix, PowerManagement
 from softcxl.spec.pci.express import PciExpress, PortType
 from softcxl.spec.pci.header import CONFIG_SPACE_SIZE, BarType, CommonHeader, Type0Header
@@ -59,6 +60,7 @@ class Function:
         self.interrupts = interrupts
         self.parts: list[Part] = []
         self._files: dict[int, RegisterFile] = {CONFIG_REGION: self.config}
+        self._answers: Mapping[int, Registers] = self._files
         self._bars: dict[int, Bar] = {}
         self._bus: Bus | None = None
         self.seat: Seat | None = None
@@ -167,7 +169,7 @@ class Function:
         """Software's read: `size` bytes at `offset` of a region. Raises `RangeError` where there is nothing."""
         with self.lock:
             try:
-                file = self._files[region]
+                file = self._answers[region]
             except KeyError:
                 raise RangeError(f"there is no region {region}") from None
             return file.read(offset, size)
@@ -176,7 +178,7 @@ class Function:
         """Software's write. Raises `RangeError` where there is nothing."""
         with self.lock:
             try:
-                file = self._files[region]
+                file = self._answers[region]
             except KeyError:
                 raise RangeError(f"there is no region {region}") from None
             file.write(offset, data)
@@ -185,6 +187,33 @@ class Function:
         """Reset the function; by default as the machine does it to all below a port when it resets itself."""
         with self.lock:
             self.on_reset(kind)
+
+    @property
+    def silent(self) -> bool:
+        """The function does not answer."""
+        return self._answers is not self._files
+
+    def silence(self) -> None:
+        """Stop answering, as one whose link or power is gone: reads find all ones, in what a guest has mapped, too."""
+        with self._whole(), self.lock:
+            self._answers = dict.fromkeys(self._files, Silence())
+            for bar in self._bars.values():
+                for offset, size in bar.mappable:
+                    bar.file.poke(offset, b"\xff" * size)
+            self.rerouted()
+
+    def wake(self, kind: Reset = Reset.COLD) -> None:
+        """Answer again, after a reset of that kind."""
+        with self._whole(), self.lock:
+            self._answers = self._files
+            for bar in self._bars.values():
+                for offset, size in bar.mappable:
+                    bar.file.poke(offset, bytes(size))
+            self.on_reset(kind)
+
+    def _whole(self) -> AbstractContextManager[object]:
+        """The lock of the machine that the function is in, which comes before its own."""
+        return nullcontext() if self.seat is None else self.seat.bus.lock
 
     def attach(self, bus: Bus) -> None:
         """A machine has plugged the function in."""
@@ -202,7 +231,7 @@ class Function:
     def interrupt(self, vector: int) -> None:
         """Signal message `vector`. Whether it is enabled, masked or pending is the machine's to know."""
         bus = self._bus
-        if bus is not None:
+        if bus is not None and self._answers is self._files:
             bus.interrupt(MSI if self.msi else MSIX, vector)
 
     # -- where it answers ------------------------------------------------------------------------------------

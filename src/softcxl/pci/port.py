@@ -55,7 +55,7 @@ class DownstreamPort(Bridge):
         features.hot_plug_surprise = features.hot_plug_capable = True
         features.physical_slot_number = slot
         self.dpc = self.add_extended(DownstreamPortContainment)
-        self._up = False
+        self._up = self._cut = False
         self.beyond: Function | None = None  # function 0 at the other end of a link that is up
         self._show_link()
 
@@ -108,6 +108,12 @@ class DownstreamPort(Bridge):
         with self.below.lock, self.lock:
             self._event(attention_button_pressed=True)
 
+    def cut(self, broken: bool = True) -> None:
+        """Break the link, as a cable that is pulled or lanes that fail while the device stays powered; or mend it."""
+        with self.below.lock, self.lock:
+            self._cut = broken
+            self._settle()
+
     def _event(self, **events: bool) -> None:
         status = self.express.slot_status
         for name, happened in events.items():
@@ -148,6 +154,7 @@ class DownstreamPort(Bridge):
     def _can_be_up(self) -> bool:
         return (
             self.occupant is not None
+            and not self._cut
             and not self.held_in_reset
             and not (self.express.link_control.link_disable and not self.disable_masked)
             and not self.express.slot_control.power_off

@@ -47,6 +47,24 @@ class Bus(Protocol):
     def dma_write(self, address: int, data: bytes) -> None: ...
 
 
+class Registers(Protocol):
+    """What answers in a region."""
+
+    def read(self, offset: int, size: int) -> bytes: ...
+
+    def write(self, offset: int, data: bytes) -> None: ...
+
+
+class Silence:
+    """Nobody answers: reads end with all ones, writes go nowhere (PCIe 6.0 §2.3.2)."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        return b"\xff" * size
+
+    def write(self, offset: int, data: bytes) -> None:
+        """It is lost."""
+
+
 class SharedRegisters(RegisterFile):
     """A register file of which a guest can map parts.
 

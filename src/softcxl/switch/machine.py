@@ -281,6 +281,8 @@ class HostMachine(RootComplex):
     def _serving(self, landing: Landing, hpa: int, size: int | None = None) -> None:
         """The device answers for `size` bytes from `hpa` on, or for all that its decoder maps."""
         device = landing.device
+        if device.silent:
+            raise DeviceFault(hpa, f"{device.name} does not answer")
         if not device.memory_enabled:
             raise DeviceFault(hpa, f"{device.name} has Mem_Enable clear")
         if not device.decoders.enabled:

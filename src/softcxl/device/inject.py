@@ -1,0 +1,283 @@
+"""Breaking things on purpose: all that can befall a memory device, as methods of `device.inject`.
+
+>>> from softcxl.device.type3 import Type3
+>>> from softcxl.spec.command.base import ReturnCode
+>>> from softcxl.testing.driver import Driver
+>>> device = Type3("mem0", volatile=256 << 20)
+>>> fault = device.inject.fail(0x4000, ReturnCode.INTERNAL_ERROR, times=1)
+>>> driver = Driver(device)
+>>> driver.send(0x4000)[0], driver.send(0x4000)[0]
+(4, 0)
+
+Each may be called from any thread, also while a guest uses the device. Input that cannot be is a `ValueError` that
+says what is allowed.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import random
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from softcxl.device import intercept
+from softcxl.device.cci import Later, Reply
+from softcxl.device.injected_event import event_record
+from softcxl.device.intercept import OPCODES, CommandFault, CommandFaults, Spoil, Watcher
+from softcxl.device.poison import LINE
+from softcxl.pci.aer import Kind, report
+from softcxl.pci.port import DownstreamPort
+from softcxl.spec.command.base import Command, ReturnCode
+from softcxl.spec.command.events import EventLog
+from softcxl.spec.command.poison import PoisonSource
+from softcxl.spec.cxl.device import MediaStatus, ResetNeeded
+from softcxl.wire import Reset
+
+if TYPE_CHECKING:
+    from softcxl.device.type3 import Type3
+
+
+class Death(enum.Enum):
+    """How a device dies."""
+
+    SILENT = "silent"
+    """It answers nothing any more: all reads find ones, what is written is lost, no interrupt comes."""
+    FIRMWARE = "firmware"
+    """Its firmware has stopped (Device Fatal, FW Halt): no command ends, registers and memory still answer."""
+    MEDIA = "media"
+    """Its media have failed (Media Status: Error): commands that need them are refused, its memory does not answer."""
+
+
+class Injection:
+    """What can be done to one device.
+
+    Faults of commands take `times` (how many commands meet it; None: all until it is cleared), `probability` (of each
+    command to meet it, over 0 and up to 1) and `seed` (of the generator of chances and random bytes: the same seed,
+    the same bytes). They return the `CommandFault`, for `clear`. An `opcode` is a number, a declared command, or None
+    for every command; the first fault injected that a command meets is the one it has.
+    """
+
+    def __init__(self, device: Type3) -> None:
+        self._device = device
+        self._commands = CommandFaults(device.cci)
+        self._halt: CommandFault | None = None
+        self._unlinked = False
+
+    # -- media, events, health -------------------------------------------------------------------------------------
+
+    def poison(self, dpa: int, length: int = LINE) -> int:
+        """Poison the lines that `length` bytes from `dpa` touch, with the events of it; returns how many are new.
+        Raises `ValueError` outside the device's capacity."""
+        end = self._device.capacity.end
+        if length < 1 or not 0 <= dpa <= dpa + length <= end:
+            raise ValueError(f"{length} bytes at DPA {dpa:#x}: the device has {end:#x} bytes")
+        with self._device.lock:
+            before = len(self._device.poison.map)
+            for line in range(dpa & -LINE, dpa + length, LINE):
+                if not self._device.inject_poison(line, PoisonSource.INTERNAL):
+                    break  # the list is full, and says so itself
+            return len(self._device.poison.map) - before
+
+    def clear_poison(self, dpa: int, length: int = LINE) -> int:
+        """Take the poison off again, whose data stay; returns how many lines had it."""
+        return self._device.clear_poison(dpa, length)
+
+    def event(self, log: EventLog, kind: str, **fields: Any) -> bool:
+        """Log an event of a `kind` of `softcxl.device.injected_event.KINDS`; returns False where the log was full.
+
+        `fields` are those of its record, its header and its flags (`event_type=1`, `row=7`,
+        `permanent_condition=True`), and `dpa`, in bytes; what says that a field is valid is set with it. Raises
+        `ValueError` for an unknown kind or field, a value that does not fit, or a log that the device does not have.
+        """
+        return self._device.record_event(log, event_record(self._device, kind, fields))
+
+    def health(self, **changes: int) -> None:
+        """Change the device's condition by items of `DeviceHealth`: ``health(device_temperature=95)``, in °C.
+        Raises `ValueError` for an unknown item or a value that does not fit."""
+        condition = self._device.health.info
+        known = [one.name for one in type(condition).__layout__.fields if one.kind != "reserved"]
+        for name in changes:
+            if name not in known:
+                raise ValueError(f"health has no {name!r}; it has {', '.join(known)}")
+        try:
+            condition.replace(**changes).pack()
+        except (ValueError, TypeError, OverflowError, AttributeError, struct.error) as error:
+            raise ValueError(f"health: {error}") from None
+        self._device.set_health(**changes)
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def fail(
+        self, opcode: int | Command | None, code: ReturnCode, *, vendor_status: int = 0, **when: Any
+    ) -> CommandFault:
+        """The command is not carried out and returns `code`."""
+        code = ReturnCode(code)
+        spoil = intercept.fails(code, vendor_status)
+        return self._fault(opcode, spoil, f"fails with {code.name.lower().replace('_', ' ')}", **when)
+
+    def hang(self, opcode: int | Command | None, **when: Any) -> CommandFault:
+        """The command's doorbell does not clear before `release`, or a reset."""
+        return self._fault(opcode, intercept.late(), "hangs", **when)
+
+    def delay(self, opcode: int | Command | None, seconds: float, **when: Any) -> CommandFault:
+        """The command takes `seconds`."""
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"a delay of {seconds} seconds: it is over 0 and finite")
+        return self._fault(opcode, intercept.late(seconds), f"takes {seconds:g} s", **when)
+
+    def garble(self, opcode: int | Command | None, **when: Any) -> CommandFault:
+        """The command is carried out, and its output payload is random bytes."""
+        return self._fault(opcode, intercept.garbage(), "answers garbage", **when)
+
+    def shorten(self, opcode: int | Command | None, size: int, **when: Any) -> CommandFault:
+        """The command is carried out, and its output payload has at most `size` bytes."""
+        if size < 0:
+            raise ValueError(f"an output payload of {size} bytes: 0 or more are allowed")
+        return self._fault(opcode, intercept.short(size), f"answers at most {size} bytes", **when)
+
+    def lengthen(self, opcode: int | Command | None, size: int, **when: Any) -> CommandFault:
+        """The command is carried out, and `size` random bytes follow its output payload, as far as there is room."""
+        most = self._device.cci.payload_max
+        if not 0 < size <= most:
+            raise ValueError(f"{size} bytes more in an output payload: 1 to {most} are allowed")
+        return self._fault(opcode, intercept.long(size, most), f"answers {size} bytes too many", **when)
+
+    def _fault(
+        self,
+        opcode: int | Command | None,
+        spoil: Spoil,
+        says: str,
+        *,
+        times: int | None = None,
+        probability: float = 1.0,
+        seed: int = 0,
+    ) -> CommandFault:
+        number = opcode.opcode if isinstance(opcode, Command) else opcode
+        if number is not None and not 0 <= number < OPCODES:
+            raise ValueError(f"opcode {number:#x}: 0000h to FFFFh are allowed")
+        if times is not None and times < 1:
+            raise ValueError(f"times={times}: 1 or more are allowed, or None for all")
+        if not 0 < probability <= 1:
+            raise ValueError(f"probability {probability}: it is over 0 and at most 1")
+        name = "every command" if number is None else f"command {number:04X}h"
+        fault = CommandFault(
+            number,
+            spoil,
+            f"{name} {says}",
+            times,
+            probability,
+            random.Random(seed),
+        )
+        with self._device.lock:
+            self._commands.add(fault)
+        return fault
+
+    @property
+    def faults(self) -> list[CommandFault]:
+        """The faults of commands that can still be met, in the order in which they are looked at."""
+        with self._device.lock:
+            return [one for one in self._commands.faults if not one.over]
+
+    def release(self) -> bool:
+        """Let the command that hangs, or is late, come to its end now. Returns whether there was one."""
+        with self._device.lock:
+            return self._device.mailbox.release()
+
+    def clear(self, fault: CommandFault | None = None) -> None:
+        """Take back one fault of commands, or all, and release the command that waits. What a device that died has
+        is `revive`'s."""
+        with self._device.lock:
+            faults = self._commands.faults
+            self._commands.faults = [
+                one for one in faults if one is self._halt or (fault is not None and one is not fault)
+            ]
+            self._commands.settle()
+            self.release()
+
+    def watch(self, watcher: Watcher) -> Callable[[], None]:
+        """Have `watcher` called with the opcode, input payload and reply of each command from now on, with the
+        device's lock held; returns what ends that."""
+        with self._device.lock:
+            self._commands.watchers.append(watcher)
+            self._commands.settle()
+
+        def end() -> None:
+            with self._device.lock:
+                if watcher in self._commands.watchers:
+                    self._commands.watchers.remove(watcher)
+                self._commands.settle()
+
+        return end
+
+    # -- errors, death, link ---------------------------------------------------------------------------------------
+
+    def error(self, name: str, *, correctable: bool = False, header: int = 0) -> Kind | None:
+        """Log an error by the name of its bit in the AER status register, and send the message that is due. Raises
+        `ValueError` for an unknown one. See `softcxl.pci.aer.report`."""
+        return report(self._device, name, correctable=correctable, header=header)
+
+    def die(self, how: Death | str = Death.SILENT) -> None:
+        """Let the device die. `revive`, or a reset, brings it back, of a silent one `revive` alone. Raises
+        `ValueError` for an unknown kind of death."""
+        how = Death(how)
+        device = self._device
+        if how is Death.SILENT:
+            device.silence()
+            return
+        with device.lock:
+            status = device.memory_status
+            if how is Death.FIRMWARE:
+                status.fatal = status.firmware_halt = True
+                status.mailbox_ready = False
+                status.reset_needed = ResetNeeded.HOT
+                if self._halt is None:
+                    self._halt = CommandFault(None, self._halted, "the firmware has stopped")
+                    self._commands.faults.insert(0, self._halt)
+                    self._commands.settle()
+            else:
+                status.media_status = MediaStatus.ERROR
+
+    def _halted(self, fault: CommandFault, run: Callable[[], Reply]) -> Reply:
+        """No command ends until the device has been reset, which has the status register say so."""
+        if self._device.memory_status.firmware_halt:
+            return Later(run=lambda: self._halted(fault, run))
+        self._end_halt()
+        return run()
+
+    def _end_halt(self) -> None:
+        self._commands.faults = [one for one in self._commands.faults if one is not self._halt]
+        self._halt = None
+        self._commands.settle()
+
+    def revive(self) -> None:
+        """Bring the device back by a cold reset, as one that has been without power."""
+        self._unlinked = False
+        self._device.wake(Reset.COLD)
+        with self._device.lock:
+            self._end_halt()
+
+    def link_down(self) -> None:
+        """The link to the device fails: it answers nothing. Below a port of this process the port tells; QEMU's ports
+        go on as if there were a link."""
+        port = self._port()
+        if port is not None:
+            port.cut(True)
+        elif not self._device.silent:
+            self._unlinked = True
+            self._device.silence()
+
+    def link_up(self) -> None:
+        """The link trains again; the device comes out of a hot reset."""
+        port = self._port()
+        if port is not None:
+            port.cut(False)
+        elif self._unlinked:
+            self._unlinked = False
+            self._device.wake(Reset.HOT)
+
+    def _port(self) -> DownstreamPort | None:
+        seat = self._device.seat
+        bridge = None if seat is None else seat.bus.bridge
+        return bridge if isinstance(bridge, DownstreamPort) else None
