@@ -202,9 +202,11 @@ def test_poison_stays_over_resets(device, send, kind):
     ),
     st.integers(0, 40),
     st.integers(0, 40),
+    st.sampled_from((1, 2, 3, 512)),
 )
-def test_map_against_a_dictionary(steps, start, length):
+def test_map_against_a_dictionary(steps, start, length, chunk):
     lines = PoisonMap()
+    lines.chunk = chunk
     held: dict[int, int] = {}
     for step, line, number in steps:
         if step == "add":
@@ -227,3 +229,17 @@ def test_map_against_a_dictionary(steps, start, length):
     runs = list(lines.runs(64 * start, 64 * length))
     for (first, size, source), (following, _, other) in pairwise(runs):
         assert first + size < following or source != other
+
+
+@pytest.mark.parametrize("order", [1, -1, 7919])
+def test_whatever_the_number_of_lines_little_is_moved_to_add_one(order):
+    """Ascending, descending, and all over the place."""
+    lines = PoisonMap()
+    for number in range(20_000):
+        lines.add(64 * (number * order % 20_011), 1)
+    sizes = [len(one) for one in lines._chunks]
+    assert sum(sizes) == len(lines) == 20_000
+    assert max(sizes) <= PoisonMap.chunk
+    assert len(sizes) <= 2 * 20_000 // PoisonMap.chunk + 2
+    assert lines.remove(0, 64 * 20_011) == 20_000
+    assert (lines._chunks, lines._first) == ([[]], [0])

@@ -42,15 +42,19 @@ LINE = 64
 class PoisonMap:
     """The poisoned lines of a device, by DPA, each with its source (CXL 3.1 Table 8-140).
 
-    Look-ups are by hash and binary search, whatever the number of lines.
+    What a look-up or a change costs does not grow with the number of lines: addresses are kept in order in chunks of
+    bounded size, each with the address that its lines are not below.
     """
+
+    chunk = 512
 
     def __init__(self) -> None:
         self._source: dict[int, int] = {}
-        self._order: list[int] = []
+        self._chunks: list[list[int]] = [[]]  # only the first one is ever empty
+        self._first = [0]
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._source)
 
     def __contains__(self, dpa: int) -> bool:
         return dpa & ~(LINE - 1) in self._source
@@ -58,28 +62,50 @@ class PoisonMap:
     def add(self, dpa: int, source: int) -> None:
         """Poison the line at `dpa`. A line that is poisoned already keeps its first source."""
         line = dpa & ~(LINE - 1)
-        if line not in self._source:
-            self._source[line] = source
-            insort(self._order, line)
+        if line in self._source:
+            return
+        self._source[line] = source
+        at = self._chunk_of(line)
+        chunk = self._chunks[at]
+        insort(chunk, line)
+        if len(chunk) > self.chunk:
+            half = len(chunk) // 2
+            self._chunks.insert(at + 1, chunk[half:])
+            self._first.insert(at + 1, chunk[half])
+            del chunk[half:]
 
     def remove(self, dpa: int, length: int = LINE) -> int:
         """Take the poison off every line of the range; returns how many there were."""
-        start, end = self._span(dpa, length)
-        for line in self._order[start:end]:
-            del self._source[line]
-        del self._order[start:end]
-        return end - start
+        start, end = dpa & ~(LINE - 1), dpa + length
+        before, at = len(self._source), self._chunk_of(start)
+        while at < len(self._chunks) and self._first[at] < end:
+            chunk = self._chunks[at]
+            low, high = bisect_left(chunk, start), bisect_left(chunk, end)
+            for line in chunk[low:high]:
+                del self._source[line]
+            del chunk[low:high]
+            if chunk or not at:
+                at += 1
+            else:
+                del self._chunks[at], self._first[at]
+        return before - len(self._source)
 
     def any_in(self, dpa: int, length: int) -> int | None:
         """The first poisoned line of the range, or None."""
-        start, end = self._span(dpa, length)
-        return self._order[start] if start < end else None
+        start, end = dpa & ~(LINE - 1), dpa + length
+        if end <= start + LINE:
+            return start if start in self._source and start < end else None
+        for at in range(self._chunk_of(start), len(self._chunks)):
+            chunk = self._chunks[at]
+            place = bisect_left(chunk, start)
+            if place < len(chunk):
+                return chunk[place] if chunk[place] < end else None
+        return None
 
     def runs(self, dpa: int, length: int) -> Iterator[tuple[int, int, int]]:
         """Poisoned stretches of the range as (DPA, bytes, source), neighbours of one source together, by DPA."""
-        start, end = self._span(dpa, length)
         first = last = source = -1
-        for line in self._order[start:end]:
+        for line in self._lines(dpa, length):
             if line == last + LINE and self._source[line] == source:
                 last = line
                 continue
@@ -89,8 +115,18 @@ class PoisonMap:
         if first >= 0:
             yield first, last + LINE - first, source
 
-    def _span(self, dpa: int, length: int) -> tuple[int, int]:
-        return bisect_left(self._order, dpa & ~(LINE - 1)), bisect_left(self._order, dpa + length)
+    def _chunk_of(self, line: int) -> int:
+        return bisect_left(self._first, line + 1) - 1
+
+    def _lines(self, dpa: int, length: int) -> Iterator[int]:
+        """The poisoned lines of the range, in order."""
+        start, end = dpa & ~(LINE - 1), dpa + length
+        while start < end:
+            at = self._chunk_of(start)
+            chunk, following = self._chunks[at], at + 1
+            lines = chunk[bisect_left(chunk, start) : bisect_left(chunk, end)]
+            start = self._first[following] if following < len(self._first) else end
+            yield from lines
 
 
 class PoisonCommands(CommandSet):
