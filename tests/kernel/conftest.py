@@ -1,13 +1,14 @@
 """Guests for the tests of this folder: a real Linux, booted once for a module, over a fabric in this process.
 
-A module names its fabric as `TOPOLOGY` (a file of examples/, or YAML text); its tests take `guest` and `fabric`.
+A module names its fabric as `TOPOLOGY` (a file of examples/, or YAML text); its tests take `guest` and `fabric`. Its guest
+runs the distribution's kernel, or, where the module says `KERNEL = "own"`, the one of `softcxl lab kernel build`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from softcxl import Fabric, boot
 from softcxl.device.type3 import Type3
 from softcxl.lab.boot import Machine
 from softcxl.lab.guest import Result
-from softcxl.lab.parts import Parts
+from softcxl.lab.kernel import build
+from softcxl.lab.parts import Kernel, Parts
 from softcxl.lab.setup import setup
+from softcxl.wire import Reset
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MOVABLE = ["memhp_default_state=online_movable"]
@@ -42,6 +45,12 @@ def parts() -> Parts:
     return setup().parts()
 
 
+@pytest.fixture(scope="session")
+def own_kernel() -> Kernel:
+    """A kernel with all of CXL, raw commands too; built where it is missing."""
+    return build()
+
+
 @pytest.fixture(scope="module")
 def fabric(request: pytest.FixtureRequest) -> Iterator[Fabric]:
     """The module's fabric, live."""
@@ -51,8 +60,10 @@ def fabric(request: pytest.FixtureRequest) -> Iterator[Fabric]:
 
 
 @pytest.fixture(scope="module")
-def guest(fabric: Fabric, parts: Parts) -> Iterator[Linux]:
+def guest(request: pytest.FixtureRequest, fabric: Fabric, parts: Parts) -> Iterator[Linux]:
     """The module's guest, running."""
+    if getattr(request.module, "KERNEL", "") == "own":
+        parts = replace(parts, kernel=request.getfixturevalue("own_kernel"))
     with boot(fabric, parts=parts, append=MOVABLE) as running:
         yield Linux(quick(running), fabric)
 
@@ -108,7 +119,19 @@ class Linux:
     def memdev(self, device: str | Type3) -> str:
         """What the guest calls one of our devices."""
         serial = self.fabric.devices[device].serial if isinstance(device, str) else device.serial
-        return str(next(one["memdev"] for one in self.json("cxl list -M") if one["serial"] == serial))
+        return str(next(one["memdev"] for one in self.json("cxl list -M -i") if one["serial"] == serial))
+
+    def power_cycle(self, device: Type3) -> None:
+        """Take the device away from the kernel, its power off and on, and let the kernel find it again."""
+        slot = self.sh(f"basename $(readlink -f /sys/bus/cxl/devices/{self.memdev(device)}/..)").strip()
+        self.sh(f"echo 1 > /sys/bus/pci/devices/{slot}/remove")
+        device.reset(Reset.COLD)
+        self.sh(
+            "echo 1 > /sys/bus/pci/rescan;"
+            f" until [ -e /sys/bus/pci/devices/{slot}/mem*/driver ]; do usleep 10000; done"
+        )
+        if device.capacity.persistent and not device.media_disabled:
+            self.sh("until [ -e /sys/bus/nd/devices/nmem* ]; do usleep 10000; done")
 
     def create_region(
         self,

@@ -1,7 +1,8 @@
-"""Our own small programs for the guest: `softcxl-memory`, in C and compiled where it is used, and `softcxl-devdax`.
+"""Our own small programs for the guest: `softcxl-memory`, `softcxl-mailbox` and `softcxl-key`, in C and compiled where
+they are used, and `softcxl-devdax`. What each does and how it is called, its source in inside/ begins with.
 
-The first is compiled by the machine's own C compiler, or by the tiny one that is fetched with the guest's tools;
-it uses no C library, so either will do.
+They are compiled by the machine's own C compiler, or by the tiny one that is fetched with the guest's tools; they use
+no C library, so either will do.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from softcxl.lab import cache
 from softcxl.lab.errors import PartsError
 from softcxl.lab.parts import Parts
 
-PROGRAM = "softcxl-memory"
-_SOURCE = "memory.c"
+_PROGRAMS = {"softcxl-memory": "memory.c", "softcxl-mailbox": "mailbox.c", "softcxl-key": "key.c"}
+_HEADER = "bare.h"
 _SCRIPTS = {"softcxl-devdax": "devdax"}
 _TIMEOUT = 60.0
 
@@ -30,22 +31,25 @@ def overlay(parts: Parts) -> Path:
         FetchError: the cache cannot be written.
     """
     inside = resources.files("softcxl.lab") / "inside"
-    source = (inside / _SOURCE).read_bytes()
+    sources = {file: (inside / file).read_bytes() for file in (*_PROGRAMS.values(), _HEADER)}
     scripts = {name: (inside / file).read_bytes() for name, file in _SCRIPTS.items()}
     command = _compiler(parts)
-    key = hashlib.sha256(source + repr((command, scripts)).encode()).hexdigest()[:12]
+    key = hashlib.sha256(repr((command, sources, scripts)).encode()).hexdigest()[:12]
     folder = cache.folder() / "compiled" / key
     with cache.locked("compiled"):
-        if not (folder / "usr/bin" / PROGRAM).is_file():
+        if not folder.is_dir():
             with cache.replacing_folder(folder) as draft:
-                program = draft / "usr/bin" / PROGRAM
-                program.parent.mkdir(parents=True)
-                (draft / _SOURCE).write_bytes(source)
-                _run([*command, "-o", str(program), str(draft / _SOURCE)])
-                (draft / _SOURCE).unlink()
+                programs = draft / "usr/bin"
+                programs.mkdir(parents=True)
+                for file, text in sources.items():
+                    (draft / file).write_bytes(text)
+                for name, file in _PROGRAMS.items():
+                    _run([*command, "-o", str(programs / name), str(draft / file)])
+                for file in sources:
+                    (draft / file).unlink()
                 for name, script in scripts.items():
-                    program.with_name(name).write_bytes(script)
-                for one in program.parent.iterdir():
+                    (programs / name).write_bytes(script)
+                for one in programs.iterdir():
                     one.chmod(0o755)
     return folder
 
@@ -68,15 +72,15 @@ def _compiler(parts: Parts) -> list[str]:
         for own in root.glob("usr/lib/*/tcc"):
             if (root / "usr/bin/tcc").is_file():
                 return [str(root / "usr/bin/tcc"), f"-B{own}", *bare]
-    raise PartsError("No C compiler for the guest's memory tool: install gcc or tcc.")
+    raise PartsError("No C compiler for the guest's small programs: install gcc or tcc.")
 
 
 def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise PartsError(f"The guest's memory tool cannot be compiled: {error}") from error
+        raise PartsError(f"The guest's small programs cannot be compiled: {error}") from error
     if done.returncode:
         raise PartsError(
-            f"The guest's memory tool cannot be compiled by {command[0]}: {done.stderr.strip()[:500]}"
+            f"The guest's small programs cannot be compiled by {command[0]}: {done.stderr.strip()[:500]}"
         )

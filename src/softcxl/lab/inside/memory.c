@@ -11,99 +11,14 @@
  * little-endian) of a pattern is SEED + i * 9E3779B97F4A7C15h. Numbers are decimal or 0x hexadecimal; offsets and
  * lengths are bytes, multiples of 8. Status 2: wrong usage, or the file cannot be mapped.
  */
-typedef unsigned long u64;
+#define PROGRAM "memory"
+#include "bare.h"
 
 #define STEP 0x9E3779B97F4A7C15UL
 #define HUGE_PAGE (2UL << 20)
 
-enum { SYS_WRITE = 1, SYS_OPEN = 2, SYS_MMAP = 9, SYS_IOCTL = 16, SYS_EXIT = 60, SYS_CLOCK_GETTIME = 228 };
-enum { O_RDWR_ = 2, PROT_READ_WRITE = 3, MAP_SHARED_ = 1, MAP_PRIVATE_ANONYMOUS_POPULATE = 0x8022, MONOTONIC = 1 };
-
-long sys(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
-__asm__(".globl sys\n"
-        "sys:\n"
-        "mov %rdi,%rax\n"
-        "mov %rsi,%rdi\n"
-        "mov %rdx,%rsi\n"
-        "mov %rcx,%rdx\n"
-        "mov %r8,%r10\n"
-        "mov %r9,%r8\n"
-        "mov 8(%rsp),%r9\n"
-        "syscall\n"
-        "ret\n"
-        ".globl _start\n"
-        "_start:\n"
-        "mov %rsp,%rdi\n"
-        "call start\n");
-
-/* what a compiler may call of its own accord */
-void *memset(void *at, int value, u64 count)
-{
-    void *first = at;
-    __asm__ volatile("rep stosb" : "+D"(at), "+c"(count) : "a"(value) : "memory");
-    return first;
-}
-
-static u64 length(const char *text)
-{
-    u64 n = 0;
-    while (text[n])
-        n++;
-    return n;
-}
-
-static void say(int file, const char *text)
-{
-    sys(SYS_WRITE, file, (u64)text, length(text), 0, 0, 0);
-}
-
-static void say_number(int file, u64 value, u64 base)
-{
-    char digits[24];
-    int at = 23;
-    digits[at] = 0;
-    do {
-        digits[--at] = "0123456789abcdef"[value % base];
-        value /= base;
-    } while (value);
-    say(file, digits + at);
-}
-
-static void leave(int status)
-{
-    sys(SYS_EXIT, status, 0, 0, 0, 0, 0);
-}
-
-static void fail(const char *why)
-{
-    say(2, "memory: ");
-    say(2, why);
-    say(2, "\n");
-    leave(2);
-}
-
-static int same(const char *a, const char *b)
-{
-    while (*a && *a == *b)
-        a++, b++;
-    return *a == *b;
-}
-
-static u64 number(const char *text)
-{
-    u64 value = 0, base = 10;
-    if (text[0] == '0' && text[1] == 'x')
-        base = 16, text += 2;
-    if (!*text)
-        fail("a number is missing");
-    for (; *text; text++) {
-        u64 digit = *text <= '9' ? *text - '0' : (*text | 32) - 'a' + 10;
-        if (digit >= base)
-            fail("not a number");
-        value = value * base + digit;
-    }
-    return value;
-}
+enum { SYS_MMAP = 9, SYS_CLOCK_GETTIME = 228 };
+enum { PROT_READ_WRITE = 3, MAP_SHARED_ = 1, MAP_PRIVATE_ANONYMOUS_POPULATE = 0x8022, MONOTONIC = 1 };
 
 static u64 now(void)
 {

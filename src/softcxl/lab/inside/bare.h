@@ -1,0 +1,93 @@
+/*
+ * bare: what a small program needs that has no C library. It begins in start(), with the stack as the kernel leaves it:
+ * the count of words, then the words. PROGRAM, a string, is what complaints begin with.
+ */
+typedef unsigned long u64;
+
+enum { SYS_WRITE = 1, SYS_OPEN = 2, SYS_IOCTL = 16, SYS_EXIT = 60, O_RDWR_ = 2 };
+
+long sys(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
+__asm__(".globl sys\n"
+        "sys:\n"
+        "mov %rdi,%rax\n"
+        "mov %rsi,%rdi\n"
+        "mov %rdx,%rsi\n"
+        "mov %rcx,%rdx\n"
+        "mov %r8,%r10\n"
+        "mov %r9,%r8\n"
+        "mov 8(%rsp),%r9\n"
+        "syscall\n"
+        "ret\n"
+        ".globl _start\n"
+        "_start:\n"
+        "mov %rsp,%rdi\n"
+        "call start\n");
+
+/* what a compiler may call of its own accord */
+void *memset(void *at, int value, u64 count)
+{
+    void *first = at;
+    __asm__ volatile("rep stosb" : "+D"(at), "+c"(count) : "a"(value) : "memory");
+    return first;
+}
+
+static u64 length(const char *text)
+{
+    u64 n = 0;
+    while (text[n])
+        n++;
+    return n;
+}
+
+static void say(int file, const char *text)
+{
+    sys(SYS_WRITE, file, (u64)text, length(text), 0, 0, 0);
+}
+
+static void say_number(int file, u64 value, u64 base)
+{
+    char digits[24];
+    int at = 23;
+    digits[at] = 0;
+    do {
+        digits[--at] = "0123456789abcdef"[value % base];
+        value /= base;
+    } while (value);
+    say(file, digits + at);
+}
+
+static void leave(int status)
+{
+    sys(SYS_EXIT, status, 0, 0, 0, 0, 0);
+}
+
+static void fail(const char *why)
+{
+    say(2, PROGRAM ": ");
+    say(2, why);
+    say(2, "\n");
+    leave(2);
+}
+
+static int same(const char *a, const char *b)
+{
+    while (*a && *a == *b)
+        a++, b++;
+    return *a == *b;
+}
+
+static u64 number(const char *text)
+{
+    u64 value = 0, base = 10;
+    if (text[0] == '0' && text[1] == 'x')
+        base = 16, text += 2;
+    if (!*text)
+        fail("a number is missing");
+    for (; *text; text++) {
+        u64 digit = *text <= '9' ? *text - '0' : (*text | 32) - 'a' + 10;
+        if (digit >= base)
+            fail("not a number");
+        value = value * base + digit;
+    }
+    return value;
+}
