@@ -31,8 +31,9 @@ test: test-unit test-guest ## everything: unit tests, then tests in real guests
 test-unit: $(READY) ## the tests that need no guest (a minute or two)
 	@$(PYTEST) -q -m "not guest"
 
-test-guest: $(READY) ## the tests that boot Linux (minutes); fetches what it needs first
+test-guest: $(READY) ## the tests that boot Linux (minutes); fetches and builds what it needs first
 	@$(BIN)/softcxl lab setup
+	@$(BIN)/softcxl lab kernel build
 	@$(PYTEST) -v -m guest
 
 lint: $(READY) ## ruff, mypy --strict and the architecture's import contracts
