@@ -4,6 +4,7 @@ Layouts are those of libcxlmi (src/cxlmi/api-types.h), return codes and effects 
 (hw/cxl/cxl-mailbox-utils.c) and Linux (include/cxl/mailbox.h, drivers/cxl/cxlmem.h).
 """
 
+import json
 import struct
 from uuid import UUID
 
@@ -27,6 +28,7 @@ from softcxl.spec.command.logs import (
     GET_LOG_CAPABILITIES,
     GET_SUPPORTED_LOGS,
     GET_SUPPORTED_LOGS_SUB_LIST,
+    POPULATE_LOG,
 )
 from softcxl.spec.command.memory import GET_PARTITION_INFO, IDENTIFY_MEMORY_DEVICE
 from softcxl.spec.command.security import GET_SECURITY_STATE
@@ -37,6 +39,7 @@ from softcxl.wire import Reset
 from tests.device.conftest import MIB
 
 CEL = UUID("0da9c0b5-bf41-4b78-8f79-96b1623b3f17").bytes
+STATE_DUMP = UUID("b3fab4cf-01b6-4332-943e-5e9962f23567").bytes
 VENDOR_DEBUG = UUID("5e1819d9-11a9-400c-811f-d60719403d86").bytes
 
 SUCCESS, STARTED, INVALID_INPUT, UNSUPPORTED, INTERNAL = 0x00, 0x01, 0x02, 0x03, 0x04
@@ -44,6 +47,8 @@ INVALID_HANDLE, INVALID_ADDRESS, LENGTH, INVALID_LOG = 0x0E, 0x0F, 0x16, 0x17
 MEDIA_DISABLED, SECURITY_STATE, PASSPHRASE = 0x07, 0x13, 0x14
 IN_PROGRESS, OUT_OF_ORDER, NOT_VERIFIED, INVALID_SLOT = 0x08, 0x09, 0x0A, 0x0B
 REFUSALS = {INVALID_INPUT, INVALID_HANDLE, INVALID_ADDRESS, 0x10, LENGTH, INVALID_LOG}
+BUSY, EXHAUSTED = 0x06, 0x1D
+REFUSALS |= {0x19, 0x1A, 0x1B, 0x1C, EXHAUSTED}  # features and repairs
 REFUSALS |= {INVALID_SLOT, OUT_OF_ORDER, IN_PROGRESS, UNSUPPORTED, MEDIA_DISABLED, SECURITY_STATE, PASSPHRASE}
 
 CONFIG, DATA, POLICY, LOG, SECURITY, BACKGROUND = 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 6
@@ -64,7 +69,12 @@ COMMANDS = {
     0x0401: (0, 24),
     0x0402: (0, 16),
     0x0403: (LOG, 16),
+    0x0404: (LOG | BACKGROUND | ABORT, 16),
     0x0405: (0, 2),
+    0x0500: (0, 8),
+    0x0501: (0, 21),
+    0x0502: (CONFIG | 1 << 9, 32),
+    0x0600: (CONFIG | DATA | LOG | BACKGROUND, 2),
     0x4000: (0, 0),
     0x4100: (0, 0),
     0x4102: (0, 8),
@@ -77,6 +87,9 @@ COMMANDS = {
     0x4300: (0, 16),
     0x4301: (DATA, 8),
     0x4302: (DATA, 72),
+    0x4303: (0, 16),
+    0x4304: (BACKGROUND | ABORT, 17),
+    0x4305: (0, 0),
     0x4400: (DATA | SECURITY | BACKGROUND, 0),
     0x4401: (DATA | SECURITY, 0),
     0x4402: (DATA | BACKGROUND, 8),
@@ -89,7 +102,7 @@ COMMANDS = {
     0x4600: (0, 8),
     0x4601: (0, 8),
 }
-VARYING = {0x0101, 0x0103, 0x4103, 0x4402, 0x4600, 0x0201}
+VARYING = {0x0101, 0x0103, 0x4103, 0x4402, 0x4600, 0x0201, 0x0502, 0x0600}
 
 
 def test_command_effects_log(send):
@@ -98,7 +111,7 @@ def test_command_effects_log(send):
     assert code == SUCCESS
     (count,) = struct.unpack_from("<H6x", payload)
     sizes = dict(struct.iter_unpack("<16sI", payload[8:]))
-    assert len(sizes) == count == 2
+    assert len(sizes) == count == 4
     log, step = b"", 24
     while len(log) < sizes[CEL]:
         length = min(step, sizes[CEL] - len(log))
@@ -136,12 +149,44 @@ def test_vendor_debug_log(device, send):
     assert len(device.logs.debug.data) == 64 << 10
 
 
+def test_component_state_dump(device, driver, clock, send):
+    """Layout of CXL 3.2 Table 8-89: length, automatic fillings, event log and handle, time, format, flags."""
+    assert send(GET_LOG_CAPABILITIES, STATE_DUMP) == (SUCCESS, b"\7\0\0\0")
+    whole = STATE_DUMP + struct.pack("<II", 0, 4096)
+    assert send(GET_LOG, whole) == (SUCCESS, b"")
+    send(SET_TIMESTAMP, struct.pack("<Q", 5_000_000_000))
+    assert send(POPULATE_LOG, STATE_DUMP) == (STARTED, b"")
+    assert send(POPULATE_LOG, STATE_DUMP) == (BUSY, b"")
+    clock.advance(1)
+    assert driver.background() == (False, 0x0404, 100, SUCCESS)
+    dump = send(GET_LOG, whole)[1]
+    head = struct.unpack_from("<IBBHQ16sI28x", dump)
+    assert head == (len(dump) - 0x40, 0, 0, 0, 5_100_000_000, bytes(16), 0)
+    assert json.loads(dump[0x40:])["poison"] == {"listed": 0, "latent": 0}
+    assert send(CLEAR_LOG, STATE_DUMP) == (SUCCESS, b"")
+    assert send(GET_LOG, whole) == (SUCCESS, b"")
+    # by itself, when the media fail, and then no more until it is cleared
+    for address in (0x4000, 0x8000):
+        device.poison.spoil(address)
+        device.poison.met(address, 64)
+    dump = send(GET_LOG, whole)[1]
+    assert struct.unpack_from("<IBBHQ16sI28x", dump)[1:4] == (2, EventLog.FAILURE, 1)
+    assert struct.unpack_from("<I", dump, 0x20) == (1,)
+    assert json.loads(dump[0x40:])["poison"] == {"listed": 1, "latent": 0}
+    device.reset(Reset.HOT)
+    assert send(GET_LOG, whole)[1] == dump
+    device.reset(Reset.COLD)
+    assert send(GET_LOG, whole) == (SUCCESS, b"")
+    for log, code in ((CEL, INVALID_INPUT), (VENDOR_DEBUG, INVALID_INPUT), (bytes(16), INVALID_LOG)):
+        assert send(POPULATE_LOG, log) == (code, b"")
+
+
 def test_supported_logs_sub_list(send):
     code, payload = send(GET_SUPPORTED_LOGS_SUB_LIST, b"\1\1")
     assert code == SUCCESS
-    assert struct.unpack_from("<BxHB3x16s", payload) == (1, 2, 1, VENDOR_DEBUG)
-    assert struct.unpack_from("<BxHB3x16s", send(GET_SUPPORTED_LOGS_SUB_LIST, b"\0\0")[1]) == (2, 2, 0, CEL)
-    assert send(GET_SUPPORTED_LOGS_SUB_LIST, b"\1\2") == (INVALID_INPUT, b"")
+    assert struct.unpack_from("<BxHB3x16s", payload) == (1, 4, 1, VENDOR_DEBUG)
+    assert struct.unpack_from("<BxHB3x16s", send(GET_SUPPORTED_LOGS_SUB_LIST, b"\0\0")[1]) == (4, 4, 0, CEL)
+    assert send(GET_SUPPORTED_LOGS_SUB_LIST, b"\1\4") == (INVALID_INPUT, b"")
 
 
 def test_identify(send):
@@ -311,6 +356,15 @@ def state(device):
         [(list(log.records), log.overflow_count) for log in device.events.logs.values()],
         dict(device.events._modes),
         list(device.poison.map.runs(0, device.capacity.total)),
+        list(device.poison.bad()),
+        device.poison.scanning,
+        [(one.value, one.saved, one.pending) for one in device.features.features.values()],
+        device.features.transfer,
+        device.repair.spares,
+        [(one.errors, one.spared) for one in device.faults.all],
+        device.scan._results,
+        device.logs.dump.read(),
+        device.ecs.log(),
         device.label_bytes(),
         device.health.info,
         device.health.alerts.pack(),
@@ -335,6 +389,9 @@ def busy_device(make):
     driver.send(0x0301, struct.pack("<Q", 1 << 60))
     device.record_event(EventLog.FATAL, GeneralMediaEvent())
     device.inject_poison(0x4000)
+    device.poison.spoil(0x8000)
+    device.faults.add(0x10000, every=1e9)
+    device.faults.correct(0x10040)
     device.logs.debug.note("hello")
     return device
 
@@ -373,7 +430,7 @@ def test_any_payload_is_answered(busy_device, clock, caplog, opcode):
         elif code != SUCCESS:
             assert code in REFUSALS
             assert reply == b""
-            if code != PASSPHRASE:  # which is counted
+            if code not in (PASSPHRASE, EXHAUSTED):  # which are counted, and logged
                 assert state(busy_device) == before
 
     check()

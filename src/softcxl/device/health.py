@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from softcxl.device.cci import CommandError, CommandSet, command
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.command.health import (
@@ -20,11 +22,12 @@ LIFE_NOT_REPORTED, TEMPERATURE_NOT_REPORTED = 0xFF, 0x7FFF
 class HealthCommands(CommandSet):
     """The device's condition, and the thresholds at which it warns.
 
-    `info` is the condition itself, for the device or a test to change; what follows from thresholds is worked out
+    `info` is the condition itself, for the device to change; what follows from thresholds is worked out
     when it is read.
     """
 
     def __init__(self) -> None:
+        self.changed: Callable[[], None] = lambda: None  # called when thresholds have
         self.info = DeviceHealth(media_status=MediaHealth.NORMAL, life_used=0, device_temperature=25)
         every = Alerts(0x1F)
         self.alerts = GetAlertConfigurationResponse(
@@ -106,3 +109,4 @@ class HealthCommands(CommandSet):
         ):
             if on & field.mask:
                 setattr(alerts, item, getattr(request, item))
+        self.changed()

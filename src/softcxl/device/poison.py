@@ -1,9 +1,12 @@
-"""Poison: which 64-byte lines of a device's media are bad, and why: one truth for lists, events and reads."""
+"""Poison: which 64-byte lines of a device's media are bad, and why: one truth for lists, events and reads.
+
+A line can have gone bad unnoticed. That is latent poison: in no list, until a read, a scrub or a scan meets it.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from softcxl.device.cci import CommandError, CommandSet, command
@@ -138,7 +141,10 @@ class PoisonCommands(CommandSet):
 
     def __init__(self, device: Type3, limit: int) -> None:
         self.map = PoisonMap()
+        self.latent = PoisonMap()
         self.limit = limit
+        self.scanning = False
+        self.spoiled: list[Callable[[], None]] = []  # called when there is more latent poison
         self._device = device
         self._overflowed: int | None = None  # when, by the device's clock
         self._room = (device.cci.payload_max - GetPoisonListResponse.__layout__.size) // (
@@ -159,10 +165,9 @@ class PoisonCommands(CommandSet):
         with self._device.lock:
             if dpa in self.map:
                 return True
-            if len(self.map) >= self.limit:
-                if self._overflowed is None:
-                    self._overflowed = self._device.timestamp.now()
+            if not self._room_for_more():
                 return False
+            self.latent.remove(dpa)
             self.map.add(dpa, source)
             injected = source is PoisonSource.INJECTED
             self._device.events.record(
@@ -179,13 +184,69 @@ class PoisonCommands(CommandSet):
             )
             return True
 
+    def _room_for_more(self) -> bool:
+        full = len(self.map) >= self.limit
+        if full and self._overflowed is None:
+            self._overflowed = self._device.timestamp.now()
+        return not full
+
     def clear(self, dpa: int, length: int = LINE) -> int:
-        """Take the poison off `length` bytes from `dpa`; returns how many lines had it. Safe from any thread."""
+        """Take the poison off `length` bytes from `dpa`; returns how many lines had it. Where the media are worn out
+        it comes back at once, unnoticed. Safe from any thread."""
         with self._device.lock:
-            removed = self.map.remove(dpa, length)
+            removed = self.map.remove(dpa, length) + self.latent.remove(dpa, length)
             if len(self.map) < self.limit:
                 self._overflowed = None
+            for line in self._device.faults.worn(dpa, length):
+                self._go_bad(line)
             return removed
+
+    # -- poison that nobody has noticed --------------------------------------------------------------------------
+
+    def spoil(self, dpa: int) -> None:
+        """The line at `dpa` goes bad, and nobody notices. Raises `ValueError` for an address that the device does not
+        have. Safe from any thread."""
+        capacity = self._device.capacity
+        if not 0 <= dpa < capacity.end:
+            raise ValueError(f"DPA {dpa:#x}: the device has {capacity.end:#x} bytes")
+        with self._device.lock:
+            if dpa not in self.map:
+                self._go_bad(dpa)
+
+    @property
+    def any(self) -> bool:
+        """There is a bad line, listed or latent."""
+        return bool(len(self.map) or len(self.latent))
+
+    def bad(self) -> Iterator[tuple[int, int]]:
+        """Stretches of bad lines as (DPA, bytes), listed ones and then latent ones."""
+        for which in (self.map, self.latent):
+            yield from ((dpa, length) for dpa, length, _ in which.runs(0, self._device.capacity.end))
+
+    def _go_bad(self, line: int) -> None:
+        self.latent.add(line, PoisonSource.INTERNAL)
+        for tell in self.spoiled:
+            tell()
+
+    def met(self, dpa: int, length: int) -> int | None:
+        """The first bad line that a host's read of the range meets, or None. It is noticed by that. The function's
+        lock is held."""
+        line = self.latent.any_in(dpa, length)
+        if line is not None:
+            self.notice(line, TransactionType.HOST_READ)
+        known = self.map.any_in(dpa, length)
+        return known if line is None or (known is not None and known < line) else line
+
+    def notice(self, line: int, by: TransactionType, *, quiet: bool = False) -> bool:
+        """A line with latent poison is met: it is listed, and, unless `quiet`, logged. Returns False where the list is
+        full; it stays latent then. The function's lock is held."""
+        room = self._room_for_more()
+        if room:
+            self.latent.remove(line)
+            self.map.add(line, PoisonSource.INTERNAL)
+        if not quiet:
+            self._device.faults.uncorrected(line, by, listed=room)
+        return room
 
     def reset(self) -> None:
         """A conventional reset: poison stays (Identify says so), a list half fetched does not."""
@@ -194,7 +255,7 @@ class PoisonCommands(CommandSet):
     @command(GET_POISON_LIST)
     def get_poison_list(self, request: GetPoisonListRequest) -> GetPoisonListResponse:
         start, length = request.address, request.length * LINE
-        self._aligned(start, length)
+        self.aligned(start, length)
         asked, end = (start, length), start + length
         if asked == self._asked:
             start = self._next
@@ -209,30 +270,35 @@ class PoisonCommands(CommandSet):
             records.append(MediaErrorRecord(address=address, length=size // LINE))
         flags = PoisonListFlags()
         flags.more, flags.overflow = self._asked is not None, self._overflowed is not None
+        flags.scan_in_progress = self.scanning
         return GetPoisonListResponse(
             flags=flags, overflow_timestamp=self._overflowed or 0, count=len(records), records=records
         )
 
     @command(INJECT_POISON)
     def inject_poison(self, request: InjectPoisonRequest) -> None:
-        self._aligned(request.address, LINE)
-        self._unlocked(request.address)
+        self.aligned(request.address, LINE)
+        self.unlocked(request.address)
         if not self.add(request.address, PoisonSource.INJECTED):
             raise CommandError(ReturnCode.INJECT_POISON_LIMIT)
 
     @command(CLEAR_POISON)
     def clear_poison(self, request: ClearPoisonRequest) -> None:
-        self._aligned(request.address, LINE)
-        self._unlocked(request.address)
+        self.aligned(request.address, LINE)
+        self.unlocked(request.address)
+        if self._device.faults.worn(request.address, LINE):
+            raise CommandError(ReturnCode.PERMANENT_MEDIA_FAILURE)
         self._device.space.write(request.address, request.write_data)
         self.clear(request.address)
 
-    def _aligned(self, address: int, length: int) -> None:
+    def aligned(self, address: int, length: int) -> None:
+        """Refuse a range (in bytes) that does not begin at a line, or that the device does not have."""
         if address % LINE:
             raise CommandError(ReturnCode.INVALID_INPUT)
         if address + length > self._device.capacity.end:
             raise CommandError(ReturnCode.INVALID_PHYSICAL_ADDRESS)
 
-    def _unlocked(self, address: int) -> None:
-        if self._device.security.locks(address, LINE):
+    def unlocked(self, address: int, length: int = LINE) -> None:
+        """Refuse a range (in bytes) that is locked."""
+        if self._device.security.locks(address, length):
             raise CommandError(ReturnCode.MEDIA_DISABLED)

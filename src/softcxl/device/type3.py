@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from softcxl.device.alert import Alerts
 from softcxl.device.background import BackgroundCommands
 from softcxl.device.capacity import Capacity, CapacityCommands
 from softcxl.device.cci import Cci, CommandSet
@@ -29,6 +30,8 @@ from softcxl.device.dynamic.capacity import DynamicCapacity
 from softcxl.device.dynamic.region import DynamicRegion, place, span
 from softcxl.device.endpoint import Endpoint
 from softcxl.device.events import EventLogs
+from softcxl.device.faults import MediaFaults
+from softcxl.device.feature import Feature, FeatureCommands
 from softcxl.device.firmware import FirmwareCommands
 from softcxl.device.health import HealthCommands
 from softcxl.device.inject import Injection
@@ -41,6 +44,9 @@ from softcxl.device.passthrough import PassthroughCommands
 from softcxl.device.persist import StatePage
 from softcxl.device.poison import LINE, PoisonCommands
 from softcxl.device.registers import DeviceRegisters
+from softcxl.device.repair import RepairCommands
+from softcxl.device.scan import ScanCommands
+from softcxl.device.scrub import ErrorCheckScrub, PatrolScrub
 from softcxl.device.security import SecurityCommands
 from softcxl.device.shutdown import ShutdownCommands
 from softcxl.device.timestamp import TimestampCommands
@@ -86,7 +92,8 @@ class Type3(Endpoint, CommandSet):
     shutdown state, extents, and what was left unfinished. `decoders` is the number of HDM decoders. `dynamic` are the
     regions of dynamic capacity, at the addresses after the other capacity; `device.dynamic` gives it out. With a
     `partition_alignment` (bytes) software can move capacity between volatile and persistent in such parts; `volatile`
-    and `persistent` are how it comes from the factory. Raises `ValueError` for what the standard does not allow.
+    and `persistent` are how it comes from the factory. `features` (`VendorFeature`) are there beside the standard's.
+    Raises `ValueError` for what the standard does not allow.
     """
 
     vendor_id = VENDOR_CXL
@@ -114,6 +121,7 @@ class Type3(Endpoint, CommandSet):
         label_medium: Medium | None = None,
         state: Path | None = None,
         dynamic: Iterable[DynamicRegion] = (),
+        features: Iterable[Feature] = (),
         partition_alignment: int = 0,
     ) -> None:
         self.name = name
@@ -137,6 +145,7 @@ class Type3(Endpoint, CommandSet):
             undo.callback(self._owned.close)
             self._build(clock, payload, medium, label_medium, label_storage, event_log_depth, poison_list_max)
             self._add_dynamic_capacity(regions)
+            self._add_features(features)
             self.finish()
             self.firmware.power_on()
             self.partitions.power_on()
@@ -178,6 +187,9 @@ class Type3(Endpoint, CommandSet):
         )
         self.poison = PoisonCommands(self, poison_list_max)
         self.health = HealthCommands()
+        self.alerts = Alerts(self)
+        self.faults = MediaFaults(self)
+        self.scan = ScanCommands(self)
         self.shutdown = ShutdownCommands(self)
         self.labels = LabelCommands(label_medium, payload)
         self.security = SecurityCommands(self)
@@ -192,7 +204,7 @@ class Type3(Endpoint, CommandSet):
             poison_list_max=poison_list_max,
         )
         self.partitions = PartitionCommands(self, self._partition_alignment)
-        self.logs = LogCommands(self.cci)
+        self.logs = LogCommands(self)
         self.cdat = CdatTable(self.capacity)
         self.doe = DoeMailbox(self, {(VENDOR_CXL, DATA_OBJECT_TYPE_CDAT): self.cdat.exchange})
         self.inject = Injection(self)
@@ -209,6 +221,7 @@ class Type3(Endpoint, CommandSet):
                 self.labels,
                 self.health,
                 self.poison,
+                self.scan,
                 self.media,
                 self.firmware,
                 self.security,
@@ -228,6 +241,17 @@ class Type3(Endpoint, CommandSet):
             self.dynamic.changed = self._regions_changed
             self.cci.add([self.dynamic.connect(0, self.events, self.cci.payload_max)])
             self._regions_changed()
+
+    def _add_features(self, features: Iterable[Feature]) -> None:
+        """The standard's features, and `features` after them."""
+        self.patrol_scrub, self.ecs, self.repair = (
+            PatrolScrub(self),
+            ErrorCheckScrub(self),
+            RepairCommands(self),
+        )
+        every = [self.patrol_scrub, self.ecs, *self.repair.features, *features]
+        self.features = FeatureCommands(every, self.page, self.cci.payload_max)
+        self.cci.add([self.features, self.repair])
 
     def _regions_changed(self) -> None:
         self.cdat.regions = self.dynamic.regions
@@ -279,6 +303,8 @@ class Type3(Endpoint, CommandSet):
         with self.lock:
             self.cci.reset()
             self.dynamic.close()
+            self.faults.close()
+            self.patrol_scrub.stop()
         self.shutdown.close()
         self._owned.close()
 
@@ -308,9 +334,11 @@ class Type3(Endpoint, CommandSet):
         return self.poison.clear(dpa, length)
 
     def set_health(self, **changes: int) -> None:
-        """Change the device's condition, by items of `DeviceHealth`: ``set_health(device_temperature=95)``."""
+        """Change the device's condition, by items of `DeviceHealth`: ``set_health(device_temperature=95)``. What that
+        changes of its states, a threshold that is crossed or another status, is an event."""
         with self.lock:
             self.health.info = self.health.info.replace(**changes)
+            self.alerts.look()
 
     @property
     def media_disabled(self) -> bool:
@@ -376,9 +404,13 @@ class Type3(Endpoint, CommandSet):
         self.timestamp.reset()
         self.events.reset()
         self.poison.reset()
+        self.scan.reset()
+        self.repair.reset()
+        self.features.reset(kind)
         if kind is Reset.COLD:
             self.dynamic.power_on()
             self.events.forget()
+            self.logs.power_on()
             self.partitions.power_on()
             self.clear_volatile()
             self.shutdown.power_lost(saved=True)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from softcxl.device.clock import Clock, SystemClock
 from softcxl.device.decoder import CommitError
 from softcxl.device.type3 import Type3
-from softcxl.fabric import dynamic, embedded, keys, topology
+from softcxl.fabric import dynamic, embedded, keys, topology, vendor
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.host import HostMemory, HostWindow
 from softcxl.fabric.layout import window_bases
@@ -213,6 +213,11 @@ class Fabric:
             else None
         )
         labels = home.with_name(home.name + ".labels") if home else None
+        more: dict[str, Any] = {}  # what a model of one's own need not take
+        if key.partition_alignment:
+            more["partition_alignment"] = key.partition_alignment
+        if key.features:
+            more["features"] = [vendor.feature(one) for one in key.features]
         try:
             device = model(
                 name,
@@ -232,7 +237,7 @@ class Fabric:
                 else None,
                 state=self._state_page(name, home),
                 dynamic=[dynamic.region(one) for one in key.dynamic],
-                **({"partition_alignment": key.partition_alignment} if key.partition_alignment else {}),
+                **more,
             )
         except (TypeError, ValueError) as error:
             raise BuildError(f"devices.{name}: {error}") from error

@@ -31,6 +31,9 @@ def _key(
     return Meta(description=doc, extra={name: limit for name, limit in limits.items() if limit is not None})
 
 
+UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+#: Whole bytes, in hexadecimal digits.
+HEX = r"^([0-9a-fA-F]{2})*$"
 #: Names become QEMU ids and parts of socket paths.
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
 Name = Annotated[str, Meta(extra={"form": "name", "pattern": NAME})]
@@ -81,6 +84,31 @@ class DynamicRegion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = None
 
 
+class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A feature of the vendor's: bytes that software gets and sets (opcodes 0500h to 0502h)."""
+
+    uuid: Annotated[str, _key("what it is known by", pattern=UUID, form="uuid")]
+    size: Annotated[int, _key("its length in bytes", form="size", least=1, most=65535)]
+    version: Annotated[int, _key("the version of it that is got and set", least=0, most=255)] = 1
+    default: Annotated[
+        str,
+        _key(
+            "what it is at first, as hexadecimal digits; what is not given is zero", pattern=HEX, form="bytes"
+        ),
+    ] = ""
+    changeable: Annotated[
+        str | None,
+        _key(
+            "which bits of it can be changed, as hexadecimal digits, what is not given cannot; without this key all",
+            pattern=HEX,
+            form="bytes",
+        ),
+    ] = None
+    effect: Annotated[
+        Literal["immediate", "conventional-reset", "cold-reset"], _key("when a change of it counts")
+    ] = "immediate"
+
+
 class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A memory device."""
 
@@ -112,6 +140,10 @@ class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             unit=CAPACITY_UNIT,
         ),
     ] = 0
+    features: Annotated[
+        list[Feature],
+        _key("features that it has beside the standard's, in the order of their indexes", most=64),
+    ] = field(default_factory=list)
     label_storage: Annotated[
         int | None,
         _key(

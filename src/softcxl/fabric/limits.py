@@ -93,6 +93,8 @@ def allowed(kind: inspect.Type) -> str:
     forms = {
         "name": "a name of at most 32 letters, digits, _ and -, a letter first",
         "class": "a Python class as `module:Class`",
+        "uuid": "a UUID as 8-4-4-4-12 hexadecimal digits",
+        "bytes": "bytes as hexadecimal digits, two each",
     }
     return forms.get(extra.get("form", ""), "text")
 

@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 
 import msgspec
 
-from softcxl.fabric import dynamic
+from softcxl.fabric import dynamic, vendor
 from softcxl.fabric.keys import LABEL_STORAGE, WAYS, Host, Topology, Type3
 from softcxl.fabric.limits import Fault, Path, closest, spell
 from softcxl.fabric.regions import settled
@@ -37,6 +37,7 @@ def devices(topology: Topology) -> Iterator[Fault]:
             message = "has no capacity; give `volatile`, `persistent` or `dynamic`"
             yield Fault(at, message, (*capacity, (*at, "dynamic")))
         yield from dynamic.faults(device, at)
+        yield from vendor.faults(device, at)
         if device.partition_alignment:
             for kind in ("volatile", "persistent"):
                 size = getattr(device, kind)

@@ -224,8 +224,8 @@ class HostMachine(RootComplex):
         """The host addresses of the poisoned 64-byte lines that a range meets, in order."""
         first, found = hpa & -LINE, []
         with self.lock:
-            for device in (one for one in self.devices if len(one.poison.map)):
-                for dpa, length, _ in device.poison.map.runs(0, device.capacity.end):
+            for device in (one for one in self.devices if one.poison.any):
+                for dpa, length in device.poison.bad():
                     for line in range(dpa, dpa + length, LINE):
                         at = self.hpa_of(device, line)
                         if at is not None and first <= at < hpa + size:
@@ -259,8 +259,8 @@ class HostMachine(RootComplex):
         self._serving(landing, hpa, size)
         if dpa + size > device.dynamic.start and (why := device.dynamic.refusal(dpa, size)):
             raise DecodeError(hpa, f"{device.name}: {why}")
-        poison = device.poison.map
-        if len(poison) and (line := poison.any_in(dpa, size)) is not None:
+        poison = device.poison
+        if poison.any and (line := poison.met(dpa, size)) is not None:
             raise PoisonError(hpa + line - (dpa & -LINE) & -LINE, device.name, line)
         return landing.rest.read(dpa, size)
 
@@ -273,7 +273,7 @@ class HostMachine(RootComplex):
         ):
             raise DecodeError(hpa, f"{device.name}: {why}")
         landing.rest.write(dpa, data)
-        if len(device.poison.map):
+        if device.poison.any:
             first, last = -(-dpa // LINE) * LINE, (dpa + len(data)) // LINE * LINE
             if first < last:
                 device.clear_poison(first, last - first)

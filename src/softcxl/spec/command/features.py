@@ -18,6 +18,18 @@ ROW_SPARING: Final = UUID("450ebf67-b135-4f97-a498-c2d57f279bed")
 BANK_SPARING: Final = UUID("78b79636-90ac-4b64-a4ef-faac5d18a863")
 RANK_SPARING: Final = UUID("34dbaff5-0552-4281-8f76-da0b5e7a76a7")
 
+STANDARD: Final = (
+    PATROL_SCRUB,
+    ERROR_CHECK_SCRUB,
+    SOFT_PPR,
+    HARD_PPR,
+    CACHELINE_SPARING,
+    ROW_SPARING,
+    BANK_SPARING,
+    RANK_SPARING,
+)
+"""The features that the standard defines."""
+
 
 class FeatureAttributes(Register, width=32, spec="CXL 3.1 §8.2.9.6.1"):
     """Attribute Flags of a feature."""
