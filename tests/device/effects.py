@@ -77,6 +77,7 @@ class Bench:
                 "firmware": firmware and firmware[1] & 7,
                 "regions": regions and regions[: 8 + 40],
                 "cdat": self.driver.cdat(),
+                "features": [reply(0x0501, feature(one)) for one in FEATURES],
                 "effects log": reply(0x0401, CEL + struct.pack("<II", 0, 4 * len(self.device.cci.handlers))),
             },
             "labels": {"labels": reply(0x4102, struct.pack("<II", 0, 4000))},
@@ -94,6 +95,7 @@ class Bench:
             "log": {
                 **{log.name: self._records(log) for log in self.device.events.logs},
                 "debug": reply(0x0401, DEBUG + struct.pack("<II", 0, 4000)),
+                "state dump": (reply(0x0401, STATE_DUMP + struct.pack("<II", 0, 4000)),),
             },
             "security": {"state": reply(0x4500)},
         }
@@ -106,6 +108,22 @@ class Bench:
 
 
 CEL: Final = bytes.fromhex("0da9c0b5bf414b788f7996b1623b3f17")
+STATE_DUMP: Final = bytes.fromhex("b3fab4cf01b64332943e5e9962f23567")
+SCRUB: Final = bytes.fromhex("96dad7d6fde8482ba73375774e06db8a")
+FEATURES: Final = (
+    SCRUB,
+    bytes.fromhex("e5b13f2223284a14b8bab9691e893386"),
+    bytes.fromhex("892ba475fad8474e9d3e692c917568bb"),
+    bytes.fromhex("450ebf67b1354f97a498c2d57f279bed"),
+)
+"""Patrol scrub, ECS, soft PPR, row sparing."""
+
+
+def feature(identifier: bytes) -> bytes:
+    """The payload of Get Feature."""
+    return identifier + struct.pack("<HHB", 0, 64, 0)
+
+
 DEBUG: Final = bytes.fromhex("5e1819d911a9400c811fd60719403d86")
 
 
@@ -147,6 +165,8 @@ def bench() -> Bench:
     device.record_event(EventLog.FATAL, GeneralMediaEvent(header=EventHeader(identifier=GENERAL_MEDIA_EVENT)))
     device.inject_poison(0x4000)
     device.logs.debug.note("a line of the debug log")
+    one.send(0x4304, struct.pack("<QQB", 0, 1, 0))
+    one.settle()
     return one
 
 
@@ -212,6 +232,15 @@ def offer(one: Bench) -> None:
     one.device.dynamic.add(length=4 * MIB)
 
 
+def gone_bad(one: Bench) -> None:
+    one.device.poison.spoil(3 * UNIT)
+
+
+def scrub_rate(*, saved: bool) -> bytes:
+    """The payload of Set Feature for a patrol scrub in 24 hours."""
+    return SCRUB + struct.pack("<IHB9x", 8 if saved else 0, 0, 1) + b"\x18\1"
+
+
 CASES: Final[Mapping[int, tuple[Case, ...]]] = {
     0x0101: (Case("a record", struct.pack("<BBB3xH", EventLog.FATAL, 0, 1, 1), does("log")),),
     0x0103: (Case("two logs", b"\1\1\0\0", does("policy")),),
@@ -225,7 +254,13 @@ CASES: Final[Mapping[int, tuple[Case, ...]]] = {
         Case("later", b"\1\2", cold=does("configuration"), before=transfer),
     ),
     0x0301: (Case("another time", struct.pack("<Q", 1 << 60), does("policy")),),
-    0x0403: (Case("the debug log", DEBUG, does("log"), does("log")),),
+    0x0403: (Case("the debug log", DEBUG, does("log")),),  # which does not outlive power
+    0x0404: (Case("a state dump", STATE_DUMP, does("log")),),
+    0x0502: (
+        Case("a scrub rate", scrub_rate(saved=False), does("configuration")),
+        Case("a saved one", scrub_rate(saved=True), does("configuration"), does("configuration")),
+    ),
+    0x0600: (Case("a hard repair", struct.pack("<BBBQ3x", 1, 1, 0, 0x8000)),),
     0x4101: (
         Case(
             "at once", struct.pack("<QB", 1, 1), does("configuration", "data"), does("configuration", "data")
@@ -239,6 +274,9 @@ CASES: Final[Mapping[int, tuple[Case, ...]]] = {
     0x4204: (Case("dirty", b"\1", does("policy")),),
     0x4301: (Case("a line", struct.pack("<Q", 0x8000), does("data"), does("data")),),
     0x4302: (Case("a line", struct.pack("<Q", 0x4000) + bytes(64), does("data"), does("data")),),
+    0x4304: (
+        Case("a range", struct.pack("<QQB", 0, 4 * UNIT // 64, 1), does("data"), does("data"), gone_bad),
+    ),
     0x4400: (Case("all", b"", does("data", "labels", "log"), does("data", "labels")),),
     0x4401: (Case("all", b"", does("data"), does("data")),),
     0x4402: (Case("zeros", struct.pack("<BB2xIQQ", 1, 1, 1, WRITTEN[1], 64), does("data"), does("data")),),
@@ -265,6 +303,7 @@ CASES: Final[Mapping[int, tuple[Case, ...]]] = {
 """By opcode: between them they show every effect that the command's entry tells of."""
 
 UNSEEN: Final[Mapping[int, frozenset[str]]] = {
+    0x4304: does("data"),  # the poison was there before, and the list tells of it now
     0x4400: does(
         "log"
     ),  # the standard lists no log change, and has it erase event logs (CXL 3.1 §8.2.9.9.5.1)
@@ -272,6 +311,7 @@ UNSEEN: Final[Mapping[int, frozenset[str]]] = {
 """Changes that an entry does not tell of, and why that is as the standard has it."""
 
 SILENT: Final[Mapping[int, int]] = {
+    0x0600: CONFIG,  # spare media in the place of others, which shows where they are bad
     0x4400: SECURITY,  # another key for the media, which nothing shows
     0x4401: SECURITY,
 }
@@ -287,6 +327,8 @@ QUESTIONS: Final[Mapping[int, bytes]] = {
     0x0401: CEL + struct.pack("<II", 0, 4),
     0x0402: CEL,
     0x0405: b"\0\0",
+    0x0500: struct.pack("<IHxx", 4096, 0),
+    0x0501: SCRUB + struct.pack("<HHB", 0, 4, 0),
     0x4000: b"",
     0x4100: b"",
     0x4102: struct.pack("<II", 0, 64),
@@ -294,6 +336,8 @@ QUESTIONS: Final[Mapping[int, bytes]] = {
     0x4201: b"",
     0x4203: b"",
     0x4300: struct.pack("<QQ", 0, 4 * UNIT // 64),
+    0x4303: struct.pack("<QQ", 0, 1),
+    0x4305: b"",
     0x4500: b"",
     0x4601: struct.pack("<BH5x", 0, 0),
     0x4800: b"\x08\0",

@@ -74,7 +74,7 @@ COMMANDS = {
     0x0500: (0, 8),
     0x0501: (0, 21),
     0x0502: (CONFIG | 1 << 9, 32),
-    0x0600: (CONFIG | DATA | LOG | BACKGROUND, 2),
+    0x0600: (CONFIG | BACKGROUND, 2),
     0x4000: (0, 0),
     0x4100: (0, 0),
     0x4102: (0, 8),

@@ -61,6 +61,7 @@ def test_every_topology_key_says_what_it_means_and_what_is_allowed(reference):
         "The file",
         "devices.NAME",
         "devices.NAME.dynamic[]",
+        "devices.NAME.features[]",
         "switches.NAME",
         "hosts.NAME",
         "hosts.NAME.bridges.NAME",

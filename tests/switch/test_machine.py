@@ -9,6 +9,7 @@ import pytest
 from softcxl.device.type3 import Type3
 from softcxl.memory import Medium, Window
 from softcxl.memory.errors import GeometryError
+from softcxl.spec.command.events import EventLog
 from softcxl.switch.errors import AccessFault, DecodeError, DeviceFault, LinkDown, PoisonError
 from softcxl.switch.host_bridge import HostBridge
 from softcxl.switch.machine import HostMachine
@@ -59,6 +60,23 @@ def test_poison_is_found_where_its_address_leads(two: Fabric) -> None:
     machine.store(BASE + 0x13F, bytes(66))
     assert machine.load(BASE + 0x140, 0x40) == bytes(64)
     assert machine.poisoned(BASE, 2 * BLOCK) == []
+
+
+def test_a_read_meets_poison_that_nobody_has_noticed(two: Fabric) -> None:
+    machine, device = two.machine, two.devices[1]
+    for line in (0x40, 0x80):
+        device.poison.spoil(line)
+    assert machine.poisoned(BASE, 0x400) == [BASE + 0x140, BASE + 0x180]
+    assert len(device.poison.map) == 0
+    with pytest.raises(PoisonError, match="DPA 0x40 of mem1"):
+        machine.load(BASE + 0x100, 0x100)
+    assert list(device.poison.map.runs(0, 0x400)) == [(0x40, 0x40, 2)]
+    machine.store(BASE + 0x180, bytes(64))  # healed before it was ever noticed
+    assert machine.poisoned(BASE, 0x400) == [BASE + 0x140]
+    with pytest.raises(PoisonError, match="DPA 0x40 of mem1"):
+        machine.load(BASE + 0x140, 1)
+    [record] = device.events.logs[EventLog.FAILURE].records
+    assert record.data[10] == 1  # met by a host's read, once
 
 
 def test_a_device_that_does_not_serve_says_so(two: Fabric) -> None:

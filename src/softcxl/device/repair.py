@@ -14,7 +14,7 @@ from softcxl.device.cci import Background, CommandError, CommandSet, command
 from softcxl.device.faults import Fault
 from softcxl.device.feature import Feature
 from softcxl.device.geometry import ALL_NIBBLES, Place, Scope
-from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.command.base import CommandEffects, ReturnCode
 from softcxl.spec.command.events import EventLog
 from softcxl.spec.command.features import (
     BANK_SPARING,
@@ -183,7 +183,10 @@ class RepairCommands(CommandSet):
         for _, faults in ended:
             self._device.faults.unspare(faults)
 
-    @command(PERFORM_MAINTENANCE)
+    @command(
+        PERFORM_MAINTENANCE,
+        effects=CommandEffects.make(immediate_config_change=True, background_operation=True),
+    )
     def perform(self, request: PerformMaintenanceRequest) -> Background | None:
         if request.maintenance_class == MaintenanceClass.PPR and request.maintenance_subclass in (0, 1):
             repair, query = self._ppr(PprSubclass(request.maintenance_subclass), request.data)
