@@ -1,7 +1,7 @@
 """Guests for the tests of this folder: a real Linux, booted once for a module, over a fabric in this process.
 
-A module names its fabric as `TOPOLOGY` (a file of examples/, or YAML text); its tests take `guest` and `fabric`. Its guest
-runs the distribution's kernel, or, where the module says `KERNEL = "own"`, the one of `softcxl lab kernel build`.
+A module names its fabric as `TOPOLOGY` (a file of examples/, or YAML text); its tests take `guest` and `fabric`. Its
+guest runs the distribution's kernel, or, where it says `KERNEL = "own"`, the one of `softcxl lab kernel build`.
 """
 
 from __future__ import annotations
