@@ -28,7 +28,8 @@ COMPONENT_BAR, DEVICE_BAR = 0, 2
 
 class Endpoint(Function):
     """A CXL device's function 0. `memory` is its HDM in bytes (0: none), decoded by `decoders` HDM decoders, and
-    `dynamic` how many bytes of device addresses for dynamic capacity follow it.
+    `dynamic` how many bytes of device addresses for dynamic capacity follow it. `component_size` is that of the BAR
+    which begins with the component registers, in bytes: more than their own where other blocks follow.
 
     A function-level reset leaves CXL.cache and CXL.mem alone, and with them the CXL DVSECs and the component
     registers (CXL 3.1 §9.5). A CXL Reset (§9.7) is one that ends CXL.cache and CXL.mem, too: what is locked until
@@ -50,6 +51,7 @@ class Endpoint(Function):
         dynamic: int = 0,
         cache: bool = False,
         interrupts: str = "msi",
+        component_size: int = COMPONENT_BLOCK_SIZE,
     ) -> None:
         super().__init__(
             vendor_id=vendor_id, device_id=device_id, class_code=class_code, interrupts=interrupts
@@ -69,7 +71,7 @@ class Endpoint(Function):
         self._blocks_located = 0
         self._describe(memory, dynamic, cache)
 
-        file = RegisterFile(COMPONENT_BLOCK_SIZE)
+        file = RegisterFile(component_size)
         self.component = ComponentRegisters(file)
         self.ras = ProtocolErrors(self, self.component)
         self.parts.append(self.ras)

@@ -51,6 +51,7 @@ class MailboxDoor:
                 f"mailbox payload of {cci.payload_max} bytes: a power of two from 256 to 1 MiB is allowed"
             )
         self._data, self._cci, self._interrupt, self._vector = file.data, cci, interrupt, vector
+        self.served: Callable[[], None] | None = None  # whoever counts commands
         self._ticking: Timer | None = None
         self._held: Later | None = None  # the reply that the doorbell waits for
         self._shown = 0  # what Background Command Status holds
@@ -169,5 +170,7 @@ class MailboxDoor:
         else:
             registers.background_status.assign(self._shown)
         registers.control.doorbell = False
+        if self.served is not None:
+            self.served()
         if control & _DOORBELL_INTERRUPT:
             self._interrupt(self._vector)

@@ -25,10 +25,11 @@ from softcxl.device.capacity import Capacity, CapacityCommands
 from softcxl.device.cci import Cci, CommandSet
 from softcxl.device.cdat import CdatTable
 from softcxl.device.clock import Clock, SystemClock
+from softcxl.device.cpmu import PerformanceMonitor
 from softcxl.device.decoder import CommitError, HdmDecoders
 from softcxl.device.dynamic.capacity import DynamicCapacity
 from softcxl.device.dynamic.region import DynamicRegion, place, span
-from softcxl.device.endpoint import Endpoint
+from softcxl.device.endpoint import COMPONENT_BAR, Endpoint
 from softcxl.device.events import EventLogs
 from softcxl.device.faults import MediaFaults
 from softcxl.device.feature import Feature, FeatureCommands
@@ -58,6 +59,7 @@ from softcxl.spec.command.base import Command, ReturnCode
 from softcxl.spec.command.events import EventLog
 from softcxl.spec.command.poison import PoisonSource
 from softcxl.spec.cxl.cdat import DATA_OBJECT_TYPE_CDAT
+from softcxl.spec.cxl.component import COMPONENT_BLOCK_SIZE
 from softcxl.spec.cxl.device import (
     DEVICE_STATUS_VERSION,
     MAILBOX_PAYLOAD_OFFSET,
@@ -70,7 +72,7 @@ from softcxl.spec.cxl.device import (
     MediaStatus,
     MemoryDevice,
 )
-from softcxl.spec.cxl.dvsec import REGISTER_BLOCK_ALIGNMENT, VENDOR_CXL
+from softcxl.spec.cxl.dvsec import REGISTER_BLOCK_ALIGNMENT, VENDOR_CXL, RegisterBlockId
 from softcxl.spec.pci.header import CLASS_CXL_MEMORY_DEVICE
 from softcxl.wire import Reset
 
@@ -80,6 +82,7 @@ PAGE = 4096
 _STATUS_OFFSET, _MEMORY_OFFSET = 0x80, 0x90
 _MAPPED = 2 * PAGE
 _MAILBOX_OFFSET = _MAPPED - Mailbox.command.__layout__.offset  # what of it can be mapped begins on a page
+_CPMU_VECTOR = 8  # behind the mailbox's and the event logs'
 DEVICE_ID = 0x0001
 
 
@@ -123,6 +126,7 @@ class Type3(Endpoint, CommandSet):
         dynamic: Iterable[DynamicRegion] = (),
         features: Iterable[Feature] = (),
         partition_alignment: int = 0,
+        cpmu: bool = False,
     ) -> None:
         self.name = name
         regions = place(dynamic, volatile + persistent)
@@ -137,7 +141,10 @@ class Type3(Endpoint, CommandSet):
             dynamic=self.capacity.dynamic,
             decoders=decoders,
             interrupts=interrupts,
+            component_size=COMPONENT_BLOCK_SIZE * (1 + cpmu),
         )
+        self.cpmu: PerformanceMonitor | None = None
+        self.traffic: PerformanceMonitor | None = None  # who counts CXL.mem, while anybody does
         self.platform: Callable[[], None] = lambda: None  # what platform firmware does after each reset
         self._partition_alignment = partition_alignment
         self._owned = ExitStack()
@@ -146,6 +153,8 @@ class Type3(Endpoint, CommandSet):
             self._build(clock, payload, medium, label_medium, label_storage, event_log_depth, poison_list_max)
             self._add_dynamic_capacity(regions)
             self._add_features(features)
+            if cpmu:
+                self._add_cpmu()
             self.finish()
             self.firmware.power_on()
             self.partitions.power_on()
@@ -253,6 +262,23 @@ class Type3(Endpoint, CommandSet):
         self.features = FeatureCommands(every, self.page, self.cci.payload_max)
         self.cci.add([self.features, self.repair])
 
+    def _add_cpmu(self) -> None:
+        self.cpmu = PerformanceMonitor(
+            self.component.file,
+            COMPONENT_BLOCK_SIZE,
+            self.clock,
+            vendor_id=self.header.vendor_id.value,
+            vector=min(_CPMU_VECTOR, self.vectors[self.interrupts] - 1),
+            interrupt=self.interrupt,
+            lock=self.lock,
+            watch=self._watch_traffic,
+        )
+        self.mailbox.served, self.doe.answered = self.cpmu.command, self.cpmu.data_object
+        self.locate(RegisterBlockId.CPMU, COMPONENT_BAR, COMPONENT_BLOCK_SIZE)
+
+    def _watch_traffic(self, watch: bool) -> None:
+        self.traffic = self.cpmu if watch else None
+
     def _regions_changed(self) -> None:
         self.cdat.regions = self.dynamic.regions
         self.cdat.build(self.capacity)
@@ -305,6 +331,8 @@ class Type3(Endpoint, CommandSet):
             self.dynamic.close()
             self.faults.close()
             self.patrol_scrub.stop()
+            if self.cpmu is not None:
+                self.cpmu.close()
         self.shutdown.close()
         self._owned.close()
 
@@ -398,6 +426,8 @@ class Type3(Endpoint, CommandSet):
         self.dynamic.reset()
         if kind is not Reset.FLR:
             self.firmware.reset()
+            if self.cpmu is not None:
+                self.cpmu.reset()
         if kind.of_function:
             self.events.show()
             return

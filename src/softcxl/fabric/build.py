@@ -218,6 +218,8 @@ class Fabric:
             more["partition_alignment"] = key.partition_alignment
         if key.features:
             more["features"] = [vendor.feature(one) for one in key.features]
+        if key.cpmu:
+            more["cpmu"] = True
         try:
             device = model(
                 name,

@@ -179,6 +179,10 @@ class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "how it interrupts: one MSI vector, or 16 MSI-X vectors; QEMU 11.1 dies of removing an MSI-X device"
         ),
     ] = "msi"
+    cpmu: Annotated[
+        bool,
+        _key("whether it has performance counters (CPMU); Linux's driver for them wants `interrupts: msix`"),
+    ] = False
     file: Annotated[
         str | None,
         _key("file of the persistent capacity, made where it is absent; relative to the topology file"),

@@ -90,6 +90,8 @@ def allowed(kind: inspect.Type) -> str:
         return f"a list, {_many(extra)}"
     if is_number(inner):
         return _number(extra)
+    if isinstance(inner, inspect.BoolType):
+        return "true or false"
     forms = {
         "name": "a name of at most 32 letters, digits, _ and -, a letter first",
         "class": "a Python class as `module:Class`",
@@ -146,6 +148,9 @@ def faults(value: Any, kind: inspect.Type, path: Path = ()) -> Iterator[Fault]:
     elif isinstance(inner, inspect.LiteralType):
         if value not in inner.values:
             yield Fault(path, f"{shorten(str(value))} is not {allowed(kind)}{closest(value, inner.values)}")
+    elif isinstance(inner, inspect.BoolType):
+        if not isinstance(value, bool):
+            yield Fault(path, f"{shorten(str(value))} is not {allowed(kind)}")
     elif not isinstance(value, str) or not re.fullmatch(extra.get("pattern", "(?s:.+)"), value):
         yield Fault(path, f"{shorten(str(value))} is not {allowed(kind)}")
 

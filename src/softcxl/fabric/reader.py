@@ -32,6 +32,8 @@ _TAGS = {
     for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "value")
 }
 
+_TRUTHS = {"true": True, "false": False}
+
 
 class Reader:
     """Reads one document, and fills `problems`, `marks` (line and column, from 1) and `broken` on the way."""
@@ -170,6 +172,8 @@ class Reader:
             self.report(path, f"must be {allowed(kind)}, not {_what(node)}", _mark(node))
             return stand_in(kind)
         text: str = node.value
+        if isinstance(inner, inspect.BoolType) and text in _TRUTHS:
+            return _TRUTHS[text]
         if not is_number(inner):
             return text
         try:
@@ -217,7 +221,12 @@ def stand_in(kind: inspect.Type) -> Any:
         return inner.cls(**{field.name: stand_in(field.type) for field in required})
     if isinstance(inner, inspect.LiteralType):
         return inner.values[0]
-    empty: dict[type[inspect.Type], Any] = {inspect.IntType: 0, inspect.DictType: {}, inspect.ListType: []}
+    empty: dict[type[inspect.Type], Any] = {
+        inspect.IntType: 0,
+        inspect.BoolType: False,
+        inspect.DictType: {},
+        inspect.ListType: [],
+    }
     return empty.get(type(inner), "")
 
 

@@ -1,5 +1,5 @@
-"""Our own small programs for the guest: `softcxl-memory`, `softcxl-mailbox` and `softcxl-key`, in C and compiled where
-they are used, and `softcxl-devdax`. What each does and how it is called, its source in inside/ begins with.
+"""Our own small programs for the guest: `softcxl-memory`, `softcxl-mailbox`, `softcxl-key` and `softcxl-count`, in C and
+compiled where they are used, and `softcxl-devdax`. What each does and how it is called, its source in inside/ begins with.
 
 They are compiled by the machine's own C compiler, or by the tiny one that is fetched with the guest's tools; they use
 no C library, so either will do.
@@ -17,7 +17,12 @@ from softcxl.lab import cache
 from softcxl.lab.errors import PartsError
 from softcxl.lab.parts import Parts
 
-_PROGRAMS = {"softcxl-memory": "memory.c", "softcxl-mailbox": "mailbox.c", "softcxl-key": "key.c"}
+_PROGRAMS = {
+    "softcxl-memory": "memory.c",
+    "softcxl-mailbox": "mailbox.c",
+    "softcxl-key": "key.c",
+    "softcxl-count": "count.c",
+}
 _HEADER = "bare.h"
 _SCRIPTS = {"softcxl-devdax": "devdax"}
 _TIMEOUT = 60.0

@@ -36,6 +36,7 @@ class DoeMailbox:
 
     def __init__(self, function: Function, protocols: dict[tuple[int, int], Protocol]) -> None:
         self.protocols = {(VENDOR_PCI_SIG, int(DataObjectType.DISCOVERY)): self._discover, **protocols}
+        self.answered: Callable[[], None] | None = None  # whoever counts objects
         self._written: list[int] = []
         self._waiting: deque[int] = deque()
         self.registers = function.add_extended(DataObjectExchange, hooks=self)
@@ -85,6 +86,8 @@ class DoeMailbox:
             request = struct.pack(f"<{len(self._written)}I", *self._written)
             self._written.clear()
             response = self._answer(request)
+            if response and self.answered is not None:
+                self.answered()
             self._waiting.extend(struct.unpack(f"<{len(response) // 4}I", response))
             self._show()
 

@@ -259,6 +259,8 @@ class HostMachine(RootComplex):
         self._serving(landing, hpa, size)
         if dpa + size > device.dynamic.start and (why := device.dynamic.refusal(dpa, size)):
             raise DecodeError(hpa, f"{device.name}: {why}")
+        if device.traffic is not None:
+            device.traffic.read(landing.mapping.decoder, dpa, size)
         poison = device.poison
         if poison.any and (line := poison.met(dpa, size)) is not None:
             raise PoisonError(hpa + line - (dpa & -LINE) & -LINE, device.name, line)
@@ -273,6 +275,8 @@ class HostMachine(RootComplex):
         ):
             raise DecodeError(hpa, f"{device.name}: {why}")
         landing.rest.write(dpa, data)
+        if device.traffic is not None:
+            device.traffic.write(landing.mapping.decoder, dpa, len(data))
         if device.poison.any:
             first, last = -(-dpa // LINE) * LINE, (dpa + len(data)) // LINE * LINE
             if first < last:

@@ -117,6 +117,30 @@ class Counter(Register, width=64, spec="CXL 3.1 §8.2.7.2.3"):
     value = bits(63, 0, RW, "bits beyond the counter's width are zero")
 
 
+class EventCapabilityEntry(Block, spec="CXL 3.1 §8.2.7.1.4"):
+    """One of the event capabilities, at `EVENT_CAPABILITY_OFFSET`."""
+
+    capability = at(0x00, EventCapability)
+
+
+class CounterConfigurationEntry(Block, spec="CXL 3.1 §8.2.7.2.1"):
+    """One of the counter configurations, at `CONFIGURATION_OFFSET`."""
+
+    configuration = at(0x00, CounterConfiguration)
+
+
+class FilterEntry(Block, spec="CXL 3.1 §8.2.7.2.2"):
+    """One of a counter's filters, at `FILTER_OFFSET`."""
+
+    filter = at(0x00, FilterConfiguration)
+
+
+class CounterEntry(Block, spec="CXL 3.1 §8.2.7.2.3"):
+    """One of the counters, at `COUNTER_OFFSET`."""
+
+    counter = at(0x00, Counter)
+
+
 class EventGroup(enum.IntEnum):
     """Event groups of CXL's vendor ID (CXL 3.1 Table 13-5)."""
 
