@@ -266,9 +266,9 @@ class HostCapacity(CommandSet):
         ranges = self._whole(ADD_DYNAMIC_CAPACITY_RESPONSE.opcode, request)
         if ranges is None:
             return
+        self._well_formed(ranges)
         if not self.offers:
             raise CommandError(ReturnCode.INVALID_PHYSICAL_ADDRESS if ranges else ReturnCode.INVALID_INPUT)
-        self._well_formed(ranges)
         offer = self.offers[0]
         if ranges:
             offer = next((one for one in self.offers if one.pending), offer)
