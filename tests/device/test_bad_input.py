@@ -130,7 +130,7 @@ BEYOND = [
         ("log", opcode, bytes(16) + more, LOG)
         for opcode, more in ((0x0401, bytes(8)), (0x0402, b""), (0x0403, b""))
     ),
-    *(("index", 0x0405, bytes([1, index]), INPUT) for index in (2, 255)),
+    *(("index", 0x0405, bytes([1, index]), INPUT) for index in (9, 255)),
     *(
         ("capacity", 0x4101, struct.pack("<QB", n, when), INPUT)
         for n in (5, 1 << 36, TOP64)
