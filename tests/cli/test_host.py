@@ -1,7 +1,6 @@
-"""The verbs of a host in this process: what they print, and how they fail."""
+"""The verbs of a host, in this process and at a server: what they print, and how they fail."""
 
 import json
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -20,10 +19,8 @@ state: state
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> str:
-    path = tmp_path / "fabric.yaml"
-    path.write_text(TOPOLOGY)
-    return str(path)
+def file(given):
+    return given(TOPOLOGY)
 
 
 def test_list(file, capsys):
@@ -160,8 +157,6 @@ def test_a_state_folder_that_cannot_be(tmp_path, capsys):
     assert capsys.readouterr().err == f"softcxl: {path}/state: Not a directory\n"
 
 
-def test_a_file_without_a_host(tmp_path, capsys):
-    path = tmp_path / "bare.yaml"
-    path.write_text("devices: {mem0: {volatile: 256MiB}}")
-    assert main(["tree", str(path)]) == 2
+def test_a_file_without_a_host(given, capsys):
+    assert main(["tree", given("devices: {mem0: {volatile: 256MiB}}")]) == 2
     assert "no host is in it" in capsys.readouterr().err

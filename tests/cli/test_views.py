@@ -20,10 +20,8 @@ hosts:
 
 
 @pytest.fixture
-def topology(tmp_path):
-    path = tmp_path / "one.yaml"
-    path.write_text(TOPOLOGY)
-    return str(path)
+def topology(given):
+    return given(TOPOLOGY)
 
 
 def test_one_value(topology, capsys):
@@ -56,6 +54,25 @@ def test_the_bus_as_json(topology, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["region0"]["resource"] == "0x100000000"
     assert answer["mem0"]["subsystem"] == {"link": "bus/cxl"}
+
+
+def test_bytes_as_they_are(topology, capfdbinary):
+    assert main(["sysfs", topology, "bus/pci/devices/0000:01:00.0/config"]) == 0
+    out = capfdbinary.readouterr().out
+    # a header of type 0 at 0Eh, and the class of a CXL memory device (PCI Code and ID Assignment 1.14: 05 02 10)
+    assert (out[0x0E] & 0x7F, out[0x09:0x0C]) == (0, bytes((0x10, 0x02, 0x05)))
+    with pytest.raises(UnicodeDecodeError):
+        out.decode()
+
+
+def test_writing_an_attribute(topology, capsys):
+    assert main(["sysfs", topology, "kernel/debug/cxl/mem0/inject_poison", "--write", "0x1000"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["sysfs", topology, "bus/cxl/devices/mem0/serial", "-w", "1"]) == 1
+    where = "/sys/bus/cxl/devices/mem0/serial"
+    assert capsys.readouterr().err == f"softcxl: {where}: it is not to be written (EACCES)\n"
+    assert main(["sysfs", topology, "kernel/debug/cxl/mem0/inject_poison", "-w", "7"]) == 1
+    assert "(EINVAL)" in capsys.readouterr().err
 
 
 def test_what_is_not_there(topology, capsys):

@@ -21,11 +21,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
 import softcxl
+from softcxl.fabric.errors import sentences
 
 #: Every command and where it is defined; imported only when it is asked for, so that each starts fast.
 COMMANDS = {
@@ -38,6 +38,8 @@ COMMANDS = {
     "iomem": "softcxl.cli.views:iomem",
     "events": "softcxl.cli.views:events",
     "shell": "softcxl.cli.shell:shell",
+    "serve": "softcxl.cli.serve:serve",
+    "doors": "softcxl.cli.serve:doors",
     "vm": "softcxl.cli.vm:vm",
     "lab": "softcxl.cli.lab:lab",
 }
@@ -56,14 +58,14 @@ SUMMARIES = {
     "events": "Fetch what the memory devices of a host of TOPOLOGY have in their event logs, and print it as "
     "`cxl monitor` does.",
     "shell": "Open a Python prompt with the fabric of TOPOLOGY live.",
+    "serve": "Keep the fabric of TOPOLOGY live, and serve it at a control socket.",
+    "doors": "Open the doors by which a guest comes to the devices of a server's host, and print them as JSON.",
     "vm": "Virtual machines whose CXL devices are served by this program.",
     "lab": "QEMU, a kernel and its tools: what there is, and how to get it.",
 }
 
 INTERNAL_ERROR = 70
 INTERRUPTED = 130
-#: More problems than this are counted, not shown.
-SHOWN_PROBLEMS = 50
 
 
 class _Lazy(click.Group):
@@ -146,29 +148,12 @@ def _failed(error: Exception, options: Options) -> int:
         return 1
     if options.debug:
         traceback.print_exception(error)
-    if any(base.__module__.partition(".")[0] == "softcxl" for base in type(error).__mro__):
-        complain(error)
-        return int(getattr(error, "exit_code", 1))
-    if isinstance(error, OSError):
-        reason = error.strerror or str(error)
-        where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"softcxl: {where}{reason}", err=True)
-        return 1
+    told = sentences(error)
+    if told is not None:
+        lines, status = told
+        for line in lines:
+            click.echo(line, err=True)
+        return status
     hint = "" if options.debug else "; --debug shows where"
     click.echo(f"softcxl: internal error: {type(error).__name__}: {error}{hint}", err=True)
     return INTERNAL_ERROR
-
-
-def complain(error: Exception) -> None:
-    """An error of ours on stderr: a sentence, or a line for each problem as editors expect it."""
-    problems: list[Any] | None = getattr(error, "problems", None)
-    if problems is None:
-        click.echo(f"softcxl: {error}", err=True)
-        return
-    for problem in problems[:SHOWN_PROBLEMS]:
-        click.echo(str(problem), err=True)
-    count = len(problems)
-    if count == 1:
-        return
-    more = f", the first {SHOWN_PROBLEMS} of them shown" if count > SHOWN_PROBLEMS else ""
-    click.echo(f"softcxl: {count} problems{more}", err=True)

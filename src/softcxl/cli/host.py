@@ -1,23 +1,17 @@
-"""Commands that act as a host in this process: `list`, `tree`, `region`, `explain`."""
+"""Commands that act as a host: `list`, `tree`, `region`, `explain`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import asdict
-from typing import Any
+from typing import Literal
 from uuid import UUID
 
 import click
 
-from softcxl.cli.booted import HOST, JSON, TOPOLOGY, booted, print_json
+from softcxl.cli.booted import HOST, JSON, TOPOLOGY, perform
+from softcxl.cli.verbs import CreateRegion, DestroyRegion, Explain, List, Tree
 from softcxl.fabric.sizes import parse_number, parse_size
-from softcxl.host.explain import Explanation
 from softcxl.host.list import Include
-from softcxl.host.tree import tree as tree_of
-
-#: More of what there is than this is counted, not named.
-_NAMED = 16
 
 
 def _names(given: tuple[str, ...]) -> frozenset[str]:
@@ -93,27 +87,7 @@ def list_(
         only_decoders=_names(decoder),
         only_regions=_names(region),
     )
-    with booted(topology, host_name) as (_, system, _name):
-        memdevs = [(one.name, one.number, one.host) for one in system.memdevs.values()]
-        _check("memory device", include.only_memdevs, memdevs)
-        decoders = [
-            *((one.name,) for one in system.root.decoders),
-            *((one.name,) for port in system.ports for one in port.decoders),
-            *((one.name,) for endpoint in system.endpoints for one in endpoint.decoders),
-        ]
-        _check("decoder", include.only_decoders, decoders)
-        _check("region", include.only_regions, [(one.name, one.number) for one in system.regions.values()])
-        print_json(system.listing(include, verbose))
-
-
-def _check(kind: str, given: Iterable[str], known: Iterable[tuple[object, ...]]) -> None:
-    """What a filter names must be there: an empty list for a slip of the pen would look like an answer."""
-    known = list(known)
-    for name in given:
-        if not any(name in map(str, words) for words in known):
-            names = ", ".join(str(words[0]) for words in known[:_NAMED]) or "none"
-            more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
-            raise click.ClickException(f"{name} is no {kind} here; there are {names}{more}")
+    perform(topology, host_name, List(include, verbose))
 
 
 @click.command()
@@ -125,11 +99,7 @@ def tree(topology: str, host_name: str | None, as_json: bool) -> None:
 
     With --json it is the nested list that `softcxl list -vvv` prints.
     """
-    with booted(topology, host_name) as (_, system, name):
-        if as_json:
-            print_json(system.listing(verbose=3))
-        else:
-            click.echo(str(tree_of(system, f"host {name}")))
+    perform(topology, host_name, Tree(as_json))
 
 
 # A negative ADDRESS is an address that is wrong, and not an option that nobody knows.
@@ -146,38 +116,7 @@ def explain(
     """Say where ADDRESS, a host physical address, goes: each window, port, switch and decoder with its arithmetic."""
     if memdev is not None and region is not None:
         raise click.UsageError("ADDRESS is one thing: give -m or -r, not both")
-    with booted(topology, host_name) as (_, system, _name):
-        if memdev is not None:
-            hpa = system.translate(memdev, address)
-            if hpa is None:
-                raise click.ClickException(f"DPA {address:#x} of {memdev} is mapped nowhere")
-            address = hpa
-        if region is not None:
-            _check("region", [region], [(one,) for one in system.regions])
-            within = system.regions[region]
-            if address >= within.size:
-                raise click.ClickException(
-                    f"offset {address:#x} is not within the {within.size:#x} bytes of {region}"
-                )
-            address += within.hpa
-        found = system.explain(address)
-        if as_json:
-            print_json(_plain(found))
-        else:
-            click.echo(str(found))
-
-
-def _plain(found: Explanation) -> dict[str, Any]:
-    region = found.region
-    return {
-        "hpa": found.hpa,
-        "region": region and region.name,
-        "offset": region and found.hpa - region.hpa,
-        "memdev": found.memdev.name,
-        "serial": found.memdev.serial,
-        "dpa": found.dpa,
-        "steps": [asdict(step) for step in found.steps],
-    }
+    perform(topology, host_name, Explain(address, memdev, region, as_json))
 
 
 @click.group()
@@ -185,7 +124,8 @@ def region() -> None:
     """Make and take apart regions.
 
     A host in this process lasts as long as the command. What lasts longer are persistent regions of a file with
-    `state`: their labels are on the devices, and they come back.
+    `state`: their labels are on the devices, and they come back. A host of a server (`softcxl serve`) lasts as long as
+    the server, and so do all of its regions.
     """
 
 
@@ -211,7 +151,7 @@ def create(
     size: int | None,
     ways: int | None,
     granularity: int | None,
-    kind: str | None,
+    kind: Literal["ram", "pmem"] | None,
     uuid: UUID | None,
     host_name: str | None,
     as_json: bool,
@@ -220,24 +160,16 @@ def create(
 
     What it prints is JSON, with and without --json.
     """
-    with booted(topology, host_name) as (_, system, _name):
-        made = system.create_region(
-            _ordered(memdevs),
-            decoder=decoder,
-            size=size,
-            ways=ways,
-            granularity=granularity,
-            type=kind,
-            uuid=uuid,
-        )
-        print_json(
-            system.listing(Include(regions=True, targets=True, only_regions=frozenset({made.name})))[0]
-        )
+    perform(
+        topology,
+        host_name,
+        CreateRegion(_ordered(memdevs), decoder, size, ways, granularity, kind, uuid),
+    )
 
 
-def _ordered(given: tuple[str, ...]) -> list[str] | None:
+def _ordered(given: tuple[str, ...]) -> tuple[str, ...] | None:
     """The names in their order, each argument one or several with commas; None where there is none."""
-    return [word for one in given for word in re.split(r"[ ,]+", one) if word] or None
+    return tuple(word for one in given for word in re.split(r"[ ,]+", one) if word) or None
 
 
 @region.command("destroy")
@@ -247,15 +179,4 @@ def _ordered(given: tuple[str, ...]) -> list[str] | None:
 @HOST
 def destroy(topology: str, regions: tuple[str, ...], host_name: str | None, as_json: bool) -> None:
     """Take REGIONS apart, or `all`, the last made first; the labels of persistent ones go, too."""
-    with booted(topology, host_name) as (_, system, _name):
-        names = list(system.regions) if "all" in regions else list(dict.fromkeys(regions))
-        _check("region", names, [(one,) for one in system.regions])
-        if not names:
-            click.echo("softcxl: there are no regions", err=True)
-        names.sort(key=lambda one: system.regions[one].hpa, reverse=True)
-        for name in names:
-            system.destroy_region(name)
-            if not as_json:
-                click.echo(f"destroyed {name}")
-        if as_json:
-            print_json([{"region": name} for name in names])
+    perform(topology, host_name, DestroyRegion(regions, as_json))

@@ -13,14 +13,16 @@ from typing import Any
 
 import click
 
-from softcxl.cli.booted import HOST, TOPOLOGY, booted
+from softcxl.cli.booted import HOST
 from softcxl.fabric.build import Fabric
+from softcxl.fabric.control import socket_of
+from softcxl.fabric.hosts import Call, Hosts
 from softcxl.host.system import System
 from softcxl.host.tree import tree as tree_of
 
 
 @click.command()
-@TOPOLOGY
+@click.argument("topology", type=click.Path())
 @click.option("-c", "--command", metavar="CODE", help="Execute CODE in place of a prompt.")
 @HOST
 @click.pass_context
@@ -31,7 +33,12 @@ def shell(ctx: click.Context, topology: str, command: str | None, host_name: str
     and `tree()`, `explain(HPA)`. Tab completes. With -c, or where stdin is no terminal, CODE or stdin is executed
     as a program: the exit status is 1 where it raises, or what it exits with.
     """
-    with booted(topology, host_name) as (fabric, system, name):
+    if socket_of(topology) is not None:
+        raise click.UsageError(f"{topology} is a server's fabric; a prompt has one of its own, of a file")
+    with Fabric.load(topology) as fabric:
+        hosts = Hosts(fabric, topology)
+        name = hosts.host(host_name)
+        system = Call(hosts, name, click.echo, lambda text: click.echo(text, nl=False, err=True)).system
         names = _names(fabric, system, name)
         if command is not None:
             ctx.exit(_execute(command, "<command>", names))

@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-
 import click
 
-from softcxl.cli.booted import HOST, JSON, TOPOLOGY, booted, print_json
-from softcxl.host.iomem import resources
-from softcxl.host.sysfs import shown_of
-from softcxl.host.sysfs.node import Attribute, Link
-from softcxl.host.traces import to_json
+from softcxl.cli.booted import HOST, JSON, TOPOLOGY, perform
+from softcxl.cli.verbs import Events, Iomem, ShowSysfs
 
 
 @click.command()
 @TOPOLOGY
 @click.argument("path", default="bus/cxl/devices")
+@click.option("-w", "--write", metavar="TEXT", help="Write TEXT to the attribute at PATH.")
 @JSON
 @HOST
-def sysfs(topology: str, path: str, as_json: bool, host_name: str | None) -> None:
+def sysfs(topology: str, path: str, write: str | None, as_json: bool, host_name: str | None) -> None:
     """Show PATH of the /sys that a host of TOPOLOGY has: one attribute's value, or all that is in a directory.
 
     PATH is below /sys, or begins with it; names and values are those of Linux. Of a directory each attribute is a
-    line, and so is each link, with where it leads.
+    line, and so is each link, with where it leads. What --write may write, and how it is refused, is as in Linux.
     """
-    with booted(topology, host_name) as (_, system, _name):
-        if as_json:
-            print_json(system.sysfs.tree(path))
-            return
-        for where, one in system.sysfs.walk(path):
-            if not where:
-                click.echo(system.sysfs.read_bytes(path), nl=False)
-            else:
-                click.echo(f"{where}{_text(one)}")
-
-
-def _text(one: Attribute | Link) -> str:
-    if isinstance(one, Link):
-        return f" -> /sys/{one.target}"
-    shown = shown_of(one)
-    if shown is None:
-        return " (write only)"
-    if isinstance(shown, dict):
-        return f": {shown['errno']}"
-    # a value of several lines, or of bytes, is one line here
-    return f": {json.dumps(shown) if chr(10) in shown else shown}"
+    perform(topology, host_name, ShowSysfs(path, write, as_json))
 
 
 @click.command()
@@ -57,13 +32,7 @@ def iomem(topology: str, host_name: str | None, as_json: bool) -> None:
 
     With --json it is a list of {depth, start, end, name}, each ahead of those within it.
     """
-    with booted(topology, host_name) as (_, system, _name):
-        found = list(resources(system))
-        if as_json:
-            print_json([asdict(one) for one in found])
-            return
-        for one in found:
-            click.echo(str(one))
+    perform(topology, host_name, Iomem(as_json))
 
 
 @click.command()
@@ -77,10 +46,4 @@ def events(topology: str, poison: bool, host_name: str | None, as_json: bool) ->
     One JSON object a line, with and without --json, with the fields of the kernel's tracepoints. The logs are empty
     then.
     """
-    with booted(topology, host_name) as (_, system, _name):
-        if poison:
-            for one in system.memdevs.values():
-                if (where := f"bus/cxl/devices/{one.name}/trigger_poison_list") in system.sysfs:
-                    system.sysfs[where] = 1
-        for found in system.events():
-            click.echo(json.dumps(to_json(found), separators=(",", ":")))
+    perform(topology, host_name, Events(poison))

@@ -2,8 +2,11 @@
 
     SoftCXLError             a sentence for the user; `exit_code` is what the command line returns for it
     ├── TopologyError        the topology file is wrong; `.problems` has each place and what is allowed
-    └── BuildError           the topology is right, but could not be made live: a socket path in use, a full
-                             disk, a user's device class that does not import
+    ├── BuildError           the topology is right, but could not be made live: a socket path in use, a full
+    │                        disk, a user's device class that does not import
+    ├── NoSuchHost           the topology has not the host that was asked for, or none at all
+    ├── NotHere              a host has not what was named, or it has no place there
+    └── ControlError         a server that is not there, or whose answer cannot be used
 
 `softcxl.lab` hangs its own branches under `SoftCXLError`.
 """
@@ -51,3 +54,46 @@ class TopologyError(SoftCXLError):
 
 class BuildError(SoftCXLError):
     """A valid topology that could not be made live; the message names the part and the cause."""
+
+
+class NoSuchHost(SoftCXLError):
+    """The topology has not the host that was asked for, or none at all."""
+
+    exit_code = 2
+
+
+class NotHere(SoftCXLError):
+    """A host has not what was named; the message says what there is."""
+
+
+class ControlError(SoftCXLError):
+    """No server answers at an address, or with what cannot be used."""
+
+    exit_code = 3
+
+
+SHOWN_PROBLEMS = 50
+"""More problems than this are counted, not shown."""
+
+
+def sentences(error: Exception) -> tuple[list[str], int] | None:
+    """The lines that a user is told of an error, and the exit status; None for what is a bug of ours."""
+    if any(base.__module__.partition(".")[0] == "softcxl" for base in type(error).__mro__):
+        return _lines(error), int(getattr(error, "exit_code", 1))
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return [f"softcxl: {where}{error.strerror or error}"], 1
+    return None
+
+
+def _lines(error: Exception) -> list[str]:
+    """A sentence, or a line for each problem as editors expect it."""
+    problems: Sequence[Problem] | None = getattr(error, "problems", None)
+    if problems is None:
+        return [f"softcxl: {error}"]
+    lines = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
+    count = len(problems)
+    if count != 1:
+        more = f", the first {SHOWN_PROBLEMS} of them shown" if count > SHOWN_PROBLEMS else ""
+        lines.append(f"softcxl: {count} problems{more}")
+    return lines

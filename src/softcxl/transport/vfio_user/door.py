@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
 import select
 import socket
-import stat
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from softcxl.transport.vfio_user.errors import DoorError, DoorInUse
+from softcxl.transport.unix import Listener
+from softcxl.transport.vfio_user.errors import DoorError
 from softcxl.transport.vfio_user.framing import Channel
 from softcxl.transport.vfio_user.recording import Recorder, RecordingChannel
 from softcxl.transport.vfio_user.session import MAX_MESSAGE, Session
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 10.0
-_LOCK_SECONDS = 2.0
+_BACKLOG = 8
 
 
 class Door:
@@ -63,8 +60,7 @@ class Door:
         self._lock = threading.Lock()
         self._closing = False
         self._session: Session | None = None
-        self._listener: socket.socket | None = None
-        self._identity = (0, 0)
+        self._listener: Listener | None = None
         self._wake = -1
         self._known_faults: set[tuple[object, ...]] = set()
 
@@ -88,7 +84,7 @@ class Door:
         if self._thread is not None:
             raise DoorError(f"{self.path}: this door is open already")
         self._closing = False
-        self._listener = self._listen()
+        self._listener = Listener(self.path, _BACKLOG)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         if self._record is not None:
             self._recorder = Recorder(self._record)
@@ -117,57 +113,11 @@ class Door:
             raise DoorError(f"{self.path}: the port has not returned from a call for {_CLOSE_SECONDS:.0f} s")
         self._thread = None
 
-    def _listen(self) -> socket.socket:
-        address = str(self.path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        directory = -1
-        try:
-            directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            # Two doors that find the same dead socket must not both replace it.
-            _lock(directory)
-            self._clear()
-            listener.bind(address)
-            self.path.chmod(0o600)  # nobody connects before listen()
-            status = self.path.lstat()
-            self._identity = status.st_dev, status.st_ino
-            listener.listen(8)
-            listener.setblocking(False)
-        except DoorError:
-            listener.close()
-            raise
-        except OSError as error:
-            listener.close()
-            if "too long" in str(error):
-                raise DoorError(
-                    f"{address}: {len(os.fsencode(address))} bytes, a socket's path has at most 107"
-                ) from None
-            raise DoorError(f"{address}: cannot listen: {error.strerror or error}") from error
-        finally:
-            if directory >= 0:
-                os.close(directory)
-        return listener
-
-    def _clear(self) -> None:
-        """Remove a dead socket from the path. Raises `DoorError` where it holds anything else."""
-        try:
-            mode = self.path.lstat().st_mode
-        except FileNotFoundError:
-            return
-        if not stat.S_ISSOCK(mode):
-            raise DoorError(f"{self.path}: exists and is no socket, so it is left alone")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            failure = probe.connect_ex(str(self.path))
-        if failure == errno.ECONNREFUSED:
-            self.path.unlink(missing_ok=True)
-        elif failure != errno.ENOENT:
-            raise DoorInUse(f"{self.path}: a live server listens there")
-
     def _run(self) -> None:
         assert self._listener is not None
         try:
             while not self._closing:
-                client = self._accept(self._listener)
+                client = self._accept(self._listener.socket)
                 if client is not None:
                     self._visit(client)
         finally:
@@ -219,23 +169,5 @@ class Door:
             self._listener = None
             os.close(self._wake)
             self._wake = -1
-        try:
-            status = self.path.lstat()
-            if (status.st_dev, status.st_ino) == self._identity:
-                self.path.unlink()
-        except FileNotFoundError:
-            pass
         if self._recorder is not None:
             self._recorder.close()
-
-
-def _lock(directory: int) -> None:
-    until = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError:
-            if time.monotonic() > until:
-                return  # somebody else has a use for the lock; it only guards against a rare race
-            time.sleep(0.01)

@@ -13,13 +13,9 @@ Only the first two leave this package. DMA errors reach the function as `OSError
 
 from __future__ import annotations
 
+from softcxl.transport.errors import DoorError, DoorInUse
 
-class DoorError(Exception):
-    """A door cannot be opened at its path."""
-
-
-class DoorInUse(DoorError):
-    """A live server listens at the path."""
+__all__ = ["Disconnected", "DoorError", "DoorInUse", "ProtocolError", "Refused"]
 
 
 class Refused(Exception):

@@ -1,0 +1,154 @@
+"""`softcxl serve`: a fabric that stays, with a control socket; and `softcxl doors`, by which guests come to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import click
+
+import softcxl
+from softcxl.cli.booted import HOST, JSON, perform
+from softcxl.cli.notify import notify
+from softcxl.cli.verbs import VERBS, Doors
+from softcxl.fabric.build import Fabric
+from softcxl.fabric.control import Service, socket_of
+from softcxl.fabric.errors import BuildError
+from softcxl.fabric.hosts import Call, Hosts
+from softcxl.lab.runtime import runtime_folder
+from softcxl.transport.control import Door
+from softcxl.transport.errors import DoorError, DoorInUse
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _path(ctx: click.Context, param: click.Parameter, given: str | None) -> Path | None:
+    if given is None:
+        return None
+    path = socket_of(given)
+    if not path:
+        raise click.BadParameter(f"{given!r} is no address; it has the form unix:PATH")
+    return Path(path).absolute()
+
+
+@click.command()
+@click.argument("topology", type=click.Path())
+@click.option(
+    "--socket", callback=_path, metavar="unix:PATH", help="Where to listen; without it a place of our own."
+)
+@click.option(
+    "--host",
+    "booted",
+    multiple=True,
+    metavar="NAME",
+    help="Boot this host in this process at once, and not when it is first asked for.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the line that says it is ready as JSON.")
+def serve(topology: str, socket: Path | None, booted: tuple[str, ...], as_json: bool) -> None:
+    """Keep the fabric of TOPOLOGY live, and serve it at a control socket.
+
+    The line that it prints once it is ready ends with the server's address. Commands that take TOPOLOGY|unix:PATH act
+    on the live fabric then: what one does the next finds. A host is driven in this process, from when it is first
+    asked for, or by a guest through `softcxl doors`.
+
+    The socket is for its owner alone (mode 0600): $XDG_RUNTIME_DIR/softcxl-NAME.sock for the file NAME.yaml, or in a
+    private folder where there is no such directory. SIGTERM, SIGINT and SIGHUP end it in order, with status 0:
+    persistent memory is saved, and the sockets go. It tells systemd (NOTIFY_SOCKET) when it is ready and when it stops.
+    """
+    with _until_signalled() as wait, ExitStack() as stack:
+        folder = stack.enter_context(runtime_folder())
+        hosts = Hosts(stack.enter_context(Fabric.load(topology)), topology, folder)
+        stack.enter_context(closing(hosts))
+        for name in [hosts.host(one) for one in booted]:
+            hosts.perform(_Boot(), name, _nowhere, lambda text: click.echo(text, nl=False, err=True))
+        path = socket or _default(topology, folder)
+        try:
+            stack.enter_context(Door(Service(hosts, VERBS), path))
+        except DoorInUse as error:
+            raise BuildError(f"{error}; --socket names another place") from error
+        except DoorError as error:
+            raise BuildError(str(error)) from error
+        address = f"unix:{path}"
+        if as_json:
+            ready = {
+                "address": address,
+                "topology": topology,
+                "hosts": list(hosts.fabric.hosts),
+                "pid": os.getpid(),
+                "softcxl": softcxl.__version__,
+            }
+            click.echo(json.dumps(ready))
+        else:
+            click.echo(f"serving {topology} at {address}")
+        notify("READY=1", f"STATUS=serving {topology} at {address}")
+        wait()
+        notify("STOPPING=1")
+
+
+class _Boot:
+    """Boot a host, and do no more."""
+
+    def perform(self, call: Call) -> None:
+        assert call.system is not None
+
+
+def _nowhere(text: str | bytes) -> None:
+    pass
+
+
+def _default(topology: str, folder: Path) -> Path:
+    """Where the socket is if nobody says: a name that is the same the next time, if there is a place for it."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/") and os.access(runtime, os.W_OK | os.X_OK):
+        return Path(runtime) / f"softcxl-{Path(topology).stem}.sock"
+    return folder / "control.sock"
+
+
+@contextmanager
+def _until_signalled() -> Iterator[Callable[[], None]]:
+    """Yields what waits for a signal that ends a server; one that comes earlier is not lost, a second one ends it
+    as it ends any program. One that was ignored when the program began stays so (nohup)."""
+    # A handler alone would be run by the main thread when it next has a turn, which one that sleeps has not.
+    woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    before = {one: signal.getsignal(one) for one in _ENDING}
+    before = {one: handler for one, handler in before.items() if handler is not signal.SIG_IGN}
+
+    def restore() -> None:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    def wait() -> None:
+        select.select([woken], [], [])
+
+    for one in before:
+        signal.signal(one, lambda number, frame: restore())
+    outer = signal.set_wakeup_fd(wake)
+    try:
+        yield wait
+    finally:
+        restore()
+        signal.set_wakeup_fd(outer)
+        os.close(wake)
+        os.close(woken)
+
+
+@click.command()
+@click.argument("address", metavar="unix:PATH")
+@click.option("--close", is_flag=True, help="Close them; a guest that is there loses its devices.")
+@JSON
+@HOST
+def doors(address: str, close: bool, as_json: bool, host_name: str | None) -> None:
+    """Open the doors by which a guest comes to the devices of a server's host, and print them as JSON.
+
+    Of each device: `socket`, for QEMU's vfio-user-pci, and whether somebody is `connected`. Of each window: `base` and
+    `size` in bytes, and the `file` that its memory is mapped from. A host that was asked for otherwise is driven in
+    the server, and has no doors. Doors stay open until --close; what it prints is JSON, with and without --json.
+    """
+    if socket_of(address) is None:
+        raise click.UsageError(f"{address!r} is no address of a server; it has the form unix:PATH")
+    perform(address, host_name, Doors(close))

@@ -1,0 +1,140 @@
+"""The hosts of a live fabric as somebody acts on them: which one, booted when it is first needed, one act at a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from softcxl.fabric.build import Fabric
+from softcxl.fabric.errors import BuildError, NoSuchHost
+from softcxl.host.system import System
+from softcxl.transport.vfio_user import Door
+
+
+class Verb(Protocol):
+    """Something that can be done to a host, with its arguments: a dataclass of plain types."""
+
+    def perform(self, call: Call) -> None:
+        """Do it. What it says goes through `call`; what cannot be is raised."""
+
+
+class Hosts:
+    """The hosts of `fabric`, which `name` stands for in messages; doors to their devices open in `folder`.
+
+    A host is driven in this process, by the operating system that `system` boots, or from outside, by who comes
+    through its doors; which of the two is settled when either is first asked for. From any thread.
+    """
+
+    def __init__(self, fabric: Fabric, name: str, folder: Path | None = None) -> None:
+        self.fabric = fabric
+        self.name = name
+        self._folder = folder
+        self._changing = threading.Lock()
+        self._locks = {host: threading.Lock() for host in fabric.hosts}
+        self._systems: dict[str, System] = {}
+        self._doors: dict[str, ExitStack] = {}
+
+    def host(self, given: str | None) -> str:
+        """The name of the host that is meant, the first one if None. Raises `NoSuchHost`."""
+        names = list(self._locks)
+        if not names:
+            raise NoSuchHost(f"{self.name}: no host is in it")
+        if given is not None and given not in names:
+            raise NoSuchHost(f"{given!r} is no host of {self.name}; there are {', '.join(names)}")
+        return names[0] if given is None else given
+
+    def perform(
+        self,
+        verb: Verb,
+        host: str | None,
+        out: Callable[[str | bytes], None],
+        err: Callable[[str], None],
+    ) -> None:
+        """Do something to a host, and nothing else to it meanwhile. Raises what the verb raises, and `NoSuchHost`."""
+        name = self.host(host)
+        with self._locks[name]:
+            verb.perform(Call(self, name, out, err))
+
+    def system(self, host: str) -> System:
+        """The operating system of that host, booted when first asked for. Raises `BuildError` while a door is open."""
+        with self._changing:
+            if host not in self._systems:
+                self._systems[host] = self.fabric.hosts[host].boot()
+            return self._systems[host]
+
+    def open_doors(self, host: str) -> dict[str, Door]:
+        """The vfio-user doors of a host's devices, by device, opened where they are not open yet.
+
+        Raises `BuildError` for a host that has been booted in this process, or where a socket cannot be made.
+        """
+        if self._folder is None:
+            raise BuildError(f"{self.name}: doors are opened by a server, which stays (softcxl serve)")
+        with self._changing:
+            if host not in self._doors:
+                with ExitStack() as stack:
+                    stack.enter_context(self.fabric.doors(host, self._folder))
+                    self._doors[host] = stack.pop_all()
+            return {name: self.fabric.open_doors[name] for name in self.fabric.hosts[host].routes}
+
+    def close_doors(self, host: str) -> None:
+        """Close the doors of a host's devices, whoever is there."""
+        with self._changing, self._doors.pop(host, ExitStack()):
+            pass
+
+    def close(self) -> None:
+        """Close all doors."""
+        for host in list(self._doors):
+            self.close_doors(host)
+
+
+class Call:
+    """One verb at work on one host: what it acts on, and where what it says goes."""
+
+    def __init__(
+        self, hosts: Hosts, host: str, out: Callable[[str | bytes], None], err: Callable[[str], None]
+    ) -> None:
+        self.hosts = hosts
+        self.host = host
+        self.out = out
+        """Takes text, or bytes of an attribute that is none, as they are to be on stdout."""
+        self._err = err
+
+    @cached_property
+    def system(self) -> System:
+        """The host's operating system. What it could not use is complained of, every time."""
+        system = self.hosts.system(self.host)
+        for problem in system.problems:
+            self.complain(f"{self.host}: {problem}")
+        return system
+
+    def say(self, line: object) -> None:
+        """A line on stdout."""
+        self.out(f"{line}\n")
+
+    def complain(self, sentence: str) -> None:
+        """A line on stderr."""
+        self._err(f"softcxl: {sentence}\n")
+
+    def doors(self) -> dict[str, Any]:
+        """The host's doors, opened, and the files behind its windows, as a client on this machine finds them."""
+        doors = self.hosts.open_doors(self.host)
+        return {
+            "host": self.host,
+            "devices": {
+                name: {"socket": str(door.path), "connected": door.connected} for name, door in doors.items()
+            },
+            "windows": [
+                {
+                    "window": one.name,
+                    "base": one.base,
+                    "size": one.window.size,
+                    "file": str(one.medium.path or f"/proc/{os.getpid()}/fd/{one.medium.fd}"),
+                }
+                for one in self.hosts.fabric.hosts[self.host].memory.windows
+            ],
+        }
