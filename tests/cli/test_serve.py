@@ -327,7 +327,7 @@ def talk(path: Path, sent: bytes) -> bytes:
         (b"x" * (1 << 20) + b"\n" + GOOD, ["a request has at most 1048576 bytes"]),
         (
             b'{"version": 2, "verb": "iomem"}\n' + GOOD,
-            ["version 2 is asked for; this server, SoftCXL ", None],
+            ["version 2 is asked for; this server speaks 1", None],
         ),
         (b'{"version": 1, "verb": "reboot"}\n' + GOOD, ["there is no verb 'reboot'; there are list, ", None]),
         (

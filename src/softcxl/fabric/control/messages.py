@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-import softcxl
 from softcxl.fabric.errors import SoftCXLError
 
 VERSION = 1
@@ -68,9 +67,7 @@ def read_request(line: bytes) -> Request:
     try:
         version = msgspec.json.decode(line, type=_Versioned).version
         if version != VERSION:
-            raise RequestError(
-                f"version {version} is asked for; this server, SoftCXL {softcxl.__version__}, speaks {VERSION}"
-            )
+            raise RequestError(f"version {version} is asked for; this server speaks {VERSION}")
         return msgspec.json.decode(line, type=Request)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Garbage(f"no request of a verb: {error}") from error
