@@ -6,11 +6,11 @@ READY := .venv/softcxl.ready
 RUNS := .venv/softcxl.runs
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo demo-linux test test-unit test-guest lint format docs bench clean venv
+.PHONY: help demo demo-linux test test-unit test-guest coverage-table lint format docs bench clean venv
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 $(READY): pyproject.toml constraints.txt tools/venv
 	@$(PYTHON3) tools/venv .venv
@@ -35,6 +35,12 @@ test-guest: $(READY) ## the tests that boot Linux (minutes); fetches and builds 
 	@$(BIN)/softcxl lab setup
 	@$(BIN)/softcxl lab kernel build
 	@$(PYTEST) -v -m guest
+
+COVERAGE := docs/reference/coverage.json
+
+coverage-table: $(READY) ## what the tests exercise of the standard, noted for the docs (minutes); runs them all
+	@$(BIN)/softcxl lab setup
+	@$(PYTEST) -q --record-coverage $(COVERAGE)
 
 lint: $(READY) ## ruff, mypy --strict and the architecture's import contracts
 	@$(BIN)/ruff check .

@@ -32,6 +32,8 @@ from softcxl.testing.driver import Driver
 MIB = 1 << 20
 CEL = bytes.fromhex("0da9c0b5bf414b788f7996b1623b3f17")
 DEBUG = bytes.fromhex("5e1819d911a9400c811fd60719403d86")
+STATE_DUMP = bytes.fromhex("b3fab4cf01b64332943e5e9962f23567")
+SCRUB = bytes.fromhex("96dad7d6fde8482ba73375774e06db8a")
 RING = b"\1\0\0\0"
 BAR = 2
 CONTROL, COMMAND, STATUS, PAYLOAD = 0x04, 0x08, 0x10, 0x20
@@ -105,6 +107,11 @@ COMMANDS: dict[str, Timed] = {
     "Get Log, 64 bytes": Timed(0x0401, CEL + struct.pack("<II", 0, 64)),
     "Get Log Capabilities": Timed(0x0402, CEL),
     "Clear Log": Timed(0x0403, DEBUG),
+    "Populate Log": Timed(0x0404, STATE_DUMP, settled),
+    "Get Supported Features": Timed(0x0500, struct.pack("<IHxx", 4096, 0)),
+    "Get Feature": Timed(0x0501, SCRUB + struct.pack("<HHB", 0, 4, 0)),
+    "Set Feature": Timed(0x0502, SCRUB + struct.pack("<IHB9x", 0, 0, 1) + b"\x18\1"),
+    "Perform Maintenance, a query": Timed(0x0600, struct.pack("<BBBQ3x", 1, 0, 1, 0), settled),
     "Identify Memory Device": Timed(0x4000),
     "Get Partition Info": Timed(0x4100),
     "Set Partition Info, later": Timed(0x4101, struct.pack("<QB", 1, 0)),
@@ -117,6 +124,9 @@ COMMANDS: dict[str, Timed] = {
     "Get Poison List, 8": Timed(0x4300, struct.pack("<QQ", 512 * MIB, MIB)),
     "Inject Poison, a bad line": Timed(0x4301, struct.pack("<Q", 512 * MIB)),
     "Clear Poison, a good line": Timed(0x4302, struct.pack("<Q", 0) + bytes(64)),
+    "Get Scan Media Capabilities": Timed(0x4303, struct.pack("<QQ", 0, 1)),
+    "Scan Media, its start": Timed(0x4304, struct.pack("<QQB", 0, 1, 0), settled),
+    "Get Scan Media Results": Timed(0x4305, b"", prepared((0x4304, struct.pack("<QQB", 0, 1, 0)))),
     "Sanitize, its start": Timed(0x4400, b"", settled),
     "Media Operations, discovery": Timed(0x4402, struct.pack("<BB2xIHH", 0, 0, 0, 0, 9)),
     "Set Passphrase": Timed(0x4501, USER + SECRET + SECRET),

@@ -1,9 +1,28 @@
 """For all tests: property tests are not timed, and in CI they draw the same examples every time."""
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record-coverage",
+        type=Path,
+        metavar="FILE",
+        help="note in FILE what of the standard the tests exercise (see tests/recorder.py)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    file = config.getoption("--record-coverage")
+    if file is not None:
+        from tests.recorder import Plugin
+
+        config.pluginmanager.register(Plugin(file))

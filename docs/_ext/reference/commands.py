@@ -1,71 +1,60 @@
-"""Every command that the standard names: declared, handled by a device, named in a test.
+"""What of the standard a memory device has: declared, handled, tested in process, exercised by Linux in a guest.
 
-All three columns are derived: the names and declarations from softcxl.spec.command.registry, the handlers from the
-command sets of softcxl.device, the tests from the files that use a command's declaration.
+All columns are derived (softcxl.device.coverage); the last two from what the tests were seen to do, which
+`make coverage-table` writes down in docs/reference/coverage.json.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-import re
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 
-import softcxl.device
 from reference.text import table
-from softcxl.device.cci import CommandSet
-from softcxl.spec.command import registry
+from softcxl.device import coverage
+from softcxl.device.coverage import GUEST, PROCESS, Evidence, Row
 
-TESTS = Path(__file__).parents[3] / "tests"
+EVIDENCE = Path(__file__).parents[2] / "reference" / "coverage.json"
+
+_INTRO = """What the standard names, and what of it is here. An empty cell is a gap: what is not handled is answered as
+the standard has it for what a device lacks. The last two columns name a test that was seen to do it, successfully: in
+this process, and with an unmodified Linux in a guest, through the device's door. Of register capabilities that is an
+access to their registers, of event records that they were fetched."""
 
 
 def page() -> str:
-    handled, tests = handlers(), tested()
-    rows = []
-    for opcode, name in registry.NAMES.items():
-        declared = registry.COMMANDS.get(opcode)
-        rows.append(
-            (
-                f"{opcode:04X}h",
-                name,
-                declared.spec if declared else "",
-                ", ".join(f"`{one}`" for one in handled.get(opcode, [])),
-                ", ".join(f"`{one}`" for one in tests.get(opcode, [])),
-            )
-        )
-    counts = (
-        f"{len(registry.NAMES)} in the standard, {len(registry.COMMANDS)} declared, {len(handled)} handled"
-    )
-    head = ("Opcode", "Command", "Declared from", "Handled by", "Tested in")
-    intro = f"{counts}. An empty cell is a gap: the command is answered with Unsupported."
-    return f"# Commands\n\n{intro}\n\n{table(head, rows)}"
+    seen = coverage.evidence(EVIDENCE)
+    parts = ["# What of the standard is there", _INTRO]
+    for title, rows in coverage.tables().items():
+        parts += [f"## {title}", summary(rows, seen), table(HEAD, [cells(row, seen) for row in rows])]
+    return "\n\n".join(parts)
 
 
-def handlers() -> dict[int, list[str]]:
-    """The methods that handle each opcode, as `Class.method`."""
-    for found in pkgutil.walk_packages(softcxl.device.__path__, "softcxl.device."):
-        importlib.import_module(found.name)
-    result: dict[int, list[str]] = {}
-    for kind in _subclasses(CommandSet):
-        for name, value in vars(kind).items():
-            declared = getattr(value, "__command__", None)
-            if declared is not None and kind.__module__.startswith("softcxl."):
-                result.setdefault(declared.opcode, []).append(f"{kind.__name__}.{name}")
-    return result
+HEAD = ("Number", "Name", "Declared from", "Handled by", "Tested in process", "By Linux in a guest")
 
 
-def _subclasses(kind: type) -> list[type]:
-    return [one for direct in kind.__subclasses__() for one in (direct, *_subclasses(direct))]
+def cells(row: Row, seen: Evidence) -> tuple[str, ...]:
+    """A line of the table."""
+    tests = [_test(seen.get(row.key, {}).get(kind, "")) for kind in (PROCESS, GUEST)]
+    return row.number, row.name, row.clause, f"`{row.handler}`" if row.handler else "", *tests
 
 
-def tested() -> dict[int, list[str]]:
-    """The test files that use each declared command by the name of its declaration."""
-    names: dict[str, int] = {}
-    for opcode, declared in registry.COMMANDS.items():
-        names[re.sub(r"[^A-Z0-9]+", "_", declared.name.upper())] = opcode
-    result: dict[int, list[str]] = {}
-    for file in sorted(TESTS.rglob("test_*.py")):
-        words = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", file.read_text()))
-        for name in words & names.keys():
-            result.setdefault(names[name], []).append(str(file.relative_to(TESTS)))
-    return result
+def summary(rows: list[Row], seen: Evidence) -> str:
+    """How many there are, and which gaps there are in what is handled."""
+    handled = [row for row in rows if row.handler]
+    counts: list[tuple[str, Callable[[Row], bool]]] = [
+        ("declared", lambda row: bool(row.clause)),
+        ("handled", lambda row: bool(row.handler)),
+        ("tested in process", lambda row: bool(row.handler) and PROCESS in seen.get(row.key, {})),
+        ("exercised by Linux", lambda row: bool(row.handler) and GUEST in seen.get(row.key, {})),
+    ]
+    text = ", ".join(f"{sum(map(has, rows))} {what}" for what, has in counts)
+    lines = [f"{len(rows)} in the standard, {text}."]
+    for kind, what in ((PROCESS, "in no test in process"), (GUEST, "never by Linux in a guest")):
+        missing = [row.name for row in handled if kind not in seen.get(row.key, {})]
+        lines.append(f"Handled, but {what}: {', '.join(missing) or 'none'}.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _test(file: str) -> str:
+    path = PurePosixPath(file)
+    return f"`{'/'.join(path.parts[1:])}`" if file else ""

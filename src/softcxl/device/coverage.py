@@ -1,78 +1,134 @@
-"""Which of the standard's commands there are: named, declared, handled by a device, and named in its tests.
+"""What of the standard a memory device has: commands, event records, register capabilities, data objects, features.
 
-Everything is derived: names and declarations from `softcxl.spec.command.registry`, handlers from the commands
-that a device really has, tests from the files that use a command's declaration by its name.
+Everything is derived: names and declarations from `softcxl.spec`, handlers from what a device that has everything
+answers, tests from `Evidence`, which is recorded while tests run (see tests/recorder.py).
 """
 
 from __future__ import annotations
 
+import importlib
+import json
+import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from uuid import UUID
 
+import softcxl.device
 from softcxl.device.cci import CommandSet
 from softcxl.device.clock import ManualClock
 from softcxl.device.dynamic.region import DynamicRegion
+from softcxl.device.reach import capabilities
 from softcxl.device.type3 import Type3
-from softcxl.spec.command import registry
-from softcxl.spec.command.base import Command
+from softcxl.pci.doe import DoeMailbox
+from softcxl.spec.command import features, registry
+from softcxl.spec.command.features import (
+    GET_SUPPORTED_FEATURES,
+    GetSupportedFeaturesRequest,
+    GetSupportedFeaturesResponse,
+)
 from softcxl.spec.command.memory import CAPACITY_UNIT
+from softcxl.spec.cxl import (
+    cdat,
+    compliance,
+    component,
+    cpmu,
+    device,
+    dvsec,
+    events,
+    hdm,
+    link,
+    port,
+    security,
+)
+from softcxl.spec.cxl.component import ComponentCapabilityId
+from softcxl.spec.cxl.device import DeviceCapabilityId
+from softcxl.spec.cxl.dvsec import VENDOR_CXL, DvsecId, RegisterBlockId
+from softcxl.spec.pci import doe, extended
+from softcxl.spec.pci.doe import VENDOR_PCI_SIG, DataObjectType
+from softcxl.spec.pci.extended import ExtendedCapabilityId
+from softcxl.wire import Block, Record
+
+Evidence = Mapping[str, Mapping[str, str]]
+"""By a row's key: the file of a test that exercised it, under `process` (in process) and `guest` (by a real Linux)."""
+
+PROCESS, GUEST = "process", "guest"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One command of the standard. `clause` is empty where it is not declared, `handler` (`Class.method`) where
-    a Type 3 device answers Unsupported; `tests` are the files that use its declaration."""
+    """One thing of the standard. `clause` is empty where it is not declared, `handler` where a Type 3 device does not
+    have it. `key` is what `Evidence` knows it by."""
 
-    opcode: int
+    key: str
+    number: str
     name: str
     clause: str
     handler: str
-    tests: tuple[str, ...] = ()
 
 
-def rows(tests: Path | None = None) -> list[Row]:
-    """A row for each command of the standard, by opcode. `tests` is the folder to look for tests in."""
-    device = Type3(
+def _modules() -> list[ModuleType]:
+    """All modules of the room."""
+    found = pkgutil.walk_packages(softcxl.device.__path__, "softcxl.device.")
+    return [importlib.import_module(one.name) for one in found if one.name != __name__]
+
+
+def tables() -> dict[str, list[Row]]:
+    """The rows by subject: commands (of all components), events, capabilities, data objects, features."""
+    _modules()
+    memory = Type3(
         "mem0",
         volatile=CAPACITY_UNIT,
+        persistent=CAPACITY_UNIT,
+        label_storage=4096,
         partition_alignment=CAPACITY_UNIT,
         dynamic=[DynamicRegion(length=CAPACITY_UNIT)],
+        cpmu=True,
         clock=ManualClock(),
     )
     try:
-        handlers = {opcode: _name(handler) for opcode, (_, handler) in device.cci.handlers.items()}
+        return {
+            "Commands": list(_commands(memory)),
+            "Event records": list(_events()),
+            "Register capabilities": list(_capabilities(memory)),
+            "Data objects": list(_objects(memory)),
+            "Features": list(_features(memory)),
+        }
     finally:
-        device.close()
-    named = uses(tests) if tests else {}
-    return [
-        Row(opcode, name, _clause(opcode), handlers.get(opcode, ""), named.get(opcode, ()))
-        for opcode, name in sorted(registry.NAMES.items())
-    ]
+        memory.close()
 
 
-def uses(folder: Path) -> Mapping[int, tuple[str, ...]]:
-    """The test files below `folder` that use each declared command by the name of its constant, by opcode."""
-    constants = dict(_constants())
-    found: dict[int, list[str]] = {}
-    for file in sorted(folder.rglob("test_*.py")):
-        for word in sorted(set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", file.read_text("utf-8")))):
-            if word in constants:
-                found.setdefault(constants[word], []).append(str(file.relative_to(folder)))
-    return {opcode: tuple(files) for opcode, files in found.items()}
+def evidence(file: Path) -> Evidence:
+    """What `file` says was exercised."""
+    found: Evidence = json.loads(file.read_text("utf-8"))
+    return found
 
 
-def _constants() -> Iterator[tuple[str, int]]:
-    """The constants that hold declarations, as their modules name them, with their opcodes."""
-    for command in registry.COMMANDS.values():
-        yield re.sub(r"[^A-Z0-9]+", "_", command.name.upper()), command.opcode
+# -- commands --------------------------------------------------------------------------------------------------
 
 
-def _clause(opcode: int) -> str:
-    declared: Command | None = registry.COMMANDS.get(opcode)
-    return declared.spec if declared else ""
+def command_key(opcode: int) -> str:
+    return f"command {opcode:04X}h"
+
+
+def _commands(memory: Type3) -> Iterator[Row]:
+    handlers = {opcode: _name(handler) for opcode, (_, handler) in memory.cci.handlers.items()}
+    for kind in _subclasses(CommandSet):  # those that no mailbox has, but other doors
+        for name, value in vars(kind).items():
+            declared = getattr(value, "__command__", None)
+            if declared is not None and kind.__module__.startswith("softcxl.device."):
+                handlers.setdefault(declared.opcode, f"{kind.__name__}.{name}")
+    for opcode, name in sorted(registry.NAMES.items()):
+        declared = registry.COMMANDS.get(opcode)
+        clause = declared.spec if declared else ""
+        yield Row(command_key(opcode), f"{opcode:04X}h", name, clause, handlers.get(opcode, ""))
+
+
+def _subclasses(kind: type[CommandSet]) -> list[type[CommandSet]]:
+    return [one for direct in kind.__subclasses__() for one in (direct, *_subclasses(direct))]
 
 
 def _name(handler: Callable[..., Any]) -> str:
@@ -80,3 +136,160 @@ def _name(handler: Callable[..., Any]) -> str:
     owner: CommandSet = handler.__self__  # type: ignore[attr-defined]
     defined = next(base for base in type(owner).__mro__ if handler.__name__ in vars(base))
     return f"{defined.__name__}.{handler.__name__}"
+
+
+# -- event records ---------------------------------------------------------------------------------------------
+
+
+def event_key(identifier: UUID) -> str:
+    return f"event {identifier if identifier in _EVENTS else 'vendor'}"
+
+
+_EVENTS: dict[UUID, type[Record]] = {
+    events.GENERAL_MEDIA_EVENT: events.GeneralMediaEvent,
+    events.DRAM_EVENT: events.DramEvent,
+    events.MEMORY_MODULE_EVENT: events.MemoryModuleEvent,
+    events.MEMORY_SPARING_EVENT: events.MemorySparingEvent,
+    events.DYNAMIC_CAPACITY_EVENT: events.DynamicCapacityEvent,
+}
+
+
+def _events() -> Iterator[Row]:
+    modules = _modules()
+    for identifier, record in _EVENTS.items():
+        raised = [one.__name__.rpartition(".")[2] for one in modules if record in vars(one).values()]
+        yield Row(
+            event_key(identifier),
+            str(identifier),
+            _title(re.findall("[A-Z][a-z]+", record.__name__)),
+            record.__layout__.spec,
+            ", ".join(raised),
+        )
+    yield Row(
+        "event vendor",
+        "any other",
+        "Vendor Specific Event",
+        events.EventRecord.__layout__.spec,
+        "EventLogs.record",
+    )
+
+
+# -- register capabilities -------------------------------------------------------------------------------------
+
+_DECLARED: dict[str, type[Block]] = {
+    f"component {ComponentCapabilityId.RAS:#x}": component.Ras,
+    f"component {ComponentCapabilityId.SECURITY:#x}": security.Security,
+    f"component {ComponentCapabilityId.LINK:#x}": link.Link,
+    f"component {ComponentCapabilityId.HDM_DECODER:#x}": hdm.HdmDecoders,
+    f"component {ComponentCapabilityId.IDE:#x}": security.Ide,
+    f"component {ComponentCapabilityId.BI_DECODER:#x}": component.BiDecoder,
+    f"device {DeviceCapabilityId.DEVICE_STATUS:#x}": device.DeviceStatus,
+    f"device {DeviceCapabilityId.PRIMARY_MAILBOX:#x}": device.Mailbox,
+    f"device {DeviceCapabilityId.SECONDARY_MAILBOX:#x}": device.Mailbox,
+    f"device {DeviceCapabilityId.MEMORY_DEVICE_STATUS:#x}": device.MemoryDevice,
+    f"dvsec {DvsecId.DEVICE:#x}": dvsec.DeviceDvsec,
+    f"dvsec {DvsecId.NON_CXL_FUNCTION_MAP:#x}": port.NonCxlFunctionMapDvsec,
+    f"dvsec {DvsecId.DEVICE_GPF:#x}": dvsec.DeviceGpfDvsec,
+    f"dvsec {DvsecId.FLEX_BUS_PORT:#x}": port.FlexBusPortDvsec,
+    f"dvsec {DvsecId.REGISTER_LOCATOR:#x}": dvsec.RegisterLocatorDvsec,
+    f"dvsec {DvsecId.MLD:#x}": port.MldDvsec,
+    f"extended {ExtendedCapabilityId.ADVANCED_ERROR_REPORTING:#x}": extended.AdvancedErrorReporting,
+    f"extended {ExtendedCapabilityId.DEVICE_SERIAL_NUMBER:#x}": extended.DeviceSerialNumber,
+    f"extended {ExtendedCapabilityId.DATA_OBJECT_EXCHANGE:#x}": extended.DataObjectExchange,
+    f"block {RegisterBlockId.CPMU:#x}": cpmu.Cpmu,
+}
+
+_OF_DEVICES: dict[str, tuple[int, ...]] = {
+    # What only hosts, switches and their ports have is left out (CXL 3.1 Tables 8-2 and 8-22).
+    "component": (
+        *(ComponentCapabilityId.RAS, ComponentCapabilityId.SECURITY, ComponentCapabilityId.LINK),
+        *(ComponentCapabilityId.HDM_DECODER, ComponentCapabilityId.IDE, ComponentCapabilityId.BI_DECODER),
+        *(ComponentCapabilityId.CACHE_MEM_EXTENDED, ComponentCapabilityId.EXTENDED_METADATA),
+    ),
+    "device": tuple(one for one in DeviceCapabilityId if one is not DeviceCapabilityId.ARRAY),
+    "dvsec": tuple(one for one in DvsecId if one not in (DvsecId.PORT_EXTENSIONS, DvsecId.PORT_GPF)),
+    "extended": (
+        *(ExtendedCapabilityId.ADVANCED_ERROR_REPORTING, ExtendedCapabilityId.DEVICE_SERIAL_NUMBER),
+        ExtendedCapabilityId.DATA_OBJECT_EXCHANGE,
+    ),
+    "block": (RegisterBlockId.CPMU,),
+}
+
+
+def _capabilities(memory: Type3) -> Iterator[Row]:
+    present = {one.key: one for one in capabilities(memory)}
+    for place, numbers in _OF_DEVICES.items():
+        for number in numbers:
+            key = f"{place} {number:#x}"
+            declared, found = _DECLARED.get(key), present.get(key)
+            yield Row(
+                key,
+                f"{place} {number:X}h",
+                _title(number.name.split("_")),  # type: ignore[attr-defined]  # an enumeration's
+                declared.__layout__.spec if declared else "",
+                found.where if found else "",
+            )
+
+
+# -- data objects ----------------------------------------------------------------------------------------------
+
+
+def object_key(vendor: int, kind: int) -> str:
+    return f"data object {vendor:04X}h {kind:02X}h"
+
+
+def _objects(memory: Type3) -> Iterator[Row]:
+    served = {
+        object_key(*kind): f"{type(handler.__self__).__name__}.{handler.__name__}"  # type: ignore[attr-defined]
+        for one in memory.parts
+        if isinstance(one, DoeMailbox)
+        for kind, handler in one.protocols.items()
+    }
+    for vendor, kind, name, declared in (
+        (VENDOR_PCI_SIG, DataObjectType.DISCOVERY, "Discovery", doe.DiscoveryRequest),
+        (VENDOR_PCI_SIG, DataObjectType.CMA_SPDM, "CMA/SPDM", None),
+        (VENDOR_PCI_SIG, DataObjectType.SECURED_CMA_SPDM, "Secured CMA/SPDM", None),
+        (VENDOR_CXL, compliance.DATA_OBJECT_TYPE_COMPLIANCE, "Compliance", compliance),
+        (VENDOR_CXL, cdat.DATA_OBJECT_TYPE_CDAT, "Table access (CDAT)", cdat),
+    ):
+        key = object_key(vendor, kind)
+        yield Row(key, f"{vendor:04X}h, {kind:02X}h", name, _clause(declared), served.get(key, ""))
+
+
+def _clause(declared: type[Record] | ModuleType | None) -> str:
+    """The clause of a declaration, or of the first one in a module."""
+    if isinstance(declared, ModuleType):
+        declared = next(one for one in vars(declared).values() if _is_record_of(one, declared))
+    return declared.__layout__.spec if declared else ""
+
+
+def _is_record_of(thing: object, module: ModuleType) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Record) and thing.__module__ == module.__name__
+
+
+# -- features --------------------------------------------------------------------------------------------------
+
+
+def feature_key(identifier: UUID) -> str:
+    return f"feature {identifier}"
+
+
+def _features(memory: Type3) -> Iterator[Row]:
+    listed: dict[UUID, str] = {}
+    if GET_SUPPORTED_FEATURES.opcode in memory.cci.handlers:
+        request = GetSupportedFeaturesRequest(count=memory.cci.payload_max, starting_index=0)
+        reply = memory.cci.execute(GET_SUPPORTED_FEATURES.opcode, request.pack())
+        for one in GetSupportedFeaturesResponse.unpack(reply.payload).features:
+            listed[one.identifier] = f"index {one.index}, {one.get_size} bytes"
+    clause = GET_SUPPORTED_FEATURES.spec
+    for name, value in vars(features).items():
+        if isinstance(value, UUID):
+            yield Row(feature_key(value), str(value), _title(name.split("_")), clause, listed.get(value, ""))
+
+
+_LETTERS = {"RAS", "HDM", "IDE", "BI", "CXL", "GPF", "MLD", "PPR", "CPMU", "DRAM"}
+
+
+def _title(words: list[str]) -> str:
+    """A name in words, as the standard writes it."""
+    return " ".join(one.upper() if one.upper() in _LETTERS else one.capitalize() for one in words)
