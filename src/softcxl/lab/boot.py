@@ -12,7 +12,7 @@ from softcxl.fabric.build import Fabric, FirmwareProgram, LiveHost
 from softcxl.fabric.host import HostWindow, xor_maps
 from softcxl.lab import compile as compiled
 from softcxl.lab import limits
-from softcxl.lab.errors import PlanError
+from softcxl.lab.errors import MonitorError, PlanError
 from softcxl.lab.guest import Guest
 from softcxl.lab.parts import Parts
 from softcxl.lab.plan import BridgeDecoder, Endpoint, GuestPlan, Switch, Window
@@ -20,6 +20,7 @@ from softcxl.lab.progress import silent
 from softcxl.lab.runtime import runtime_folder
 from softcxl.lab.setup import setup
 from softcxl.memory.xor import maps_for
+from softcxl.pci.aer import Kind
 from softcxl.spec.acpi.cedt import InterleaveArithmetic, WindowRestrictions
 from softcxl.wire import Reset
 
@@ -151,14 +152,44 @@ class Machine(Guest):
         Linux waits 5 seconds after the button for a change of mind. Raises `PlanError` for a device that is not
         plugged in, `MonitorError` if the guest keeps it for `timeout` seconds.
         """
-        port = next((name for name, there in self.slots.items() if there == device), None)
-        if port is None:
-            plugged = ", ".join(filter(None, self.slots.values())) or "none"
-            raise PlanError(f"{device} is not plugged in; devices that are: {plugged}.")
+        port = self._port_of(device)
         self.unplug(device, timeout)
         self.slots[port] = None
         self._doors.fabric.devices[device].reset(Reset.COLD)
         self._doors.close(device)
+
+    def signal(self, device: str, kind: Kind) -> None:
+        """Have the guest hear of an error that `device.ras.inject` has put into the device's registers.
+
+        QEMU takes no error message from a device of this process, so the port above sends one of its own, after which
+        Linux asks every device below. Raises `PlanError` for a device that is not plugged in, `MonitorError` where
+        QEMU refuses.
+        """
+        port = self._port_of(device)
+        if kind is not Kind.CORRECTABLE:
+            self._raise_error(port, "DLP" if kind is Kind.FATAL else "UNX_COMP")
+            return
+        # Of several corrected errors Linux does not trust the one source that the root port names
+        self.monitor.execute("stop")
+        try:
+            for _ in range(2):
+                self._raise_error(port, "RCVR")
+        finally:
+            self.monitor.execute("cont")
+
+    def _raise_error(self, port: str, error: str) -> None:
+        said = self.monitor.execute(
+            "human-monitor-command", command_line=f"pcie_aer_inject_error {port} {error}"
+        )
+        if not said.startswith("OK"):
+            raise MonitorError(f"QEMU refused an error at {port}: {said.strip()}")
+
+    def _port_of(self, device: str) -> str:
+        port = next((name for name, there in self.slots.items() if there == device), None)
+        if port is None:
+            plugged = ", ".join(filter(None, self.slots.values())) or "none"
+            raise PlanError(f"{device} is not plugged in; devices that are: {plugged}.")
+        return port
 
 
 def _slots(plan: GuestPlan) -> Iterator[tuple[str, str | None]]:
