@@ -91,3 +91,36 @@ static u64 number(const char *text)
     }
     return value;
 }
+
+static unsigned nibble(char digit)
+{
+    if (digit >= '0' && digit <= '9')
+        return digit - '0';
+    digit |= 32;
+    if (digit < 'a' || digit > 'f')
+        fail("the payload is not hexadecimal");
+    return digit - 'a' + 10;
+}
+
+/* the bytes that hexadecimal digits stand for; returns how many */
+static u64 bytes(const char *hex, unsigned char *into, u64 room)
+{
+    u64 count = length(hex) / 2, i;
+    if (length(hex) % 2 || count > room)
+        fail("the payload is not of whole bytes, or too long");
+    for (i = 0; i < count; i++)
+        into[i] = nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]);
+    return count;
+}
+
+/* text has room for two digits a byte, and the end */
+static void say_bytes(int file, const unsigned char *from, u64 count, char *text)
+{
+    u64 i;
+    for (i = 0; i < count; i++) {
+        text[2 * i] = "0123456789abcdef"[from[i] >> 4];
+        text[2 * i + 1] = "0123456789abcdef"[from[i] & 15];
+    }
+    text[2 * count] = 0;
+    say(file, text);
+}

@@ -27,32 +27,12 @@ struct send_command {
 enum { SEND_COMMAND = 0xC030CE02U, RAW = 2, ROOM = 4096, LARGEST = 1 << 20 };
 
 static unsigned char payload[LARGEST], answer[LARGEST];
-static char text[2 * LARGEST + 2];
-
-static unsigned nibble(char digit)
-{
-    if (digit >= '0' && digit <= '9')
-        return digit - '0';
-    digit |= 32;
-    if (digit < 'a' || digit > 'f')
-        fail("the payload is not hexadecimal");
-    return digit - 'a' + 10;
-}
-
-static u64 bytes(const char *hex)
-{
-    u64 count = length(hex) / 2, i;
-    if (length(hex) % 2 || count > LARGEST)
-        fail("the payload is not of whole bytes, or too long");
-    for (i = 0; i < count; i++)
-        payload[i] = nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]);
-    return count;
-}
+static char text[2 * LARGEST + 1];
 
 void start(u64 *stack)
 {
     struct send_command command;
-    u64 count = stack[0], i;
+    u64 count = stack[0];
     char **word = (char **)(stack + 1);
     long file, error;
     if (count < 3 || count > 5)
@@ -60,7 +40,7 @@ void start(u64 *stack)
     memset(&command, 0, sizeof command);
     command.id = RAW;
     command.opcode = number(word[2]);
-    command.in_size = count > 3 ? bytes(word[3]) : 0;
+    command.in_size = count > 3 ? bytes(word[3], payload, LARGEST) : 0;
     command.in_payload = (u64)payload;
     command.out_size = count > 4 ? number(word[4]) : ROOM;
     command.out_payload = (u64)answer;
@@ -77,12 +57,8 @@ void start(u64 *stack)
         leave(1);
     }
     say_number(1, command.result, 10);
-    for (i = 0; !command.result && i < (u64)command.out_size; i++) {
-        text[1 + 2 * i] = "0123456789abcdef"[answer[i] >> 4];
-        text[2 + 2 * i] = "0123456789abcdef"[answer[i] & 15];
-    }
-    text[0] = ' ';
-    text[1 + 2 * i] = '\n';
-    say(1, text);
+    say(1, " ");
+    say_bytes(1, answer, command.result ? 0 : command.out_size, text);
+    say(1, "\n");
     leave(0);
 }
