@@ -61,6 +61,10 @@ class HostMemory:
     An endpoint's decoder does not say which position it has in its interleave set: that stands in the target
     lists above it. Linux commits the endpoints of a region in order of position (drivers/cxl/core/region.c),
     so the n-th device to commit the same range and geometry has position n, except while firmware programs it.
+
+    Positions are dealt out in turn, which is how Linux translates addresses (``cxl_calculate_position``). Of 6 and 12
+    ways over three bridges its target lists say another order within each round, and that is the one of a host in this
+    process, whose accesses go through them.
     """
 
     windows: list[HostWindow] = field(default_factory=list)
