@@ -48,7 +48,6 @@ def test_the_listing_field_by_field(guest: Linux) -> None:
         assert "pmem_size" not in memdev
         decoders = endpoint[f"decoders:endpoint-of-memdev-{memdev['serial']:#x}"]
         assert len(decoders) == 4  # what a device has if its topology says nothing
-    check_listing(guest, "two-devices+region", Scene([Wanted(PAIR.order, granularity=256)]))
 
 
 def test_how_far_the_memory_is(guest: Linux) -> None:
@@ -68,6 +67,11 @@ def test_how_far_the_memory_is(guest: Linux) -> None:
     for memdev in map(guest.memdev, PAIR.order):
         assert guest.sh(f"cat /sys/bus/cxl/devices/{memdev}/ram/qos_class") == "0\n"
     destroy(guest, region)
+
+
+def test_a_region_in_the_listing_field_by_field(guest: Linux) -> None:
+    scene = Scene([Wanted(PAIR.order, granularity=256)], used=True)
+    check_listing(guest, "two-devices+region", scene)
 
 
 @pytest.mark.parametrize("granularity", [256, 4096])
