@@ -71,6 +71,17 @@ def test_every_topology_key_says_what_it_means_and_what_is_allowed(reference):
     assert places["hosts.NAME"] == ["bridges", "windows", "regions", "memory", "cpus"]
 
 
+def test_every_scenario_key_says_what_it_means_and_what_is_allowed(reference):
+    page = reference.scenario.page()
+    for place, struct in reference.scenario.structs():
+        section = page.split(f"\n## {place}\n")[1].partition("\n## ")[0]
+        for field in struct.fields:
+            row = next(line for line in section.splitlines() if line.startswith(f"| `{field.encode_name}` |"))
+            assert all(len(cell.strip()) > 1 for cell in row.strip("|").split(" | ")), row
+    places = [place for place, _ in reference.scenario.structs()]
+    assert {"The file", "steps[]", "steps[].fault", "steps[].expect", "steps[].expect.guest"} <= set(places)
+
+
 def test_every_declaration_is_in_the_reference_with_its_clause(reference):
     missing = []
     for module in reference.declarations.modules():
@@ -95,7 +106,7 @@ def test_the_commands_table_has_every_command_and_its_handler(reference):
 
 def test_every_example_is_named_in_the_documentation():
     text = "".join(file.read_text() for file in DOCS.rglob("*.md") if "generated" not in file.parts)
-    for file in Path("examples").glob("*.yaml"):
+    for file in [*Path("examples").glob("*.yaml"), *Path("examples/scenarios").glob("*.yaml")]:
         assert file.name in text, file
 
 

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reference import api, commandline, commands, declarations, topology
+from reference import api, commandline, commands, declarations, scenario, topology
 
 PAGES: dict[str, Callable[[], str]] = {
     "command-line": commandline.page,
     "topology-keys": topology.page,
+    "scenario-keys": scenario.page,
     "python": api.page,
     "commands": commands.page,
     **declarations.pages(),

@@ -21,12 +21,14 @@ def page() -> str:
     ]
     for place, struct in structs():
         parts.append(f"## {place}\n\n{docstring(struct.cls)}\n")
-        rows = [
-            (f"`{field.encode_name}`", _doc(field.type), _allowed(field), _default(field))
-            for field in struct.fields
-        ]
+        rows = [row(field) for field in struct.fields]
         parts.append(table(("Key", "Meaning", "Allowed", "Without it"), rows))
     return "\n\n".join(parts)
+
+
+def row(field: inspect.Field) -> tuple[str, str, str, str]:
+    """A key: its name, what it means, what is allowed, and what holds without it."""
+    return f"`{field.encode_name}`", _doc(field.type), _allowed(field), _default(field)
 
 
 def structs() -> Iterator[tuple[str, inspect.StructType]]:

@@ -37,6 +37,7 @@ COMMANDS = {
     "sysfs": "softcxl.cli.views:sysfs",
     "iomem": "softcxl.cli.views:iomem",
     "events": "softcxl.cli.views:events",
+    "inject": "softcxl.cli.inject:inject",
     "shell": "softcxl.cli.shell:shell",
     "serve": "softcxl.cli.serve:serve",
     "doors": "softcxl.cli.serve:doors",
@@ -57,6 +58,7 @@ SUMMARIES = {
     "iomem": "Show the CXL windows of a host of TOPOLOGY with their regions, as /proc/iomem does.",
     "events": "Fetch what the memory devices of a host of TOPOLOGY have in their event logs, and print it as "
     "`cxl monitor` does.",
+    "inject": "Play the file SCENARIO over the fabric of TOPOLOGY: faults at their times, and what is expected then.",
     "shell": "Open a Python prompt with the fabric of TOPOLOGY live.",
     "serve": "Keep the fabric of TOPOLOGY live, and serve it at a control socket.",
     "doors": "Open the doors by which a guest comes to the devices of a server's host, and print them as JSON.",

@@ -12,8 +12,11 @@ from typing import Any
 
 import click
 
+from softcxl.cli.inject import print_report
 from softcxl.cli.work import orderly, shown
 from softcxl.fabric.build import Fabric
+from softcxl.fabric.scenario import load
+from softcxl.lab.beside import Beside
 from softcxl.lab.boot import boot, bootable
 from softcxl.lab.guest import BOOT_TIMEOUT, Guest, Result
 from softcxl.lab.setup import setup
@@ -78,6 +81,12 @@ def vm() -> None:
 @click.option(
     "--console", type=click.Path(path_type=Path), metavar="FILE", help="Keep what the guest's console shows."
 )
+@click.option(
+    "--scenario",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Play a scenario file beside COMMAND, from when the guest is ready.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Let the kernel print everything to its console.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON when the command has ended.")
@@ -97,6 +106,7 @@ def run(
     share: Path | None,
     accelerator: str,
     console: Path | None,
+    scenario: Path | None,
     verbose: bool,
     quiet: bool,
     as_json: bool,
@@ -108,14 +118,21 @@ def run(
     the end: status, stdout, stderr, seconds, boot_seconds, kernel, and each device's traffic; output that is
     not UTF-8 is given in base64, as stdout_base64 or stderr_base64.
 
+    With --scenario what the file says happens to the devices meanwhile; its lines for the guest's shell come when
+    COMMAND has ended. Without a COMMAND only the scenario is played. Its report is on stderr, or with --json in
+    `scenario`, and the status is 1 where an expectation was not met, else COMMAND's.
+
     A guest that panics, hangs or runs out of time ends it with status 1 and the tail of its console.
     """
-    if as_json and not command:
-        raise click.UsageError("--json needs a COMMAND: a shell has no result.")
+    if as_json and not command and scenario is None:
+        raise click.UsageError("--json needs a COMMAND or a --scenario: a shell has no result.")
     with orderly(), contextlib.ExitStack() as stack:
         with shown(quiet) as progress:
             fabric = stack.enter_context(Fabric.load(topology))
             host = bootable(fabric, host)
+            played = None
+            if scenario is not None:
+                played = stack.enter_context(Beside(fabric, load(scenario, fabric.topology)))
             parts = setup(progress, kernel).parts()
             guest = stack.enter_context(
                 boot(
@@ -133,15 +150,20 @@ def run(
                     progress=progress,
                 )
             )
-        if not command:
-            status = guest.shell()
-        else:
+        if played is not None:
+            played.start(guest)
+        result = None
+        if command:
             line = command[0] if len(command) == 1 else shlex.join(command)
             result = guest.run(line, timeout or _FOREVER, on_output=None if as_json else _pass_on)
-            status = result.status
-            if as_json:
-                click.echo(json.dumps(_plain(result, guest, fabric), indent=2))
-    ctx.exit(status)
+        status = result.status if result is not None else guest.shell() if played is None else 0
+        report = None if played is None else played.finish()
+        if as_json:
+            answer = _plain(result, guest, fabric)
+            click.echo(json.dumps(answer | ({"scenario": report.plain()} if report else {}), indent=2))
+        elif report is not None:
+            print_report(report, err=True)
+    ctx.exit(status if report is None or report.passed else 1)
 
 
 def _pass_on(stream: int, data: bytes) -> None:
@@ -150,15 +172,17 @@ def _pass_on(stream: int, data: bytes) -> None:
     out.flush()
 
 
-def _plain(result: Result, guest: Guest, fabric: Fabric) -> dict[str, Any]:
-    answer: dict[str, Any] = {"status": result.status}
-    for name, data in (("stdout", result.stdout), ("stderr", result.stderr)):
-        try:
-            answer[name] = data.decode()
-        except UnicodeDecodeError:
-            answer[f"{name}_base64"] = base64.b64encode(data).decode()
+def _plain(result: Result | None, guest: Guest, fabric: Fabric) -> dict[str, Any]:
+    answer: dict[str, Any] = {}
+    if result is not None:
+        answer["status"] = result.status
+        for name, data in (("stdout", result.stdout), ("stderr", result.stderr)):
+            try:
+                answer[name] = data.decode()
+            except UnicodeDecodeError:
+                answer[f"{name}_base64"] = base64.b64encode(data).decode()
+        answer["seconds"] = round(result.seconds, 3)
     answer |= {
-        "seconds": round(result.seconds, 3),
         "boot_seconds": round(guest.boot_seconds, 3),
         "kernel": guest.release,
         "traffic": {

@@ -104,6 +104,13 @@ class ManualClock:
         heapq.heappush(self._queue, (pending.due, next(self._order), pending))
         return pending
 
+    @property
+    def due(self) -> float | None:
+        """When the next call falls due, None where there is none to come."""
+        while self._queue and self._queue[0][2].call is None:
+            heapq.heappop(self._queue)
+        return self._queue[0][0] if self._queue else None
+
     def advance(self, seconds: float) -> None:
         """Move time on by `seconds`."""
         until = self._now + seconds

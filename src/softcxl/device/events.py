@@ -65,7 +65,8 @@ class EventLogs(CommandSet):
     `status` is the register that shows which logs hold records; `interrupt` is called with one of the function's
     `vectors`, each log's own where there are enough. `payload_max` (bytes) bounds how many records a reply
     carries. `dynamic_capacity`: there is a log of that, too. `lock` is the function's. `emptied` are called, by log,
-    when records of it have gone, and `filled` with each log that was empty and has taken one. Raises `ValueError` for
+    when records of it have gone, `filled` with each log that was empty and has taken one, and `taken` with every
+    record that a log has taken. Raises `ValueError` for
     a depth that is not allowed.
     """
 
@@ -88,6 +89,7 @@ class EventLogs(CommandSet):
         }
         self.emptied: dict[EventLog, Callable[[], None]] = {}
         self.filled: list[Callable[[EventLog], None]] = []
+        self.taken: list[Callable[[EventLog, EventRecord], None]] = []
         self.vectors = {kind: min(1 + kind, vectors - 1) for kind in EventLog}
         self.vectors[EventLog.DYNAMIC_CAPACITY] = self.vectors[EventLog.INFORMATIONAL]
         self._timestamp, self._status, self._interrupt, self._lock = timestamp, status, interrupt, lock
@@ -116,8 +118,11 @@ class EventLogs(CommandSet):
                 held.last_overflow = header.timestamp
                 return False
             header.handle = held.next_handle()
-            held.records.append(EventRecord.unpack(event.pack()))
+            taken = EventRecord.unpack(event.pack())
+            held.records.append(taken)
             self.show()
+            for hear in self.taken:
+                hear(log, taken)
             if len(held.records) == 1:
                 if self._modes[log] is InterruptMode.MSI:
                     self._interrupt(self.vectors[log])

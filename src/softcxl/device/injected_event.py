@@ -47,17 +47,18 @@ _UNFIT = (
 )  # what packing a wrong value raises
 
 
-def event_record(device: Type3, kind: str, fields: Mapping[str, Any]) -> Any:
+def event_record(device: Type3 | None, kind: str, fields: Mapping[str, Any]) -> Any:
     """The record of an event of that `kind`, one of `KINDS`, with `fields`.
 
     A field is an item of the record, of its header, of a record within it (`life_used` of a memory module's health), or
-    one bit or field of a flags word (`permanent_condition`); `dpa` is an address in bytes. Raises `ValueError`.
+    one bit or field of a flags word (`permanent_condition`); `dpa` is an address in bytes.
+    Without a device it is the record of any. Raises `ValueError`.
     """
     if kind not in KINDS:
         raise ValueError(f"event {kind!r}: there are {', '.join(KINDS)}")
     made, identifier = KINDS[kind]
     record = made(header=EventHeader(identifier=identifier))
-    if isinstance(record, MemoryModuleEvent):
+    if isinstance(record, MemoryModuleEvent) and device is not None:
         record.health = device.health.condition()
     known: dict[str, Any] = dict(_places(record))
     for name, value in fields.items():
@@ -78,10 +79,12 @@ def event_record(device: Type3, kind: str, fields: Mapping[str, Any]) -> Any:
     return record
 
 
-def _put_address(device: Type3, record: Any, dpa: Any) -> None:
-    if not isinstance(dpa, int) or not 0 <= dpa < device.capacity.end:
-        raise ValueError(f"DPA {dpa!r}: the device has {device.capacity.end:#x} bytes")
-    record.address.dpa, record.address.volatile = dpa // _LINE, device.volatile_at(dpa)
+def _put_address(device: Type3 | None, record: Any, dpa: Any) -> None:
+    end = 1 << 64 if device is None else device.capacity.end
+    if not isinstance(dpa, int) or not 0 <= dpa < end:
+        raise ValueError(f"DPA {dpa!r}: the device has {end:#x} bytes")
+    record.address.dpa = dpa // _LINE
+    record.address.volatile = device is not None and device.volatile_at(dpa)
 
 
 def _put(kind: str, holder: Any, name: str, value: Any) -> None:

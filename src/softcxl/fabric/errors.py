@@ -1,7 +1,9 @@
 """What can go wrong above the devices, as one small tree.
 
     SoftCXLError             a sentence for the user; `exit_code` is what the command line returns for it
-    ├── TopologyError        the topology file is wrong; `.problems` has each place and what is allowed
+    ├── DocumentError        a file is wrong; `.problems` has each place and what is allowed
+    │   ├── TopologyError    the topology
+    │   └── ScenarioError    the scenario
     ├── BuildError           the topology is right, but could not be made live: a socket path in use, a full
     │                        disk, a user's device class that does not import
     ├── NoSuchHost           the topology has not the host that was asked for, or none at all
@@ -25,7 +27,7 @@ class SoftCXLError(Exception):
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing that is wrong in a topology.
+    """One thing that is wrong in a topology or a scenario.
 
     `line` and `column` count from 1; both are 0 where a topology was made in Python and has no file.
     `path` is the place as a user would say it: `devices.mem0.volatile`, `hosts.alpha.windows[0].size`.
@@ -42,14 +44,22 @@ class Problem:
         return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
 
 
-class TopologyError(SoftCXLError):
-    """A topology that does not hold. `.problems` has every problem found, in the file's order."""
+class DocumentError(SoftCXLError):
+    """A file that does not hold. `.problems` has every problem found, in the file's order."""
 
     exit_code = 2
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = sorted(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class TopologyError(DocumentError):
+    """A topology that does not hold."""
+
+
+class ScenarioError(DocumentError):
+    """A scenario that does not hold, by itself or over the topology it is for."""
 
 
 class BuildError(SoftCXLError):

@@ -10,26 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from softcxl.fabric.limits import key as _key
 from softcxl.fabric.sizes import CAPACITY_UNIT, GIB, KIB, MIB, TIB
-
-
-def _key(
-    doc: str,
-    *,
-    form: str | None = None,
-    least: int | None = None,
-    most: int | None = None,
-    unit: int | None = None,
-    pattern: str | None = None,
-) -> Meta:
-    """One key: what it means, how it is written (`form`), and its limits.
-
-    `least` and `most` bound a number, or the number of entries; `unit` is what a number is a multiple of.
-    They are not msgspec's own limits, which know no 64-bit numbers and no optional ones.
-    """
-    limits = {"form": form, "least": least, "most": most, "unit": unit, "pattern": pattern}
-    return Meta(description=doc, extra={name: limit for name, limit in limits.items() if limit is not None})
-
 
 UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 #: Whole bytes, in hexadecimal digits.

@@ -11,12 +11,30 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import inspect
+from msgspec import Meta, inspect
 
 from softcxl.fabric.sizes import format_size, shorten
 
 #: Where a value stands: keys and indices from the top.
 Path = tuple[str | int, ...]
+
+
+def key(
+    doc: str,
+    *,
+    form: str | None = None,
+    least: int | None = None,
+    most: int | None = None,
+    unit: int | None = None,
+    pattern: str | None = None,
+) -> Meta:
+    """One key: what it means, how it is written (`form`), and its limits.
+
+    `least` and `most` bound a number, or the number of entries; `unit` is what a number is a multiple of.
+    They are not msgspec's own limits, which know no 64-bit numbers and no optional ones.
+    """
+    limits = {"form": form, "least": least, "most": most, "unit": unit, "pattern": pattern}
+    return Meta(description=doc, extra={name: limit for name, limit in limits.items() if limit is not None})
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,11 @@ def allowed(kind: inspect.Type) -> str:
         "class": "a Python class as `module:Class`",
         "uuid": "a UUID as 8-4-4-4-12 hexadecimal digits",
         "bytes": "bytes as hexadecimal digits, two each",
+        "duration": "a duration like 2s, 500ms or 1.5s",
+        "opcode": "an opcode as four hexadecimal digits and h, like 4000h, or any",
+        "trigger": "`command 4000h`, `command any`, or `event` and a log: informational, warning, failure, fatal, any",
+        "chance": "a probability over 0 and up to 1, like 0.25, or up to 100%",
+        "pattern": "a regular expression",
     }
     return forms.get(extra.get("form", ""), "text")
 

@@ -36,10 +36,12 @@ _TRUTHS = {"true": True, "false": False}
 
 
 class Reader:
-    """Reads one document, and fills `problems`, `marks` (line and column, from 1) and `broken` on the way."""
+    """Reads one document, and fills `problems`, `marks` (line and column, from 1) and `broken` on the way.
 
-    def __init__(self, file: str) -> None:
-        self.file = file
+    `what` it is (a topology) is for messages, and so is the key that it `needs`."""
+
+    def __init__(self, file: str, what: str = "topology", needs: str = "devices") -> None:
+        self.file, self._what, self._needs = file, what, needs
         self.problems: list[Problem] = []
         self.marks: dict[Path, Mark] = {}
         self.broken: set[Path] = set()
@@ -75,7 +77,7 @@ class Reader:
 
     def _compose(self, text: str | bytes) -> yaml.Node | None:
         if len(text) > MAX_BYTES:
-            self.report((), f"has {len(text)} bytes; a topology has at most {MAX_BYTES}")
+            self.report((), f"has {len(text)} bytes; a {self._what} has at most {MAX_BYTES}")
             return None
         try:
             if isinstance(text, bytes):
@@ -91,13 +93,13 @@ class Reader:
             mark = (before.count("\n") + 1, len(before) - before.rfind("\n"))
             self.report((), f"character U+{error.character:04X} is not allowed in YAML", mark)
         except RecursionError:
-            self.report((), "is nested too deeply; a topology has at most 8 levels")
+            self.report((), f"is nested too deeply; a {self._what} has at most 8 levels")
         except (ValueError, OverflowError) as error:
             # PyYAML lets a few of Python's own errors through, an escape out of Unicode's range for one.
             self.report((), f"is not YAML: {error}")
         else:
             if node is None:
-                self.report((), "is empty; it needs at least `devices:`", (1, 1))
+                self.report((), f"is empty; it needs at least `{self._needs}:`", (1, 1))
             return node
         return None
 
@@ -107,7 +109,7 @@ class Reader:
         if "'\\t'" in what:
             what = "a tab stands where only spaces may indent"
         elif "expected a single document" in (error.context or ""):
-            what = "a second document starts here; a topology is one document"
+            what = f"a second document starts here; a {self._what} is one document"
         context = f" ({error.context})" if error.context and error.context != what else ""
         self.report((), f"is not YAML: {what}{context}", (mark.line + 1, mark.column + 1) if mark else (1, 1))
 
@@ -119,7 +121,7 @@ class Reader:
         if self._left <= 0:
             return stand_in(kind)
         if node.tag not in _TAGS:
-            self.report(path, f"has the tag {shorten(node.tag)}; a topology uses no tags", _mark(node))
+            self.report(path, f"has the tag {shorten(node.tag)}; a {self._what} uses no tags", _mark(node))
             return stand_in(kind)
         if optional(kind) and _is_null(node):
             return None
@@ -149,7 +151,7 @@ class Reader:
             if not field.required or field.name in values:
                 continue
             values[field.name] = stand_in(field.type)
-            if path not in self.broken:
+            if path not in self.broken and (*path, key) not in self.broken:
                 self.report((*path, key), f"is missing; it is {allowed(field.type)}")
         return kind.cls(**values)
 

@@ -65,15 +65,22 @@ class MailboxDriver:
     def send(self, command: Command, request: Record | None = None) -> bytes:
         """Send one command; returns its output payload. Raises `MailboxError`, also for an answer that says that
         work goes on in the background."""
-        payload = b"" if request is None else request.pack()
+        code, output = self.submit(command.opcode, b"" if request is None else request.pack(), command.name)
+        if code:
+            word = ReturnCode(code).name.lower().replace("_", " ") if code in list(ReturnCode) else "unknown"
+            raise MailboxError(f"{self.name}: {command.name}: return code {code:#x} ({word})", code)
+        return output
+
+    def submit(self, opcode: int, payload: bytes = b"", name: str = "") -> tuple[int, bytes]:
+        """Send a command by its opcode; returns its return code and, of one that succeeds, its output payload.
+        Raises `MailboxError` where there is no answer, or none that can be."""
+        name = name or f"command {opcode:04X}h"
         if len(payload) > self.payload_max:
-            raise MailboxError(
-                f"{self.name}: {command.name}: {len(payload)} bytes, and {self.payload_max} fit"
-            )
+            raise MailboxError(f"{self.name}: {name}: {len(payload)} bytes, and {self.payload_max} fit")
         box = self._mailbox
         if box.read(_CONTROL) & MailboxControl.doorbell.mask:
-            raise MailboxError(f"{self.name}: {command.name}: the doorbell is still set")
-        box.write(_COMMAND, int(MailboxCommand.make(opcode=command.opcode, payload_length=len(payload))), 8)
+            raise MailboxError(f"{self.name}: {name}: the doorbell is still set")
+        box.write(_COMMAND, int(MailboxCommand.make(opcode=opcode, payload_length=len(payload))), 8)
         if payload:
             box.machine.mmio_write(box.base + MAILBOX_PAYLOAD_OFFSET, payload)
         box.write(_CONTROL, MailboxControl.doorbell.mask)
@@ -81,17 +88,14 @@ class MailboxDriver:
             if not box.read(_CONTROL) & MailboxControl.doorbell.mask:
                 break
         else:
-            raise MailboxError(f"{self.name}: {command.name}: no answer")
-        code = MailboxStatus(box.read(_STATUS, 8)).return_code
+            raise MailboxError(f"{self.name}: {name}: no answer")
+        code = int(MailboxStatus(box.read(_STATUS, 8)).return_code)
         if code:
-            word = ReturnCode(code).name.lower().replace("_", " ") if code in list(ReturnCode) else "unknown"
-            raise MailboxError(f"{self.name}: {command.name}: return code {int(code):#x} ({word})", int(code))
+            return code, b""
         length = MailboxCommand(box.read(_COMMAND, 8)).payload_length
         if length > self.payload_max:
-            raise MailboxError(
-                f"{self.name}: {command.name}: answers {length} bytes, and {self.payload_max} fit"
-            )
-        return box.machine.mmio_read(box.base + MAILBOX_PAYLOAD_OFFSET, length) if length else b""
+            raise MailboxError(f"{self.name}: {name}: answers {length} bytes, and {self.payload_max} fit")
+        return 0, box.machine.mmio_read(box.base + MAILBOX_PAYLOAD_OFFSET, length) if length else b""
 
     def ask(self, command: Command, kind: type[R], request: Record | None = None) -> R:
         """`send`, and the answer as a record of `kind`; one that is longer than we know is newer, and cut."""
