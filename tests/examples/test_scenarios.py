@@ -1,4 +1,6 @@
-"""Every scenario of examples/ passes in process over the topology that its first line names."""
+"""Every scenario of examples/ passes in process over the topology that its first line names.
+
+Of those for a guest alone, which tests/kernel/test_scenarios.py plays, nothing but the form is looked at."""
 
 import re
 from pathlib import Path
@@ -19,7 +21,10 @@ def test_it_passes(path):
     assert named, "it says what it is for"
     clock = ManualClock()
     with Fabric.load(EXAMPLES / named[1], clock=clock) as fabric:
-        report = play(fabric, load(path, fabric.topology), clock)
+        scenario = load(path, fabric.topology)
+        if "with a guest only" in path.read_text():
+            return
+        report = play(fabric, scenario, clock)
     assert report.passed, report
     assert all(one.result != "waiting" for one in report.outcomes)
-    assert sum(one.result == "met" for one in report.outcomes) >= 1 or "with a guest only" in path.read_text()
+    assert sum(one.result == "met" for one in report.outcomes) >= 1

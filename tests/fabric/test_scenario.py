@@ -200,8 +200,8 @@ def test_a_file_that_is_not_there(tmp_path):
         scenario.load(tmp_path, ONE)
 
 
-FILE_WORDS = """steps before device seed link up poison address 0 4000h command fault effect hang expect event send health
-run guest on every after 1s count any output ( ) [ null -1 1e9 0x fields type dram {}"""
+FILE_WORDS = """steps before device seed link up poison address 0 4000h command fault effect hang expect event send
+health run guest on every after 1s count any output ( ) [ null -1 1e9 0x fields type dram {}"""
 WORDS = st.sampled_from(FILE_WORDS.split())
 TREES = st.recursive(
     st.one_of(WORDS, st.integers(), st.none(), st.text(max_size=8)),

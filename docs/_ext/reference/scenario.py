@@ -15,8 +15,7 @@ from softcxl.fabric.scenario_keys import Scenario
 def page() -> str:
     parts = [
         "# Scenario keys",
-        "[How to break things on purpose](../../howto/break-things.md) explains them. Addresses and lengths are written as "
-        "in a topology file.",
+        "[How to break things on purpose](../../howto/break-things.md) explains them. Addresses are as in a topology.",
     ]
     for place, struct in structs():
         rows = [row(field) for field in struct.fields]

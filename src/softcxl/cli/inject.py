@@ -6,9 +6,10 @@ import json
 
 import click
 
-from softcxl.cli.booted import HOST, JSON, TOPOLOGY, NoSuchHost
+from softcxl.cli.booted import HOST, JSON, TOPOLOGY
 from softcxl.device.clock import ManualClock
 from softcxl.fabric.build import Fabric
+from softcxl.fabric.errors import NoSuchHost
 from softcxl.fabric.play import Report, play
 from softcxl.fabric.scenario import load
 
