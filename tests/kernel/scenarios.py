@@ -12,6 +12,8 @@ PERSISTENT = 256 * MIB
 TOP = 512 * MIB
 CEL = bytes.fromhex("0da9c0b5bf414b788f7996b1623b3f17")
 PATROL_SCRUB = bytes.fromhex("96dad7d6fde8482ba73375774e06db8a")
+SOFT_PPR = bytes.fromhex("892ba475fad8474e9d3e692c917568bb")
+ROW_SPARING = bytes.fromhex("450ebf67b1354f97a498c2d57f279bed")
 ECS = bytes.fromhex("e5b13f2213f24fd2b1cb0c0a0d7a2f1f")
 
 Step = tuple[str, int, bytes]
@@ -24,6 +26,11 @@ def dpa_range(start: int, lines: int) -> bytes:
 def firmware_part(action: int, slot: int, offset: int, data: bytes) -> bytes:
     """Transfer FW: action, slot, offset in units of 128 bytes, 120 reserved bytes, data."""
     return pack("<BBxxI", action, slot, offset // 128) + bytes(120) + data
+
+
+def scrub_part(step: int, offset: int, data: bytes, version: int = 1) -> bytes:
+    """Set Feature of patrol scrub: 0 the whole, 1 the first part, 2 another, 3 the last."""
+    return PATROL_SCRUB + pack("<IHB9x", step, offset, version) + data
 
 
 SCENARIOS: dict[str, list[Step]] = {
@@ -151,6 +158,36 @@ SCENARIOS: dict[str, list[Step]] = {
         ("patrol scrub, no such selection", 0x0501, PATROL_SCRUB + pack("<HHB", 0, 4, 9)),
         ("patrol scrub, beyond its end", 0x0501, PATROL_SCRUB + pack("<HHB", 0x1000, 4, 0)),
         ("set no such feature", 0x0502, b"\x5a" * 16 + pack("<IHB9x", 0, 0, 1) + bytes(4)),
+    ],
+    "features, set": [
+        ("a scrub each 24 hours", 0x0502, scrub_part(0, 0, b"\x18\1")),
+        ("another version", 0x0502, scrub_part(0, 0, b"\x18\1", version=9)),
+        ("nothing", 0x0502, scrub_part(0, 0, b"")),
+        ("too much", 0x0502, scrub_part(0, 0, bytes(3))),
+        ("beyond its end", 0x0502, scrub_part(0, 2, b"\1")),
+        ("short", 0x0502, PATROL_SCRUB),
+        ("the scrub now", 0x0501, PATROL_SCRUB + pack("<HHB", 0, 4, 0)),
+        ("its last byte", 0x0501, PATROL_SCRUB + pack("<HHB", 3, 9, 0)),
+        ("a part of nothing", 0x0502, scrub_part(2, 0, b"\x0c")),
+        ("an end of nothing", 0x0502, scrub_part(3, 1, b"\0")),
+        ("a first part", 0x0502, scrub_part(1, 0, b"\x0b")),
+        ("get it meanwhile", 0x0501, PATROL_SCRUB + pack("<HHB", 0, 4, 0)),
+        ("a first part of another", 0x0502, SOFT_PPR + pack("<IHB9x", 1, 0, 3) + b"\0"),
+        ("a last part", 0x0502, scrub_part(3, 1, b"\0")),
+        ("the scrub then", 0x0501, PATROL_SCRUB + pack("<HHB", 0, 4, 0)),
+        ("no such step", 0x0502, scrub_part(6, 0, b"\x0c\1")),
+    ],
+    "repair": [
+        ("soft PPR", 0x0501, SOFT_PPR + pack("<HHB", 0, 20, 0)),
+        ("row sparing", 0x0501, ROW_SPARING + pack("<HHB", 0, 19, 0)),
+        ("a row", 0x0600, pack("<BBBQ3x", 1, 0, 0, 0x1000)),
+        ("a row beyond the end", 0x0600, pack("<BBBQ3x", 1, 0, 0, TOP)),
+        ("a row, short", 0x0600, b"\1\0"),
+        ("spare a row", 0x0600, b"\2\1" + bytes(14)),
+        ("are there spare rows", 0x0600, b"\2\1\1" + bytes(13)),
+        ("no such class", 0x0600, b"\x7f\0" + bytes(12)),
+        ("no such subclass", 0x0600, b"\1\x7f" + bytes(12)),
+        ("nothing", 0x0600, b""),
     ],
     "sanitize": [
         ("with a payload", 0x4400, b"\0"),
