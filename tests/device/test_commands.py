@@ -401,6 +401,8 @@ def test_wrong_lengths_change_nothing(busy_device, opcode):
     driver, (_, length) = Driver(busy_device), COMMANDS[opcode]
     before = state(busy_device)
     wrong = {0, 1, length - 1, length + 1, length + 7, 4097, 0xFFFFF} - {length, -1}
+    if opcode == 0x4101:
+        wrong.remove(10)  # what Linux sends
     for size in sorted(wrong):
         if opcode in VARYING and length < size <= 4096:
             continue

@@ -92,6 +92,18 @@ def test_at_the_next_cold_reset(device, driver):
     assert ranges(device) == [(0, UNIT, False), (UNIT, 3 * UNIT, True)]
 
 
+def test_as_long_as_linux_sends_it(device, driver):
+    """drivers/cxl/core/mbox.c: ten bytes, of which struct cxl_mbox_set_partition_info has nine."""
+    assert driver.send(SET_PARTITION_INFO.opcode, struct.pack("<QBB", 1, NOW, 0xFF)) == (SUCCESS, b"")
+    assert info(driver) == (1, 3, 0, 0)
+    for more in (2, 3):
+        assert driver.send(SET_PARTITION_INFO.opcode, struct.pack("<QB", 2, NOW) + bytes(more)) == (
+            LENGTH,
+            b"",
+        )
+    assert info(driver) == (1, 3, 0, 0)
+
+
 def test_later_is_taken_back(device, driver):
     divide(driver, 1, LATER)
     assert divide(driver, 2, LATER) == SUCCESS

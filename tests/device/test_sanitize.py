@@ -17,9 +17,9 @@ from tests.device.conftest import MIB
 
 STARTED, BUSY, MEDIA_DISABLED, INTERNAL = 0x01, 0x06, 0x07, 0x04
 READY, DISABLED = 1, 3
+CEL = UUID("0da9c0b5-bf41-4b78-8f79-96b1623b3f17").bytes + struct.pack("<II", 0, 4)
 REFUSED = {
     0x0100: b"\0",
-    0x0401: bytes(24),
     0x4100: b"",
     0x4102: bytes(8),
     0x4103: bytes(8),
@@ -28,7 +28,7 @@ REFUSED = {
     0x4302: bytes(72),
 }
 ALLOWED = {
-    0x0102: b"", 0x0200: b"", 0x0300: b"", 0x0400: b"", 0x4000: b"", 0x4200: b"", 0x4201: b"", 0x4203: b"",
+    0x0102: b"", 0x0200: b"", 0x0300: b"", 0x0400: b"", 0x0401: CEL, 0x4000: b"", 0x4200: b"", 0x4201: b"", 0x4203: b"",
     0x4500: b"",
 }  # fmt: skip
 

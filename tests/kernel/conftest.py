@@ -126,12 +126,14 @@ class Linux:
         slot = self.sh(f"basename $(readlink -f /sys/bus/cxl/devices/{self.memdev(device)}/..)").strip()
         self.sh(f"echo 1 > /sys/bus/pci/devices/{slot}/remove")
         device.reset(Reset.COLD)
+        self.sh("echo 1 > /sys/bus/pci/rescan")
+        # without media the kernel knows the device, and has no driver for its memory
+        idle = "-i" if device.media_disabled else ""
         self.sh(
-            "echo 1 > /sys/bus/pci/rescan;"
-            f" until [ -e /sys/bus/pci/devices/{slot}/mem*/driver ]; do usleep 10000; done"
+            f"until cxl list -M {idle} 2>&1 | grep -q :{device.serial},; do usleep 10000; done", timeout=60
         )
         if device.capacity.persistent and not device.media_disabled:
-            self.sh("until [ -e /sys/bus/nd/devices/nmem* ]; do usleep 10000; done")
+            self.sh("until [ -e /sys/bus/nd/devices/nmem* ]; do usleep 10000; done", timeout=30)
 
     def create_region(
         self,

@@ -162,7 +162,9 @@ class Cci:
                 if payload:
                     return _INVALID_LENGTH
             elif not _fits(request, len(payload)):
-                return _INVALID_LENGTH
+                if len(payload) != request.__layout__.size + declared.surplus:
+                    return _INVALID_LENGTH
+                payload = payload[: request.__layout__.size]
             if self.background.running and declared.background:
                 return Reply(ReturnCode.BUSY)
             if (code := self.barred(declared)) is not None:

@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 
 NEED_MEDIA = frozenset(
     (
-        *(0x0100, 0x0201, 0x0202, 0x0401),  # event records and logs, which rest in the media; firmware
+        *(0x0100, 0x0201, 0x0202),  # event records, which rest in the media; firmware
         *(0x4100, 0x4101, 0x4102, 0x4103),
         *(0x4300, 0x4301, 0x4302, 0x4303, 0x4304, 0x4305),
         *(0x4400, 0x4401, 0x4402),
     )
 )
-"""Opcodes answered with Media Disabled while the media are: those whose return codes in the standard include it."""
+"""Opcodes answered with Media Disabled while the media are: those whose return codes in the standard include it, but for Get Log:
+software that cannot read the effects log, as Linux at probe, never comes to the Sanitize that brings media back."""
 
 NEED_UNLOCKED = frozenset((0x4101, 0x4102, 0x4103))
 """Opcodes answered with Media Disabled while persistent memory is locked, whatever they ask: partitions, labels."""

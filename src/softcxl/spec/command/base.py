@@ -100,7 +100,8 @@ class Command:
     """One command as the standard defines it.
 
     `request` and `response` are None where the payload is empty. `effects` is what the standard lists; a
-    device that does less, or does it at once, says so in its own log.
+    device that does less, or does it at once, says so in its own log. `surplus` is how many bytes more than the
+    standard's request software is known to send; they say nothing.
     """
 
     opcode: int
@@ -109,6 +110,7 @@ class Command:
     response: type[Record] | None
     effects: CommandEffects
     spec: str
+    surplus: int = 0
 
     @property
     def background(self) -> bool:

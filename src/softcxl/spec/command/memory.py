@@ -94,6 +94,7 @@ SET_PARTITION_INFO: Final = Command(
         immediate_data_change=True,
     ),
     "CXL 3.1 §8.2.9.9.2.2",
+    surplus=1,  # Linux (drivers/cxl/core/mbox.c) takes it to have 10 bytes
 )
 
 COMMANDS: Final = (IDENTIFY_MEMORY_DEVICE, GET_PARTITION_INFO, SET_PARTITION_INFO)
