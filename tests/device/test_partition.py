@@ -136,7 +136,7 @@ def test_what_cannot_be(make):
         for when in (NOW, LATER):
             assert divide(driver, volatile, when) == INPUT
     assert info(driver) == (2, 2, 0, 0)
-    for payload in (b"", bytes(8), bytes(10)):
+    for payload in (b"", bytes(8), bytes(11)):
         assert driver.send(SET_PARTITION_INFO.opcode, payload) == (LENGTH, b"")
     for alignment in (1, -UNIT, UNIT + 1):
         with pytest.raises(ValueError, match="multiples of 256 MiB are allowed"):

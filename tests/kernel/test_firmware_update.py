@@ -86,7 +86,12 @@ def test_images_of_any_length_come_whole(guest: Linux, device: Type3, content: i
     """In one part, in one that is just full, in several; the last one padded by nobody."""
     taken: list[bytes] = []
     check = device.firmware.validate
-    device.firmware.validate = lambda data: (taken.append(data), check(data))[1]
+
+    def noted(data: bytes) -> str:
+        taken.append(data)
+        return check(data)
+
+    device.firmware.validate = noted
     sent = image(f"length {content}", bytes(range(256)) * (content // 256) + bytes(content % 256))
     upload(guest, sent)
     assert outcome(guest) == ""

@@ -39,8 +39,8 @@ NEED_MEDIA = frozenset(
         *(0x4400, 0x4401, 0x4402),
     )
 )
-"""Opcodes answered with Media Disabled while the media are: those whose return codes in the standard include it, but for Get Log:
-software that cannot read the effects log, as Linux at probe, never comes to the Sanitize that brings media back."""
+"""Opcodes answered with Media Disabled while the media are: those whose return codes in the standard include it, except
+Get Log. Software that cannot read the effects log, as Linux at probe, never comes to the Sanitize that ends that."""
 
 NEED_UNLOCKED = frozenset((0x4101, 0x4102, 0x4103))
 """Opcodes answered with Media Disabled while persistent memory is locked, whatever they ask: partitions, labels."""
