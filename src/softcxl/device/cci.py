@@ -131,6 +131,7 @@ class Cci:
         self.clock, self.lock, self.payload_max = clock, lock, payload_max
         self.handlers: dict[int, tuple[Command, Callable[..., Any]]] = {}
         self.background = BackgroundState()
+        self.secondary = False  # a secondary mailbox is there, too
         self.barred: Callable[[Command], ReturnCode | None] = lambda command: None
         self.ended: Callable[[], None] = lambda: None
         self.intercept: Callable[[int, bytes], Reply] | None = None

@@ -183,7 +183,8 @@ class Injection:
     def release(self) -> bool:
         """Let the command that hangs, or is late, come to its end now. Returns whether there was one."""
         with self._device.lock:
-            return self._device.mailbox.release()
+            released = [one.release() for one in self._device.mailboxes]
+            return any(released)
 
     def clear(self, fault: CommandFault | None = None) -> None:
         """Take back one fault of commands, or all, and release the command that waits. What a device that died has

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from softcxl.device.cci import Background, CommandError, CommandSet, command
-from softcxl.spec.command.base import CelEntry, CommandEffects, ReturnCode
+from softcxl.spec.command.base import CelEntry, Command, CommandEffects, ReturnCode
 from softcxl.spec.command.events import EventLog
 from softcxl.spec.command.logs import (
     CLEAR_LOG,
@@ -154,10 +154,16 @@ class LogCommands(CommandSet):
             handlers
         ):  # handlers are added, never replaced
             self._effects = b"".join(
-                CelEntry(opcode=opcode, effects=declared.effects).pack()
+                CelEntry(opcode=opcode, effects=self._told(declared)).pack()
                 for opcode, (declared, _) in sorted(handlers.items())
             )
         return self._effects
+
+    def _told(self, declared: Command) -> CommandEffects:
+        """What the log tells of a command: its effects, and whether a secondary mailbox takes it."""
+        if declared.background or not self._cci.secondary:
+            return declared.effects
+        return CommandEffects(int(declared.effects) | CommandEffects.secondary_mailbox_supported.mask)
 
     def power_on(self) -> None:
         """No log outlives power. The function's lock is held."""

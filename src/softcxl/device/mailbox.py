@@ -28,6 +28,7 @@ _DOORBELL_INTERRUPT = MailboxControl.doorbell_interrupt.mask
 _BACKGROUND_INTERRUPT = MailboxControl.background_interrupt.mask
 _RETURN_CODE, _VENDOR_STATUS = MailboxStatus.return_code.lo, MailboxStatus.vendor_status.lo
 _TOO_LONG = Reply(ReturnCode.INVALID_PAYLOAD_LENGTH)
+_WRONG_MAILBOX = Reply(ReturnCode.UNSUPPORTED_MAILBOX)
 
 
 class MailboxDoor:
@@ -119,13 +120,16 @@ class MailboxDoor:
         command = registers.command
         opcode, length = command.opcode, command.payload_length
         if length <= self._cci.payload_max:
-            reply = self._cci.execute(opcode, bytes(data[start : start + length]))
+            reply = self._execute(opcode, bytes(data[start : start + length]))
         else:
             reply = _TOO_LONG
         if isinstance(reply, Later):
             self._hold(reply)
         else:
             self._complete(reply, new)
+
+    def _execute(self, opcode: int, payload: bytes) -> Reply:
+        return self._cci.execute(opcode, payload)
 
     def _hold(self, reply: Later) -> None:
         self._held = reply
@@ -174,3 +178,26 @@ class MailboxDoor:
             self.served()
         if control & _DOORBELL_INTERRUPT:
             self._interrupt(self._vector)
+
+
+class SecondaryMailbox(MailboxDoor):
+    """A second mailbox into the same `cci`, for whoever manages the device beside its driver (CXL 3.1 §8.2.8.4).
+
+    It has no interrupts, and shows no background operations: commands that may start one are answered Unsupported
+    Mailbox, and the others have Secondary Mailbox Supported in the Command Effects Log.
+    """
+
+    def __init__(self, file: RegisterFile, offset: int, cci: Cci) -> None:
+        super().__init__(file, offset, cci, vector=0, interrupt=lambda vector: None)
+        capabilities = self.registers.capabilities
+        capabilities.doorbell_interrupt_capable = capabilities.background_interrupt_capable = False
+        cci.secondary = True
+
+    def _execute(self, opcode: int, payload: bytes) -> Reply:
+        entry = self._cci.handlers.get(opcode)
+        if entry is not None and entry[0].background:
+            return _WRONG_MAILBOX
+        return super()._execute(opcode, payload)
+
+    def _show_background(self) -> None:
+        """What runs in the background is the primary mailbox's to show."""

@@ -38,7 +38,7 @@ from softcxl.device.health import HealthCommands
 from softcxl.device.inject import Injection
 from softcxl.device.labels import LabelCommands
 from softcxl.device.logs import LogCommands
-from softcxl.device.mailbox import MailboxDoor
+from softcxl.device.mailbox import MailboxDoor, SecondaryMailbox
 from softcxl.device.media import MediaCommands
 from softcxl.device.partition import PartitionCommands, divided
 from softcxl.device.passthrough import PassthroughCommands
@@ -96,6 +96,7 @@ class Type3(Endpoint, CommandSet):
     regions of dynamic capacity, at the addresses after the other capacity; `device.dynamic` gives it out. With a
     `partition_alignment` (bytes) software can move capacity between volatile and persistent in such parts; `volatile`
     and `persistent` are how it comes from the factory. `features` (`VendorFeature`) are there beside the standard's.
+    With `secondary_mailbox` there is a second mailbox, which takes what does not run in the background.
     Raises `ValueError` for what the standard does not allow.
     """
 
@@ -127,6 +128,7 @@ class Type3(Endpoint, CommandSet):
         features: Iterable[Feature] = (),
         partition_alignment: int = 0,
         cpmu: bool = False,
+        secondary_mailbox: bool = False,
     ) -> None:
         self.name = name
         regions = place(dynamic, volatile + persistent)
@@ -150,6 +152,8 @@ class Type3(Endpoint, CommandSet):
         self._owned = ExitStack()
         with ExitStack() as undo:
             undo.callback(self._owned.close)
+            self.secondary_mailbox: SecondaryMailbox | None = None
+            self._secondary = secondary_mailbox
             self._build(clock, payload, medium, label_medium, label_storage, event_log_depth, poison_list_max)
             self._add_dynamic_capacity(regions)
             self._add_features(features)
@@ -273,7 +277,9 @@ class Type3(Endpoint, CommandSet):
             lock=self.lock,
             watch=self._watch_traffic,
         )
-        self.mailbox.served, self.doe.answered = self.cpmu.command, self.cpmu.data_object
+        self.doe.answered = self.cpmu.data_object
+        for mailbox in self.mailboxes:
+            mailbox.served = self.cpmu.command
         self.locate(RegisterBlockId.CPMU, COMPONENT_BAR, COMPONENT_BLOCK_SIZE)
 
     def _watch_traffic(self, watch: bool) -> None:
@@ -291,7 +297,8 @@ class Type3(Endpoint, CommandSet):
         """The device register block: status, memory device status, and the mailbox, from its command register on
         in pages of its own."""
         mapped = -(-(_MAILBOX_OFFSET + MAILBOX_PAYLOAD_OFFSET + payload) // PAGE) * PAGE - _MAPPED
-        size = _power_of_two(max(REGISTER_BLOCK_ALIGNMENT, _MAPPED + mapped))
+        room = MAILBOX_PAYLOAD_OFFSET + payload if self._secondary else 0  # behind what can be mapped
+        size = _power_of_two(max(REGISTER_BLOCK_ALIGNMENT, _MAPPED + mapped + room))
         file = SharedRegisters(size, f"{self.name}-registers")
         self._owned.callback(file.close)
         self.device_registers = DeviceRegisters(file, DeviceType.MEMORY_DEVICE)
@@ -315,7 +322,17 @@ class Type3(Endpoint, CommandSet):
         self.memory_status.mailbox_ready = True
         rest = sum(self.mailbox.payload_range)
         file.ram(rest, _MAPPED + mapped - rest)
+        if self._secondary:
+            self.secondary_mailbox = SecondaryMailbox(file, _MAPPED + mapped, self.cci)
+            self.device_registers.list_capability(
+                DeviceCapabilityId.SECONDARY_MAILBOX, MAILBOX_VERSION, _MAPPED + mapped, room
+            )
         self.add_device_block(file, (_MAPPED, mapped))
+
+    @property
+    def mailboxes(self) -> list[MailboxDoor]:
+        """The primary mailbox, and the secondary one if there is one."""
+        return [self.mailbox, *([self.secondary_mailbox] if self.secondary_mailbox else [])]
 
     @property
     def decoders(self) -> HdmDecoders:
@@ -422,7 +439,8 @@ class Type3(Endpoint, CommandSet):
             self.cci.reset()
         super().on_reset(kind)
         self.device_registers.file.reset(kind, [self.memory_status] if kind.of_function else ())
-        self.mailbox.reset()
+        for mailbox in self.mailboxes:
+            mailbox.reset()
         self.dynamic.reset()
         if kind is not Reset.FLR:
             self.firmware.reset()

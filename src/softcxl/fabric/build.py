@@ -220,6 +220,8 @@ class Fabric:
             more["features"] = [vendor.feature(one) for one in key.features]
         if key.cpmu:
             more["cpmu"] = True
+        if key.secondary_mailbox:
+            more["secondary_mailbox"] = True
         try:
             device = model(
                 name,

@@ -165,6 +165,10 @@ class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool,
         _key("whether it has performance counters (CPMU); Linux's driver for them wants `interrupts: msix`"),
     ] = False
+    secondary_mailbox: Annotated[
+        bool,
+        _key("whether it has a second mailbox, for whoever manages it beside its driver"),
+    ] = False
     file: Annotated[
         str | None,
         _key("file of the persistent capacity, made where it is absent; relative to the topology file"),

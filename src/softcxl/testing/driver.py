@@ -24,6 +24,7 @@ _CXL_VENDOR = 0x1E98
 _DVSEC, _DOE = 0x0023, 0x002E
 _LOCATOR_DVSEC = 8
 _COMPONENT_BLOCK, _DEVICE_BLOCK = 1, 3
+_PRIMARY, _SECONDARY = 2, 3
 _CACHE_MEM = 0x1000
 _HDM = 5
 _WAYS = {1: 0, 2: 1, 4: 2, 8: 3, 16: 4, 3: 8, 6: 9, 12: 10}
@@ -64,13 +65,18 @@ class Machine:
 
 
 class Driver:
-    """Drives the memory device behind `port`. Raises `LookupError` where it lacks what a driver needs."""
+    """Drives the memory device behind `port`. Raises `LookupError` where it lacks what a driver needs.
 
-    def __init__(self, port: Port) -> None:
+    Commands go by its primary mailbox, or by its secondary one, if that is `secondary`.
+    """
+
+    def __init__(self, port: Port, *, secondary: bool = False) -> None:
         self.port = port
         self.blocks = dict(self._located())
         self.capabilities = dict(self._device_capabilities())
-        self.mailbox = self.capabilities.get(2, (0, 0))[0]
+        if secondary and _SECONDARY not in self.capabilities:
+            raise LookupError("no secondary mailbox")
+        self.mailbox = self.capabilities.get(_SECONDARY if secondary else _PRIMARY, (0, 0))[0]
         bar, base = self.blocks[_DEVICE_BLOCK]
         self._bar = bar
         self._mailbox = base + self.mailbox
