@@ -247,6 +247,27 @@ def test_poison_over_lines(device: Type3, driver: Driver) -> None:
     assert device.inject.clear_poison(0x1000, 0x2000) == 3
 
 
+def test_lines_that_go_bad_unnoticed(device: Type3) -> None:
+    assert device.inject.spoil(0x1030, 0x60) == 3
+    assert device.inject.spoil(0x1080, 64) == 0
+    assert len(device.poison.map) == 0
+    assert device.poison.met(0x1000, 0x1000) == 0x1000
+    with pytest.raises(ValueError, match="the device has"):
+        device.inject.spoil(0, 1 << 40)
+
+
+def test_media_that_decay(device: Type3, clock: ManualClock) -> None:
+    fault = device.inject.decay(0x1000, every=2, endurance=1)
+    clock.advance(2)
+    assert device.health.info.corrected_volatile_error_count == 1
+    clock.advance(2)
+    assert fault.worn
+    assert device.poison.met(0x1000, 64) == 0x1000
+    device.faults.mend()
+    assert device.clear_poison(0x1000) == 1
+    assert device.poison.met(0x1000, 64) is None
+
+
 def test_events_by_name(device: Type3) -> None:
     inject = device.inject
     assert inject.event(

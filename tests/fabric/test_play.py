@@ -44,6 +44,29 @@ steps:
     assert report.passed
 
 
+def test_media_that_decay_and_what_a_scrub_finds():
+    """Patrol scrub is once round in twelve hours."""
+    report = played(
+        """
+steps:
+  - {decay: {address: 0x40, every: 1s, endurance: 2}}
+  - {after: 2s, expect: {health: {corrected_volatile_error_count: 2}}}
+  - {expect: {event: {type: dram, count: 2}}}
+  - {spoil: {address: 4KiB, length: 128}}
+  - {after: 1s, expect: {poison: {lines: 0}}}
+  - {after: 43200s, expect: {poison: {lines: 3}}}
+  - {clear: poison}
+  - {after: 43200s, expect: {poison: {lines: 1}}}
+  - {clear: decay}
+  - {clear: poison}
+  - {after: 43200s, expect: {poison: {lines: 0}}}
+"""
+    )
+    assert [one.detail for one in report.outcomes if one.result == "failed"] == []
+    assert report.passed
+    assert report.outcomes[3].detail == "2 lines"
+
+
 def test_an_expectation_that_is_not_met_says_what_was_and_the_rest_goes_on():
     report = played(
         """
@@ -160,6 +183,9 @@ def test_the_seed_decides_chances():
     ("step", "words"),
     [
         ("{poison: {address: 1GiB}}", "64 bytes at DPA 0x40000000: the device has 0x10000000 bytes"),
+        ("{spoil: {address: 1GiB}}", "64 bytes at DPA 0x40000000: the device has 0x10000000 bytes"),
+        ("{decay: {address: 1GiB}}", "DPA 0x40000000: the device has 0x10000000 bytes"),
+        ("{decay: {address: 0, every: 0s}}", "more than 0"),
         ("{event: {type: dram, log: dynamic_capacity}}", "the device has the logs INFORMATIONAL"),
         ("{event: {type: dram, fields: {dpa: 0x80000000}}}", "the device has 0x10000000 bytes"),
         ("{fault: {command: any, effect: lengthen, size: 0x10000}}", "1 to 4096 are allowed"),

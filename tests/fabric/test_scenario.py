@@ -47,7 +47,7 @@ WRONG = [
     ("", "1:1: is empty; it needs at least `steps:`"),
     ("steps: []", "1:8: steps: has 0 entries; allowed are 1 to 1000 entries"),
     ("seed: 1", "1:1: steps: is missing; it is a list, 1 to 1000 entries"),
-    ("steps: [{}]", "1:9: steps[0]: does nothing; a step does one of poison, clear,"),
+    ("steps: [{}]", "1:9: steps[0]: does nothing; a step does one of poison, spoil,"),
     ("steps: [{poison: {address: 0}, link: up}]", "1:9: steps[0]: does poison and link;"),
     ("steps: [{poision: {address: 0}}]", "1:10: steps[0]: unknown key 'poision'; did you mean 'poison'?"),
     ("steps: [{poison: {address: x}}]", "1:28: steps[0].poison.address: 'x' is not a size;"),

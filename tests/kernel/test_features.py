@@ -50,8 +50,7 @@ def device(fabric: Fabric) -> Iterator[Type3]:
     yield device
     with device.lock:
         device.repair.reset()
-        device.faults.close()
-        device.faults.all.clear()
+        device.faults.mend()
         device.poison.clear(0, device.capacity.end)
 
 

@@ -145,11 +145,19 @@ class MediaFaults:
     def unspare(self, faults: list[Fault]) -> None:
         """Repairs end: the faults are there again. The function's lock is held."""
         for fault in faults:
+            if fault not in self.all:  # mended meanwhile
+                continue
             fault.spared = False
             if fault.worn:
                 self._device.poison.spoil(fault.dpa)
             else:
                 self._wait(fault)
+
+    def mend(self) -> None:
+        """The media have no faults any more; poison stays. Safe from any thread."""
+        with self._device.lock:
+            self.close()
+            self.all.clear()
 
     def close(self) -> None:
         """Nothing decays any more."""

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from softcxl.device import intercept
 from softcxl.device.cci import Later, Reply
+from softcxl.device.faults import Fault
+from softcxl.device.geometry import Scope
 from softcxl.device.injected_event import event_record
 from softcxl.device.intercept import OPCODES, CommandFault, CommandFaults, Spoil, Watcher
 from softcxl.device.poison import LINE
@@ -79,6 +81,32 @@ class Injection:
                 if not self._device.inject_poison(line, PoisonSource.INTERNAL):
                     break  # the list is full, and says so itself
             return len(self._device.poison.map) - before
+
+    def spoil(self, dpa: int, length: int = LINE) -> int:
+        """The lines that `length` bytes from `dpa` touch go bad, and nobody notices: a read, a scrub or a scan that
+        comes by does. Returns how many were good. Raises `ValueError` outside the device's capacity."""
+        poison, end = self._device.poison, self._device.capacity.end
+        if length < 1 or not 0 <= dpa <= dpa + length <= end:
+            raise ValueError(f"{length} bytes at DPA {dpa:#x}: the device has {end:#x} bytes")
+        with self._device.lock:
+            before = len(poison.latent)
+            for line in range(dpa & -LINE, dpa + length, LINE):
+                poison.spoil(line)
+            return len(poison.latent) - before
+
+    def decay(
+        self,
+        dpa: int,
+        *,
+        scope: Scope = Scope.ROW,
+        nibbles: int = 1,
+        every: float = 1.0,
+        endurance: int = 10,
+    ) -> Fault:
+        """The media decay at `dpa`: every `every` seconds an error of the `nibbles` (one bit each) is corrected and
+        logged, and after `endurance` of them the line is lost, until a repair replaces `scope` of the media, or
+        `device.faults.mend()`. Raises `ValueError` for what cannot be."""
+        return self._device.faults.add(dpa, scope=scope, nibbles=nibbles, every=every, endurance=endurance)
 
     def clear_poison(self, dpa: int, length: int = LINE) -> int:
         """Take the poison off again, whose data stay; returns how many lines had it."""

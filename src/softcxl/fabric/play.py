@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from softcxl.device.cci import Reply
 from softcxl.device.clock import Clock, ManualClock, Timer
+from softcxl.device.geometry import Scope
 from softcxl.device.type3 import Type3
 from softcxl.fabric import scenario as file
 from softcxl.fabric.build import Fabric
@@ -315,6 +316,16 @@ class Player:
         inject = device.inject
         if step.poison is not None:
             return f"{inject.poison(step.poison.address, step.poison.length)} lines"
+        if step.spoil is not None:
+            return f"{inject.spoil(step.spoil.address, step.spoil.length)} lines"
+        if step.decay is not None:
+            one = step.decay
+            every, scope = file.seconds(one.every or "1s"), Scope[one.scope.upper()]
+            inject.decay(one.address, scope=scope, nibbles=one.nibbles, every=every, endurance=one.endurance)
+            return ""
+        if step.clear == "decay":
+            device.faults.mend()
+            return ""
         if step.clear == "poison":
             return f"{inject.clear_poison(0, device.capacity.end)} lines"
         if step.clear == "faults":

@@ -28,6 +28,23 @@ class Lines(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     length: Annotated[int, _key("how many bytes", form="size", least=1, most=LARGEST)] = 64
 
 
+class Decay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the media that decays: errors are corrected and logged, then its line is lost, until it is repaired."""
+
+    address: Annotated[int, _key("the device address of the line", form="size", least=0, most=LARGEST)]
+    scope: Annotated[
+        Literal["cacheline", "row", "bank", "rank"], _key("how much is faulty, which a repair has to replace")
+    ] = "row"
+    every: Annotated[
+        str | None,
+        _key("how long from one error to the next; without this key 1s", form="duration", pattern=DURATION),
+    ] = None
+    endurance: Annotated[int, _key("how many errors are corrected before", least=0, most=1 << 20)] = 10
+    nibbles: Annotated[
+        int, _key("which nibbles of the data bus, one bit each", form="hex", least=1, most=0x3FF)
+    ] = 1
+
+
 class Event(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An event record."""
 
@@ -167,9 +184,16 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _key("how often, with `every` (without this key to the end) or `on` (once)", least=1, most=1_000_000),
     ] = None
     poison: Annotated[Lines | None, _key("poison lines of the media, with the events of it")] = None
+    spoil: Annotated[
+        Lines | None, _key("lines go bad, and nobody notices before a read, a scrub or a scan comes by")
+    ] = None
+    decay: Annotated[Decay | None, _key("let a part of the media decay from now on")] = None
     clear: Annotated[
-        Literal["faults", "hang", "poison"] | None,
-        _key("take back all `faults` of commands; let the command that hangs end; take off all poison"),
+        Literal["faults", "hang", "poison", "decay"] | None,
+        _key(
+            "take back all `faults` of commands; let the command that hangs end; take off all poison; let nothing "
+            "decay any more"
+        ),
     ] = None
     event: Annotated[Event | None, _key("log an event")] = None
     health: Annotated[
@@ -219,6 +243,8 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 ACTIONS = (
     "poison",
+    "spoil",
+    "decay",
     "clear",
     "event",
     "health",
