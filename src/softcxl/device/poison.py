@@ -144,6 +144,7 @@ class PoisonCommands(CommandSet):
         self.latent = PoisonMap()
         self.limit = limit
         self.scanning = False
+        self.sending = False  # poison goes out with the next data, whatever the media hold
         self.spoiled: list[Callable[[], None]] = []  # called when there is more latent poison
         self._device = device
         self._overflowed: int | None = None  # when, by the device's clock
@@ -215,8 +216,8 @@ class PoisonCommands(CommandSet):
 
     @property
     def any(self) -> bool:
-        """There is a bad line, listed or latent."""
-        return bool(len(self.map) or len(self.latent))
+        """There is a bad line, listed or latent, or one that is sent as if it were."""
+        return bool(len(self.map) or len(self.latent) or self.sending)
 
     def bad(self) -> Iterator[tuple[int, int]]:
         """Stretches of bad lines as (DPA, bytes), listed ones and then latent ones."""
@@ -231,6 +232,9 @@ class PoisonCommands(CommandSet):
     def met(self, dpa: int, length: int) -> int | None:
         """The first bad line that a host's read of the range meets, or None. It is noticed by that. The function's
         lock is held."""
+        if self.sending:
+            self.sending = False
+            return dpa & -LINE
         line = self.latent.any_in(dpa, length)
         if line is not None:
             self.notice(line, TransactionType.HOST_READ)

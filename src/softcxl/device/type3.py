@@ -25,6 +25,7 @@ from softcxl.device.capacity import Capacity, CapacityCommands
 from softcxl.device.cci import Cci, CommandSet
 from softcxl.device.cdat import CdatTable
 from softcxl.device.clock import Clock, SystemClock
+from softcxl.device.compliance import ComplianceMode
 from softcxl.device.cpmu import PerformanceMonitor
 from softcxl.device.decoder import CommitError, HdmDecoders
 from softcxl.device.dynamic.capacity import DynamicCapacity
@@ -59,6 +60,7 @@ from softcxl.spec.command.base import Command, ReturnCode
 from softcxl.spec.command.events import EventLog
 from softcxl.spec.command.poison import PoisonSource
 from softcxl.spec.cxl.cdat import DATA_OBJECT_TYPE_CDAT
+from softcxl.spec.cxl.compliance import DATA_OBJECT_TYPE_COMPLIANCE
 from softcxl.spec.cxl.component import COMPONENT_BLOCK_SIZE
 from softcxl.spec.cxl.device import (
     DEVICE_STATUS_VERSION,
@@ -72,7 +74,7 @@ from softcxl.spec.cxl.device import (
     MediaStatus,
     MemoryDevice,
 )
-from softcxl.spec.cxl.dvsec import REGISTER_BLOCK_ALIGNMENT, VENDOR_CXL, RegisterBlockId
+from softcxl.spec.cxl.dvsec import REGISTER_BLOCK_ALIGNMENT, VENDOR_CXL, RegisterBlockId, TimeScale
 from softcxl.spec.pci.header import CLASS_CXL_MEMORY_DEVICE
 from softcxl.wire import Reset
 
@@ -97,6 +99,7 @@ class Type3(Endpoint, CommandSet):
     `partition_alignment` (bytes) software can move capacity between volatile and persistent in such parts; `volatile`
     and `persistent` are how it comes from the factory. `features` (`VendorFeature`) are there beside the standard's.
     With `secondary_mailbox` there is a second mailbox, which takes what does not run in the background.
+    With `cpmu` it has performance counters (`device.cpmu`), with `compliance` the compliance mode.
     Raises `ValueError` for what the standard does not allow.
     """
 
@@ -104,6 +107,7 @@ class Type3(Endpoint, CommandSet):
     device_id = DEVICE_ID
     fw_revision = "softcxl 1"
     fw_slots = 2
+    flush_seconds = 0  # that it takes to save its data when power fails, up to 150
 
     def __init__(
         self,
@@ -129,6 +133,7 @@ class Type3(Endpoint, CommandSet):
         partition_alignment: int = 0,
         cpmu: bool = False,
         secondary_mailbox: bool = False,
+        compliance: bool = False,
     ) -> None:
         self.name = name
         regions = place(dynamic, volatile + persistent)
@@ -147,6 +152,9 @@ class Type3(Endpoint, CommandSet):
         )
         self.cpmu: PerformanceMonitor | None = None
         self.traffic: PerformanceMonitor | None = None  # who counts CXL.mem, while anybody does
+        scale, unit = (TimeScale.S_1, 1) if self.flush_seconds <= 15 else (TimeScale.S_10, 10)
+        self.gpf.phase2_duration.time_base = -(-self.flush_seconds // unit)
+        self.gpf.phase2_duration.time_scale = scale if self.flush_seconds else TimeScale.US_1
         self.platform: Callable[[], None] = lambda: None  # what platform firmware does after each reset
         self._partition_alignment = partition_alignment
         self._owned = ExitStack()
@@ -159,6 +167,9 @@ class Type3(Endpoint, CommandSet):
             self._add_features(features)
             if cpmu:
                 self._add_cpmu()
+            if compliance:
+                self.compliance = ComplianceMode(self)
+                self.doe.protocols[VENDOR_CXL, DATA_OBJECT_TYPE_COMPLIANCE] = self.compliance.exchange
             self.finish()
             self.firmware.power_on()
             self.partitions.power_on()

@@ -222,6 +222,8 @@ class Fabric:
             more["cpmu"] = True
         if key.secondary_mailbox:
             more["secondary_mailbox"] = True
+        if key.compliance:
+            more["compliance"] = True
         try:
             device = model(
                 name,

@@ -169,6 +169,9 @@ class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool,
         _key("whether it has a second mailbox, for whoever manages it beside its driver"),
     ] = False
+    compliance: Annotated[
+        bool, _key("whether tests can drive it by the data objects of compliance mode, over DOE")
+    ] = False
     file: Annotated[
         str | None,
         _key("file of the persistent capacity, made where it is absent; relative to the topology file"),

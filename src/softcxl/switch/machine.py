@@ -33,7 +33,7 @@ from softcxl.pci.complex import BUSES, Interrupt, RootComplex
 from softcxl.pci.function import Function
 from softcxl.pci.region import Bus
 from softcxl.spec.cxl.component import COMPONENT_BLOCK_SIZE
-from softcxl.switch import viral
+from softcxl.switch import gpf, viral
 from softcxl.switch.errors import AccessFault, DecodeError, DeviceFault, LinkDown, PoisonError, ViralError
 from softcxl.switch.host_bridge import HostBridge
 from softcxl.switch.numbering import numbered
@@ -125,6 +125,20 @@ class HostMachine(RootComplex):
             for bridge in self.bridges:
                 bridge.reset(kind)
             self.firmware()
+
+    def power_fail(self) -> list[str]:
+        """Power fails and comes back: devices have the time that the GPF DVSECs of the ports above them give (CXL 3.1
+        §9.8). Returns the names of those that need longer, whose dirty shutdowns count; then all is as after a cold
+        reset."""
+        with self.lock:
+            late = [
+                device.name
+                for bridge in self.bridges
+                for port in bridge.ports.values()
+                for device in gpf.flush(port)
+            ]
+            self.reset(Reset.COLD)
+        return late
 
     def enable_viral(self) -> None:
         """Set Viral Enable in every port and device, as platform firmware may; a reset takes it back."""

@@ -69,7 +69,7 @@ class ComplianceResponse(Record, size=0x04, spec="CXL 3.1 §14.16.4"):
 
     code: int = u8("that of the request")
     version: int = u8("of the response")
-    length: int = u8("of the body, in bytes")
+    length: int = u8("of the whole data object, in bytes")
     status: int = u8("a `ComplianceStatus`")
 
 
@@ -106,7 +106,7 @@ class ComplianceStatusResponse(Record, size=0x0A, spec="CXL 3.1 §14.16.4.2"):
 
     code: int = u8("that of the request")
     version: int = u8("of the response")
-    length: int = u8("of the body, in bytes")
+    length: int = u8("of the whole data object, in bytes")
     capabilities: int = u32("one bit an algorithm or injection that is under way")
     cache_size: int = u16("of the component's cache, in `cache_size_unit`s")
     cache_size_unit: int = u8("as the standard numbers them")
