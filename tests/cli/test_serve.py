@@ -262,6 +262,8 @@ def test_the_same_files_are_not_served_twice(server, file, tmp_path):
         (["list", f"unix:/{'x' * 120}"], 3, "121 bytes, a socket's path has at most 107"),
         (["list", "unix:FILE"], 3, "no server listens there: Connection refused"),
         (["doors", "FILE"], 2, "is no address of a server"),
+        (["vm", "run", "unix:/nowhere/control", "--", "true"], 3, "no server listens there: No such file"),
+        (["vm", "run", "unix:FILE", "--scenario", "FILE"], 2, "--scenario acts on a fabric of its own"),
         (["shell", "unix:/nowhere/control"], 2, "is a server's fabric; a prompt has one of its own"),
     ],
 )
@@ -423,15 +425,24 @@ def test_doors_of_a_host(server, capsys, places):
     assert main(["doors", server.address, "--host", "beta"]) == 0
     opened = json.loads(capsys.readouterr().out)
     assert list(opened["devices"]) == ["mem2"]
+    assert opened["opened"]
     door = opened["devices"]["mem2"]
+    traffic = door.pop("traffic")
     assert door == {"socket": str(next(places.iterdir()) / "mem2.sock"), "connected": False}
+    assert traffic == {"reads": 0, "writes": 0, "interrupts": 0}
     (window,) = opened["windows"]
     assert (window["window"], window["size"]) == ("window0", 1 << 30)
     assert Path(window["file"]).stat().st_size == 1 << 30
     with Client(Path(door["socket"])) as guest:
         guest.negotiate()
         assert main(["doors", server.address, "--host", "beta"]) == 0  # once more opens nothing
-        assert json.loads(capsys.readouterr().out)["devices"]["mem2"]["connected"]
+        again = json.loads(capsys.readouterr().out)
+        assert not again["opened"]
+        assert again["devices"]["mem2"]["connected"]
+        # and no second guest gets it
+        assert main(["vm", "run", server.address, "-q", "--host", "beta", "--", "true"]) == 1
+        said = f"softcxl: devices.mem2: a guest has it, through {door['socket']}\n"
+        assert capsys.readouterr() == ("", said)
         # a guest has it, so nobody drives it in the server
         assert main(["list", server.address, "--host", "beta"]) == 1
         assert f"devices.mem2: is in use, its door is {door['socket']}" in capsys.readouterr().err

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import click
 
 from softcxl.cli.verbs import VERBS
@@ -23,12 +26,24 @@ def perform(topology: str, host_name: str | None, verb: Verb) -> None:
         with Fabric.load(topology) as fabric:
             Hosts(fabric, topology).perform(verb, host_name, _out, _err)
         return
-    name = next(name for name, kind in VERBS.items() if type(verb) is kind)
-    answer = ask(topology, name, verb, host_name)
+    answer = ask(topology, _name(verb), verb, host_name)
     _out(answer.said)
     _err(answer.stderr)
     if answer.status:
         click.get_current_context().exit(answer.status)
+
+
+def demand(address: str, host_name: str | None, verb: Verb) -> Any:
+    """What a verb answers at a server, from JSON. Where it cannot be done this program ends as the verb does."""
+    answer = ask(address, _name(verb), verb, host_name)
+    _err(answer.stderr)
+    if answer.status:
+        click.get_current_context().exit(answer.status)
+    return json.loads(answer.said)
+
+
+def _name(verb: Verb) -> str:
+    return next(name for name, kind in VERBS.items() if type(verb) is kind)
 
 
 def _out(text: str | bytes) -> None:

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from softcxl.cli.booted import HOST, JSON, TOPOLOGY
+from softcxl.cli.booted import HOST, JSON
 from softcxl.device.clock import ManualClock
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.errors import NoSuchHost
@@ -15,7 +15,7 @@ from softcxl.fabric.scenario import load
 
 
 @click.command()
-@TOPOLOGY
+@click.argument("topology", type=click.Path())
 @click.argument("scenario", type=click.Path())
 @JSON
 @HOST

@@ -54,7 +54,7 @@ def serve(topology: str, socket: Path | None, booted: tuple[str, ...], as_json: 
 
     The line that it prints once it is ready ends with the server's address. Commands that take TOPOLOGY|unix:PATH act
     on the live fabric then: what one does the next finds. A host is driven in this process, from when it is first
-    asked for, or by a guest through `softcxl doors`.
+    asked for, or by a guest (`softcxl vm run unix:PATH`, `softcxl doors`).
 
     The socket is for its owner alone (mode 0600): $XDG_RUNTIME_DIR/softcxl-NAME.sock for the file NAME.yaml, or in a
     private folder where there is no such directory. SIGTERM, SIGINT and SIGHUP end it in order, with status 0:
@@ -145,8 +145,9 @@ def _until_signalled() -> Iterator[Callable[[], None]]:
 def doors(address: str, close: bool, as_json: bool, host_name: str | None) -> None:
     """Open the doors by which a guest comes to the devices of a server's host, and print them as JSON.
 
-    Of each device: `socket`, for QEMU's vfio-user-pci, and whether somebody is `connected`. Of each window: `base` and
-    `size` in bytes, and the `file` that its memory is mapped from. A host that was asked for otherwise is driven in
+    Of each device: `socket`, for QEMU's vfio-user-pci, whether somebody is `connected`, and the traffic so far. Of each
+    window: `base` and `size` in bytes, and the `file` that its memory is mapped from. `opened` says whether they were
+    closed before. A host that was asked for otherwise is driven in
     the server, and has no doors. Doors stay open until --close; what it prints is JSON, with and without --json.
     """
     if socket_of(address) is None:

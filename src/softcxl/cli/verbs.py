@@ -13,12 +13,13 @@ from uuid import UUID
 
 from softcxl.fabric.errors import NotHere
 from softcxl.fabric.hosts import Call, Verb
+from softcxl.fabric.tree import to_json
 from softcxl.host.explain import Explanation
 from softcxl.host.iomem import resources
 from softcxl.host.list import Include
 from softcxl.host.sysfs import shown_of
 from softcxl.host.sysfs.node import Attribute, Link
-from softcxl.host.traces import to_json
+from softcxl.host.traces import to_json as event_json
 from softcxl.host.tree import tree
 
 #: More of what there is than this is counted, not named.
@@ -188,7 +189,7 @@ class Events:
                 if (where := f"bus/cxl/devices/{one.name}/trigger_poison_list") in system.sysfs:
                     system.sysfs[where] = 1
         for found in system.events():
-            call.say(json.dumps(to_json(found), separators=(",", ":")))
+            call.say(json.dumps(event_json(found), separators=(",", ":")))
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,14 @@ class Doors:
             _say_json(call, call.doors())
 
 
+@dataclass(frozen=True)
+class Topology:
+    """The topology that is live, as `softcxl check --json` has it. Of a server only: who has the file has `check`."""
+
+    def perform(self, call: Call) -> None:
+        call.say(to_json(call.hosts.fabric.topology).decode())
+
+
 #: Every verb, by the words that call it on the command line and in requests.
 VERBS: dict[str, type[Verb]] = {
     "list": List,
@@ -215,6 +224,7 @@ VERBS: dict[str, type[Verb]] = {
     "iomem": Iomem,
     "events": Events,
     "doors": Doors,
+    "topology": Topology,
 }
 
 

@@ -7,19 +7,28 @@ import contextlib
 import json
 import shlex
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from softcxl.cli import verbs
+from softcxl.cli.booted import TOPOLOGY, demand
 from softcxl.cli.inject import print_report
 from softcxl.cli.work import orderly, shown
 from softcxl.fabric.build import Fabric
+from softcxl.fabric.control import ask, socket_of
+from softcxl.fabric.errors import BuildError
+from softcxl.fabric.hosts import traffic
 from softcxl.fabric.scenario import load
+from softcxl.fabric.topology import loads
 from softcxl.lab.beside import Beside
 from softcxl.lab.boot import boot, bootable
 from softcxl.lab.guest import BOOT_TIMEOUT, Guest, Result
 from softcxl.lab.setup import setup
+from softcxl.lab.visit import visit
 
 _FOREVER = 1e8
 _ACCELERATORS = {"auto": None, "kvm": True, "tcg": False}
@@ -31,7 +40,7 @@ def vm() -> None:
 
 
 @vm.command(context_settings={"ignore_unknown_options": False})
-@click.argument("topology", type=click.Path())
+@TOPOLOGY
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "--host", metavar="NAME", help="Which host of the topology to boot; needed where it has several."
@@ -122,34 +131,42 @@ def run(
     COMMAND has ended. Without a COMMAND only the scenario is played. Its report is on stderr, or with --json in
     `scenario`, and the status is 1 where an expectation was not met, else COMMAND's.
 
+    Given the address of a server (`softcxl serve`) the guest is a host of its fabric, which stays when the guest goes.
+
     A guest that panics, hangs or runs out of time ends it with status 1 and the tail of its console.
     """
     if as_json and not command and scenario is None:
         raise click.UsageError("--json needs a COMMAND or a --scenario: a shell has no result.")
+    if scenario is not None and socket_of(topology) is not None:
+        raise click.UsageError(f"--scenario acts on a fabric of its own, and {topology} is a server's")
     with orderly(), contextlib.ExitStack() as stack:
         with shown(quiet) as progress:
-            fabric = stack.enter_context(Fabric.load(topology))
-            host = bootable(fabric, host)
+            options: dict[str, Any] = {
+                "accelerate": _ACCELERATORS[accelerator],
+                "share": share,
+                "overlays": overlay,
+                "append": append,
+                "extra": [word for one in extra for word in shlex.split(one)],
+                "console_log": console,
+                "verbose": verbose,
+                "boot_timeout": boot_timeout,
+                "progress": progress,
+            }
             played = None
-            if scenario is not None:
-                played = stack.enter_context(Beside(fabric, load(scenario, fabric.topology)))
-            parts = setup(progress, kernel).parts()
-            guest = stack.enter_context(
-                boot(
-                    fabric,
-                    host,
-                    parts=parts,
-                    accelerate=_ACCELERATORS[accelerator],
-                    share=share,
-                    overlays=overlay,
-                    append=append,
-                    extra=[word for one in extra for word in shlex.split(one)],
-                    console_log=console,
-                    verbose=verbose,
-                    boot_timeout=boot_timeout,
-                    progress=progress,
-                )
-            )
+            if socket_of(topology) is None:
+                fabric = stack.enter_context(Fabric.load(topology))
+                host = bootable(fabric.topology, host)
+                if scenario is not None:
+                    played = stack.enter_context(Beside(fabric, load(scenario, fabric.topology)))
+                parts = setup(progress, kernel).parts()
+                guest: Guest = stack.enter_context(boot(fabric, host, parts=parts, **options))
+                doors: Callable[[], dict[str, Any]] = partial(_traffic, fabric)
+            else:
+                live = loads(json.dumps(demand(topology, None, verbs.Topology())), topology)
+                host = bootable(live, host)
+                parts = setup(progress, kernel).parts()
+                doors = stack.enter_context(_doors(topology, host))
+                guest = stack.enter_context(visit(live, doors(), parts, **options))
         if played is not None:
             played.start(guest)
         result = None
@@ -159,7 +176,7 @@ def run(
         status = result.status if result is not None else guest.shell() if played is None else 0
         report = None if played is None else played.finish()
         if as_json:
-            answer = _plain(result, guest, fabric)
+            answer = _plain(result, guest, doors())
             click.echo(json.dumps(answer | ({"scenario": report.plain()} if report else {}), indent=2))
         elif report is not None:
             print_report(report, err=True)
@@ -172,7 +189,7 @@ def _pass_on(stream: int, data: bytes) -> None:
     out.flush()
 
 
-def _plain(result: Result | None, guest: Guest, fabric: Fabric) -> dict[str, Any]:
+def _plain(result: Result | None, guest: Guest, doors: Mapping[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     if result is not None:
         answer["status"] = result.status
@@ -185,13 +202,25 @@ def _plain(result: Result | None, guest: Guest, fabric: Fabric) -> dict[str, Any
     answer |= {
         "boot_seconds": round(guest.boot_seconds, 3),
         "kernel": guest.release,
-        "traffic": {
-            name: {
-                "reads": door.traffic.reads,
-                "writes": door.traffic.writes,
-                "interrupts": door.traffic.interrupts,
-            }
-            for name, door in fabric.open_doors.items()
-        },
+        "traffic": {name: door["traffic"] for name, door in doors["devices"].items()},
     }
     return answer
+
+
+def _traffic(fabric: Fabric) -> dict[str, Any]:
+    """What has gone through the doors of this process, as a server tells of its own."""
+    return {"devices": {name: {"traffic": traffic(door)} for name, door in fabric.open_doors.items()}}
+
+
+@contextlib.contextmanager
+def _doors(address: str, host: str) -> Iterator[Callable[[], dict[str, Any]]]:
+    """The doors of a server's host, open; yields what tells of them. In the end they are as they were."""
+    first = demand(address, host, verbs.Doors())
+    try:
+        for name, door in first["devices"].items():
+            if door["connected"]:
+                raise BuildError(f"devices.{name}: a guest has it, through {door['socket']}")
+        yield lambda: demand(address, host, verbs.Doors())
+    finally:
+        if first["opened"]:
+            ask(address, "doors", verbs.Doors(close=True), host)

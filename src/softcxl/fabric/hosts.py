@@ -81,6 +81,10 @@ class Hosts:
                     self._doors[host] = stack.pop_all()
             return {name: self.fabric.open_doors[name] for name in self.fabric.hosts[host].routes}
 
+    def has_doors(self, host: str) -> bool:
+        """Whether the doors of a host's devices are open."""
+        return host in self._doors
+
     def close_doors(self, host: str) -> None:
         """Close the doors of a host's devices, whoever is there."""
         with self._changing, self._doors.pop(host, ExitStack()):
@@ -90,6 +94,12 @@ class Hosts:
         """Close all doors."""
         for host in list(self._doors):
             self.close_doors(host)
+
+
+def traffic(door: Door) -> dict[str, int]:
+    """What has gone through a door, for people: accesses that took a message, and interrupts."""
+    counts = door.traffic
+    return {"reads": counts.reads, "writes": counts.writes, "interrupts": counts.interrupts}
 
 
 class Call:
@@ -121,12 +131,21 @@ class Call:
         self._err(f"softcxl: {sentence}\n")
 
     def doors(self) -> dict[str, Any]:
-        """The host's doors, opened, and the files behind its windows, as a client on this machine finds them."""
+        """The host's doors, opened, and what else a client on this machine needs for a guest: the files behind the
+        windows, and where firmware's regions are."""
+        opened = not self.hosts.has_doors(self.host)
         doors = self.hosts.open_doors(self.host)
+        live = self.hosts.fabric.hosts[self.host]
         return {
             "host": self.host,
+            "opened": opened,
             "devices": {
-                name: {"socket": str(door.path), "connected": door.connected} for name, door in doors.items()
+                name: {
+                    "socket": str(door.path),
+                    "connected": door.connected,
+                    "traffic": traffic(door),
+                }
+                for name, door in doors.items()
             },
             "windows": [
                 {
@@ -135,6 +154,9 @@ class Call:
                     "size": one.window.size,
                     "file": str(one.medium.path or f"/proc/{os.getpid()}/fd/{one.medium.fd}"),
                 }
-                for one in self.hosts.fabric.hosts[self.host].memory.windows
+                for one in live.memory.windows
+            ],
+            "regions": [
+                {"base": one.hpa, "size": one.size, "granularity": one.granularity} for one in live.regions
             ],
         }

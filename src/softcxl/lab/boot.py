@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from softcxl.fabric import keys
-from softcxl.fabric.build import Fabric, FirmwareProgram, LiveHost
-from softcxl.fabric.host import HostWindow, xor_maps
+from softcxl.fabric.build import Fabric, FirmwareProgram
+from softcxl.fabric.host import xor_maps
+from softcxl.fabric.routes import Route, routes
 from softcxl.lab import compile as compiled
 from softcxl.lab import limits
 from softcxl.lab.errors import MonitorError, PlanError
@@ -31,21 +33,43 @@ def plan(fabric: Fabric, host: str, sockets: Mapping[str, Path]) -> GuestPlan:
     Raises `PlanError` for what QEMU cannot do (`softcxl.lab.limits`).
     """
     live = fabric.hosts[host]
-    limits.check(fabric.topology, host)
-    bridges = limits.bridges(fabric.topology, live.key, dict(sockets))
+    windows = [Backing(one.name, one.base, one.medium.fd) for one in live.memory.windows]
+    return planned(fabric.topology, host, windows, live.regions, sockets)
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """A window of a live fabric as a guest gets it: its name, its host address, and the file with its bytes."""
+
+    name: str
+    base: int
+    fd: int
+
+
+def planned(
+    topology: keys.Topology,
+    host: str,
+    windows: Sequence[Backing],
+    regions: Sequence[FirmwareProgram],
+    sockets: Mapping[str, Path],
+) -> GuestPlan:
+    """The same from what a fabric says of a host, wherever it lives; `windows` are in the topology's order."""
+    limits.check(topology, host)
+    key = topology.hosts[host]
+    bridges = limits.bridges(topology, key, dict(sockets))
     buses = {bridge.name: bridge.bus for bridge in bridges}
+    ways = routes(topology, key)
     return GuestPlan(
         name=host,
-        memory=live.key.memory,
-        cpus=live.key.cpus,
+        memory=key.memory,
+        cpus=key.cpus,
         bridges=bridges,
-        windows=tuple(_window(window, buses) for window in live.memory.windows),
-        decoders=tuple(decoder for region in live.regions for decoder in _decoders(live, region, buses)),
+        windows=tuple(_window(one, window, buses) for one, window in zip(key.windows, windows, strict=True)),
+        decoders=tuple(decoder for region in regions for decoder in _decoders(key, ways, region, buses)),
     )
 
 
-def _window(window: HostWindow, buses: Mapping[str, int]) -> Window:
-    key = window.key
+def _window(key: keys.Window, window: Backing, buses: Mapping[str, int]) -> Window:
     restrictions = WindowRestrictions.make(
         host_only=True,
         volatile="volatile" in key.restrictions,
@@ -55,8 +79,8 @@ def _window(window: HostWindow, buses: Mapping[str, int]) -> Window:
     return Window(
         name=window.name,
         base=window.base,
-        size=window.window.size,
-        backing=window.medium.fd,
+        size=key.size,
+        backing=window.fd,
         targets=tuple(buses[target] for target in key.targets),
         granularity=key.granularity,
         arithmetic=InterleaveArithmetic.XOR if key.arithmetic == "xor" else InterleaveArithmetic.MODULO,
@@ -66,12 +90,14 @@ def _window(window: HostWindow, buses: Mapping[str, int]) -> Window:
     )
 
 
-def _decoders(live: LiveHost, region: FirmwareProgram, buses: Mapping[str, int]) -> Iterator[BridgeDecoder]:
+def _decoders(
+    host: keys.Host, ways: Mapping[str, Route], region: FirmwareProgram, buses: Mapping[str, int]
+) -> Iterator[BridgeDecoder]:
     """The bridges' decoders of a firmware region: of each bridge, its ports in order of position."""
-    window: keys.Window = live.key.windows[region.key.window]
+    window = host.windows[region.key.window]
     ports: dict[str, list[int]] = {name: [] for name in window.targets}
     for device in region.key.devices:
-        bridge, port = live.routes[device]
+        bridge, port = ways[device]
         ports[str(bridge)].append(int(port))
     # a window of 3, 6 or 12 targets is dealt out by division, which leaves more address bits to the bridges
     split = len(ports) & -len(ports)
@@ -226,7 +252,7 @@ def boot(
         with Fabric.load("two-devices.yaml") as fabric, boot(fabric) as guest:
             print(guest.output("cxl list"))
     """
-    name = bootable(fabric, host)
+    name = bootable(fabric.topology, host)
     parts = parts or setup(options.get("progress", silent)).parts()
     tools = (compiled.overlay(parts), *overlays)
     with runtime_folder() as folder, Doors(fabric, name, folder, spin_us) as doors:
@@ -235,18 +261,18 @@ def boot(
             yield guest
 
 
-def bootable(fabric: Fabric, host: str | None = None) -> str:
+def bootable(topology: keys.Topology, host: str | None = None) -> str:
     """The name of the host to boot, the only one if None. Raises `PlanError` where it cannot be booted in QEMU."""
-    name = host or only_host(fabric)
-    if name not in fabric.hosts:
-        raise PlanError(f"There is no host {name!r}; the topology has {', '.join(fabric.hosts) or 'none'}.")
-    limits.check(fabric.topology, name)
+    name = host or only_host(topology)
+    if name not in topology.hosts:
+        raise PlanError(f"There is no host {name!r}; the topology has {', '.join(topology.hosts) or 'none'}.")
+    limits.check(topology, name)
     return name
 
 
-def only_host(fabric: Fabric) -> str:
-    """The name of the fabric's host. Raises `PlanError` where there is none or more than one."""
-    if len(fabric.hosts) != 1:
-        names = ", ".join(fabric.hosts) or "none"
-        raise PlanError(f"The topology has {len(fabric.hosts)} hosts ({names}); say which one to boot.")
-    return next(iter(fabric.hosts))
+def only_host(topology: keys.Topology) -> str:
+    """The name of the topology's host. Raises `PlanError` where there is none or more than one."""
+    if len(topology.hosts) != 1:
+        names = ", ".join(topology.hosts) or "none"
+        raise PlanError(f"The topology has {len(topology.hosts)} hosts ({names}); say which one to boot.")
+    return next(iter(topology.hosts))

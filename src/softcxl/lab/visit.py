@@ -1,0 +1,56 @@
+"""A guest that is a host of a fabric in another process: it comes through doors that are open there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from softcxl.fabric import keys
+from softcxl.fabric.build import FirmwareProgram
+from softcxl.lab import compile as compiled
+from softcxl.lab.boot import Backing, planned
+from softcxl.lab.errors import PlanError
+from softcxl.lab.guest import Guest
+from softcxl.lab.parts import Parts
+
+
+@contextmanager
+def visit(
+    topology: keys.Topology,
+    doors: Mapping[str, Any],
+    parts: Parts,
+    *,
+    overlays: Sequence[Path] = (),
+    **options: Any,
+) -> Iterator[Guest]:
+    """Boot the host that `doors` tells of (`softcxl.fabric.hosts.Call.doors`), of a topology that is live elsewhere on
+    this machine; yields the running guest. `options` are those of `Guest`. Raises `LabError`."""
+    key = topology.hosts[doors["host"]]
+    with ExitStack() as stack:
+        windows = [
+            Backing(one["window"], one["base"], stack.enter_context(_open(one["file"])))
+            for one in doors["windows"]
+        ]
+        regions = [
+            FirmwareProgram(region, one["base"], one["size"], one["granularity"], ())
+            for region, one in zip(key.regions, doors["regions"], strict=True)
+        ]
+        sockets = {name: Path(door["socket"]) for name, door in doors["devices"].items()}
+        plan = planned(topology, doors["host"], windows, regions, sockets)
+        tools = (compiled.overlay(parts), *overlays)
+        yield stack.enter_context(Guest(plan, parts, overlays=tools, **options))
+
+
+@contextmanager
+def _open(file: str) -> Iterator[int]:
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise PlanError(f"The window's memory {file} cannot be opened: {error.strerror}.") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

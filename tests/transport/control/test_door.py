@@ -1,0 +1,149 @@
+"""A door of lines: many clients, each with its own conversation."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from softcxl.transport.control import MAX_REQUEST, Door, NoServer, converse
+from softcxl.transport.errors import DoorInUse
+
+
+class Echo:
+    """Answers a line with itself backwards; `slow` waits until it is let go, `bye` ends the connection."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.waiting = threading.Event()
+
+    def answer(self, line: bytes) -> tuple[bytes, bool]:
+        if line == b"slow\n":
+            self.waiting.set()
+            self.let_go.wait()
+        if line == b"bug\n":
+            raise ZeroDivisionError
+        return line.rstrip(b"\n")[::-1], line != b"bye\n"
+
+    def refuse(self, reason: str) -> bytes:
+        return f"no: {reason}".encode()
+
+
+@pytest.fixture
+def echo() -> Echo:
+    return Echo()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "control"
+
+
+@pytest.fixture
+def door(echo: Echo, path: Path) -> Iterator[Door]:
+    with Door(echo, path) as door:
+        yield door
+        echo.let_go.set()
+
+
+def test_lines_go_in_and_come_out(door, path):
+    assert converse(str(path), b"abc") == b"cba"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"one\ntwo\nbye\nmore\n")
+        with client.makefile("rb") as lines:
+            assert [lines.readline() for _ in range(3)] == [b"eno\n", b"owt\n", b"eyb\n"]
+            assert lines.read() == b""  # `more` is not answered any more
+
+
+def test_the_longest_line_and_one_more(door, path):
+    longest = b"x" * (MAX_REQUEST - 1)
+    assert converse(str(path), longest) == longest
+    assert converse(str(path), longest + b"x") == f"no: a request has at most {MAX_REQUEST} bytes".encode()
+    assert converse(str(path), b"ab") == b"ba"
+
+
+def test_who_waits_keeps_nobody_waiting(door, echo, path):
+    answers: list[bytes] = []
+    slow = threading.Thread(target=lambda: answers.append(converse(str(path), b"slow")))
+    slow.start()
+    echo.waiting.wait()
+    assert converse(str(path), b"quick") == b"kciuq"
+    assert answers == []
+    echo.let_go.set()
+    slow.join()
+    assert answers == [b"wols"]
+
+
+def test_what_is_being_answered_is_answered_before_the_door_closes(door, echo, path):
+    answers: list[bytes] = []
+    slow = threading.Thread(target=lambda: answers.append(converse(str(path), b"slow")))
+    slow.start()
+    echo.waiting.wait()
+    closing = threading.Thread(target=door.close)
+    closing.start()
+    echo.let_go.set()
+    closing.join()
+    slow.join()
+    assert answers == [b"wols"]
+    assert not path.exists()
+    door.close()  # once more does no harm
+
+
+def test_a_client_too_many_is_told_so(door, path):
+    clients = []
+    try:
+        for number in range(128):
+            client = socket.socket(socket.AF_UNIX)
+            clients.append(client)
+            client.connect(str(path))
+            client.sendall(b"%d\n" % number)
+            assert client.recv(16) == str(number).encode()[::-1] + b"\n"
+        assert converse(str(path), b"one more") == b"no: 128 clients are here, no more can be"
+        clients.pop().close()
+        while converse(str(path), b"ab") != b"ba":  # until its going has been noticed
+            pass
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_a_bug_of_the_server_costs_one_connection(door, path, caplog):
+    with pytest.raises(NoServer, match="gone before it answered"):
+        converse(str(path), b"bug")
+    assert converse(str(path), b"ab") == b"ba"
+    assert "a bug of the server" in caplog.text
+
+
+def test_a_live_servers_path_is_not_taken(door, echo, path):
+    with pytest.raises(DoorInUse, match="a live server listens there"), Door(echo, path):
+        pass
+    assert converse(str(path), b"ab") == b"ba"
+
+
+def test_a_dead_servers_path_is_taken(echo, path):
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with Door(echo, path):
+        assert converse(str(path), b"ab") == b"ba"
+
+
+def test_a_queue_that_is_full(path, monkeypatch):
+    monkeypatch.setattr("softcxl.transport.control.client._CONNECT_SECONDS", 1)
+    queued = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(0)
+        while True:
+            caller = socket.socket(socket.AF_UNIX)
+            queued.append(caller)
+            caller.setblocking(False)
+            if caller.connect_ex(str(path)):
+                break
+        with pytest.raises(NoServer, match="the server there has taken no client for 1 s"):
+            converse(str(path), b"ab")
+        for caller in queued:
+            caller.close()
