@@ -219,6 +219,10 @@ def test_a_watcher_sees_each_command_with_the_answer_that_software_gets(
         (lambda i: i.event(EventLog.FATAL, "vendor", identifier="me"), "identifier cannot be 'me'"),
         (lambda i: i.event(EventLog.DYNAMIC_CAPACITY, "dram"), "the device has the logs"),
         (lambda i: i.error("gremlins"), "known are"),
+        (lambda i: i.error("gremlins", protocol="pcie"), "known are"),
+        (lambda i: i.error("internal", protocol="usb"), "there are cxl and pcie"),
+        (lambda i: i.error("internal", protocol="pcie", header=[1] * 5), "up to 4 numbers of 32 bits"),
+        (lambda i: i.correct(0, 0), "0 corrected errors"),
     ],
 )
 def test_input_that_cannot_be_is_a_sentence_and_changes_nothing(
@@ -318,11 +322,23 @@ def test_health_and_temperature(device: Type3, driver: Driver) -> None:
 
 
 def test_a_protocol_error_is_logged(device: Type3, driver: Driver) -> None:
-    device.inject.error("completion_timeout")
-    device.inject.error("receiver", correctable=True)
+    device.inject.error("completion_timeout", protocol="pcie", header=[1, 2, 3, 4])
+    device.inject.error("receiver", protocol="pcie", correctable=True)
     aer = next(offset for kind, offset in driver.extended_capabilities() if kind == 1)
     assert driver.read32(7, aer + 4) == 1 << 14, "PCI_ERR_UNC_COMP_TIME of linux/pci_regs.h"
     assert driver.read32(7, aer + 0x10) == 1, "PCI_ERR_COR_RCVR"
+
+
+def test_a_cxl_protocol_error_is_logged(device: Type3, driver: Driver) -> None:
+    device.inject.error("mem_data_ecc")
+    bar, ras = driver.component_capability(2)
+    assert driver.read32(bar, ras) == 1 << 7, "CXL_RAS_UC_MEM_DATA_ECC of drivers/cxl/core/trace.h"
+
+
+def test_corrected_errors_are_counted_and_logged_as_one(device: Type3) -> None:
+    device.inject.correct(0x2000, 3)
+    assert device.health.info.corrected_volatile_error_count == 3
+    assert sum(len(log.records) for log in device.events.logs.values()) == 1
 
 
 def test_a_silent_device_reads_as_ones_and_comes_back_cold(

@@ -137,6 +137,16 @@ WRONG = [
     ("steps: [{health: {heat: 1}}]", "steps[0].health.heat: 'heat' is no item of the health;"),
     ("steps: [{health: {life_used: 300}}]", "steps[0].health.life_used: '300' does not fit:"),
     ("steps: [{error: {name: gremlin}}]", "1:24: steps[0].error.name: 'gremlin' is no such error; there are"),
+    ("steps: [{error: {name: mem_data_ec}}]", "'mem_data_ec' is no such error; did you mean 'mem_data_ecc'?"),
+    (
+        "steps: [{error: {name: internal, protocol: usb}}]",
+        "steps[0].error.protocol: 'usb' is not one of cxl, pcie",
+    ),
+    (
+        "steps: [{decay: {address: 0, scope: all}}]",
+        "steps[0].decay.scope: 'all' is not one of bank, cacheline,",
+    ),
+    ("steps: [{correct: {address: 0, count: 0}}]", "steps[0].correct.count: 0 is not a number from 1"),
     ("steps: [{send: {opcode: any}}]", "1:25: steps[0].send.opcode: any command cannot be sent"),
     (
         "steps: [{send: {opcode: 4000h, payload: 0}}]",

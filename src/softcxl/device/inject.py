@@ -19,7 +19,7 @@ import enum
 import math
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from softcxl.device import intercept
@@ -39,6 +39,9 @@ from softcxl.wire import Reset
 
 if TYPE_CHECKING:
     from softcxl.device.type3 import Type3
+
+
+_AER_DWORDS = 4
 
 
 class Death(enum.Enum):
@@ -111,6 +114,10 @@ class Injection:
     def clear_poison(self, dpa: int, length: int = LINE) -> int:
         """Take the poison off again, whose data stay; returns how many lines had it."""
         return self._device.clear_poison(dpa, length)
+
+    def correct(self, dpa: int, count: int = 1) -> None:
+        """Have `count` errors corrected at `dpa`: counted, and logged as one event. Raises `ValueError`."""
+        self._device.faults.correct(dpa, count)
 
     def event(self, log: EventLog, kind: str, **fields: Any) -> bool:
         """Log an event of a `kind` of `softcxl.device.injected_event.KINDS`; returns False where the log was full.
@@ -242,10 +249,21 @@ class Injection:
 
     # -- errors, death, link ---------------------------------------------------------------------------------------
 
-    def error(self, name: str, *, correctable: bool = False, header: int = 0) -> Kind | None:
-        """Log an error by the name of its bit in the AER status register, and send the message that is due. Raises
-        `ValueError` for an unknown one. See `softcxl.pci.aer.report`."""
-        return report(self._device, name, correctable=correctable, header=header)
+    def error(
+        self, name: str, *, correctable: bool = False, protocol: str = "cxl", header: Sequence[int] = ()
+    ) -> Kind | None:
+        """Have a protocol error happen, and send the message that is due, whose kind is returned: None where masks or
+        enables keep it. `name` is that of its bit in the status register: of the CXL RAS capability (``mem_data_ecc``),
+        or with `protocol` "pcie" of AER (``completion_timeout``); `header` is what its log has, in dwords, at most 16,
+        or 4. Raises `ValueError` for what cannot be. Not with the device's lock held: the machine's comes first."""
+        if protocol == "cxl":
+            return self._device.ras.inject(name, correctable=correctable, header=header)
+        if protocol != "pcie":
+            raise ValueError(f"protocol {protocol!r}: there are cxl and pcie")
+        if len(header) > _AER_DWORDS or not all(0 <= dword < 1 << 32 for dword in header):
+            raise ValueError(f"header: up to {_AER_DWORDS} numbers of 32 bits, not {list(header)}")
+        packed = sum(dword << 32 * place for place, dword in enumerate(header))
+        return report(self._device, name, correctable=correctable, header=packed)
 
     def die(self, how: Death | str = Death.SILENT) -> None:
         """Let the device die. `revive`, or a reset, brings it back, of a silent one `revive` alone. Raises

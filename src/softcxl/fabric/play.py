@@ -336,12 +336,18 @@ class Player:
             log = EventLog[step.event.log.upper()]
             if not inject.event(log, step.event.type, **file.values(step.event.fields)):
                 return "the log was full"
+        elif step.correct is not None:
+            inject.correct(step.correct.address, step.correct.count)
         elif step.health is not None:
             inject.health(**file.values(step.health))
         elif step.fault is not None:
             self._fault(device, step.fault, seed)
         elif step.error is not None:
-            kind = inject.error(step.error.name, correctable=step.error.severity == "correctable")
+            kind = inject.error(
+                step.error.name,
+                correctable=step.error.severity == "correctable",
+                protocol=step.error.protocol,
+            )
             return kind.value if kind is not None else "logged, not reported"
         elif step.die is not None:
             inject.die(step.die)

@@ -32,12 +32,20 @@ from softcxl.fabric.reader import Reader
 from softcxl.fabric.scenario_keys import ACTIONS, Scenario, Send, Step
 from softcxl.fabric.sizes import parse_number, shorten
 from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.cxl.component import RasCorrectableStatus, RasUncorrectableStatus
 from softcxl.spec.cxl.events import DeviceHealth
 from softcxl.spec.pci.extended import CorrectableErrorStatus, UncorrectableErrorStatus
+from softcxl.wire import Register
 
 CODES = {code.name.lower().replace("_", "-"): code for code in ReturnCode}
 NO_ANSWER = "none"
 HEALTH = [one.name for one in DeviceHealth.__layout__.fields if one.kind != "reserved"]
+_STATUS: dict[tuple[str, str], type[Register]] = {
+    ("cxl", "correctable"): RasCorrectableStatus,
+    ("cxl", "uncorrectable"): RasUncorrectableStatus,
+    ("pcie", "correctable"): CorrectableErrorStatus,
+    ("pcie", "uncorrectable"): UncorrectableErrorStatus,
+}
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0}
 
 
@@ -169,11 +177,9 @@ def _action(step: Step, at: Path) -> Iterator[Fault]:
     if step.send is not None:
         yield from _send(step.send, (*at, "send"))
     if step.error is not None:
-        register: Any = (
-            UncorrectableErrorStatus if step.error.severity == "uncorrectable" else CorrectableErrorStatus
-        )
-        names = [field.name for field in register.__layout__.fields]
-        if step.error.name not in names:
+        register = _STATUS.get((step.error.protocol, step.error.severity))
+        names = [] if register is None else [field.name for field in register.__layout__.fields]
+        if names and step.error.name not in names:
             hint = closest(step.error.name, names) or f"; there are {', '.join(names)}"
             yield Fault((*at, "error", "name"), f"{shorten(step.error.name)} is no such error{hint}")
     if step.fault is not None:

@@ -86,10 +86,23 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
 
 
-class Error(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A protocol error that the device logs (AER) and reports."""
+class Corrected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Errors that the device corrects, as one event."""
 
-    name: Annotated[str, _key("its bit in the AER status register, as in `softcxl.spec.pci.extended`")]
+    address: Annotated[int, _key("the device address", form="size", least=0, most=LARGEST)]
+    count: Annotated[int, _key("how many", least=1, most=(1 << 24) - 1)] = 1
+
+
+class Error(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A protocol error that the device logs and reports."""
+
+    name: Annotated[
+        str,
+        _key(
+            "its bit in the status register, as in `softcxl.spec.cxl.component` or `softcxl.spec.pci.extended`"
+        ),
+    ]
+    protocol: Annotated[Literal["cxl", "pcie"], _key("the CXL RAS capability, or AER")] = "cxl"
     severity: Annotated[Literal["correctable", "uncorrectable"], _key("which register")] = "uncorrectable"
 
 
@@ -188,6 +201,7 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Lines | None, _key("lines go bad, and nobody notices before a read, a scrub or a scan comes by")
     ] = None
     decay: Annotated[Decay | None, _key("let a part of the media decay from now on")] = None
+    correct: Annotated[Corrected | None, _key("have errors corrected")] = None
     clear: Annotated[
         Literal["faults", "hang", "poison", "decay"] | None,
         _key(
@@ -245,6 +259,7 @@ ACTIONS = (
     "poison",
     "spoil",
     "decay",
+    "correct",
     "clear",
     "event",
     "health",
