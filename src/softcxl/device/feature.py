@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from softcxl.device.cci import CommandError, CommandSet, command
-from softcxl.device.persist import StatePage
 from softcxl.spec.command.base import Command, CommandEffects, ReturnCode
 from softcxl.spec.command.features import (
     GET_FEATURE,
@@ -26,6 +25,9 @@ from softcxl.spec.command.features import (
     SupportedFeature,
 )
 from softcxl.wire import Reset
+
+if TYPE_CHECKING:
+    from softcxl.device.persist import StatePage
 
 COLD_RESET = 4
 """Deepest Reset Persistence of a value that lives through every reset once it is saved."""
