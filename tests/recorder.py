@@ -4,8 +4,8 @@ records that were fetched, capabilities whose registers were accessed, data obje
     pytest --record-coverage docs/reference/coverage.json
 
 What an unmodified Linux did, in a test of mark `guest` and through a guest's door, is told from what was done in this
-process. Of the tests that did something the file names one, the one that did the fewest other things, and those of
-devices first.
+process, by any other test. Of the tests that did something the file names one, the one that did the fewest other
+things, and those of devices first.
 """
 
 from __future__ import annotations
@@ -54,8 +54,10 @@ class Recorder:
         self.ran[file] = True
 
     def note(self, key: str) -> None:
-        by_linux = self.guest and threading.current_thread().name.startswith("door ")
-        self.seen.setdefault((key, coverage.GUEST if by_linux else coverage.PROCESS), set()).add(self.file)
+        if not self.guest:
+            self.seen.setdefault((key, coverage.PROCESS), set()).add(self.file)
+        elif threading.current_thread().name.startswith("door "):
+            self.seen.setdefault((key, coverage.GUEST), set()).add(self.file)
 
     @contextmanager
     def watching(self) -> Iterator[None]:

@@ -87,6 +87,7 @@ def tables() -> dict[str, list[Row]]:
         partition_alignment=CAPACITY_UNIT,
         dynamic=[DynamicRegion(length=CAPACITY_UNIT)],
         cpmu=True,
+        compliance=True,
         secondary_mailbox=True,
         clock=ManualClock(),
     )
