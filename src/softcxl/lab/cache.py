@@ -49,6 +49,17 @@ def locked(name: str, waiting: Callable[[], None] | None = None) -> Iterator[Non
         os.close(descriptor)
 
 
+def require(size: int) -> None:
+    """Raise FetchError unless `size` bytes are free where the cache is. The folder exists."""
+    home = folder()
+    free = shutil.disk_usage(home).free
+    if free < size:
+        raise FetchError(
+            f"The disk that holds {home} has {free >> 20} MB free and {size >> 20} MB are needed:"
+            " free some, or point SOFTCXL_CACHE elsewhere."
+        )
+
+
 @contextlib.contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
     """Give a path to write; it takes the name `path` when the block ends well and vanishes when it does not.

@@ -78,7 +78,7 @@ def build(
             raise BuildError(f"{tree} is not a kernel source tree.")
         _images().mkdir(parents=True, exist_ok=True)
         cache.sweep(_images())
-        _room(_BUILD_SPACE)
+        cache.require(_BUILD_SPACE)
         with cache.replacing_folder(_images() / f"{tree.name}-{_key(config)}") as draft:
             objects = draft / "objects"
             objects.mkdir()
@@ -96,16 +96,6 @@ def _images() -> Path:
 
 def _key(config: str) -> str:
     return hashlib.sha256(config.encode()).hexdigest()[:12]
-
-
-def _room(needed: int) -> None:
-    home = cache.folder()
-    free = shutil.disk_usage(home).free
-    if free < needed:
-        raise FetchError(
-            f"The disk that holds {home} has {free >> 20} MB free and {needed >> 20} MB are needed:"
-            " free some, or point SOFTCXL_CACHE elsewhere."
-        )
 
 
 def _toolchain(progress: Progress) -> Toolchain:
@@ -137,7 +127,7 @@ def _source(progress: Progress) -> Path:
             return folder / name
     folder.mkdir(parents=True, exist_ok=True)
     cache.sweep(folder)
-    _room(_SOURCE_SPACE)
+    cache.require(_SOURCE_SPACE)
     apt = updated_apt(progress)
     failure: FetchError | None = None
     for name in names:

@@ -138,12 +138,7 @@ def _fetch(groups: tuple[str, ...], progress: Progress) -> None:
     if platform.machine() != "x86_64":
         raise PartsError(f"This machine is {platform.machine()}; the lab knows x86_64 packages only.")
     home = cache.folder()
-    free = shutil.disk_usage(home).free
-    if free < _NEEDED_SPACE:
-        raise FetchError(
-            f"The disk that holds {home} has {free >> 20} MB free and 1024 MB are needed:"
-            " free some, or point SOFTCXL_CACHE elsewhere."
-        )
+    cache.require(_NEEDED_SPACE)
     recipe = recipe_for(this_release())
     apt = updated_apt(progress)
     packages = {group: _own(group, apt.download(recipe.names([group]), progress)) for group in groups}
