@@ -90,6 +90,7 @@ class Bench:
                 "interrupts": reply(0x0102),
                 "alerts": reply(0x4201),
                 "shutdown": reply(0x4203),
+                "congestion": reply(0x4700),
                 "time set": bool(timestamp) and timestamp - int(self.clock.now() * 1e9),
             },
             "log": {
@@ -296,6 +297,7 @@ CASES: Final[Mapping[int, tuple[Case, ...]]] = {
             protect,
         ),
     ),
+    0x4701: (Case("thresholds", b"\3\x14\x28\4", does("policy")),),
     # What was taken is gone after a cold reset; that the list has changed once more its generation still says.
     0x4802: (Case("an offer", extents((DYNAMIC + 8 * MIB, 4 * MIB)), does("data"), does("data"), offer),),
     0x4803: (Case("an extent", extents((DYNAMIC, 8 * MIB)), does("data")),),
@@ -340,6 +342,8 @@ QUESTIONS: Final[Mapping[int, bytes]] = {
     0x4305: b"",
     0x4500: b"",
     0x4601: struct.pack("<BH5x", 0, 0),
+    0x4700: b"",
+    0x4702: b"",
     0x4800: b"\x08\0",
     0x4801: struct.pack("<II", 8, 0),
 }

@@ -101,6 +101,9 @@ COMMANDS = {
     0x4505: (DATA | SECURITY, 64),
     0x4600: (0, 8),
     0x4601: (0, 8),
+    0x4700: (0, 0),
+    0x4701: (POLICY, 4),
+    0x4702: (0, 0),
 }
 VARYING = {0x0101, 0x0103, 0x4103, 0x4402, 0x4600, 0x0201, 0x0502, 0x0600}
 
@@ -201,7 +204,7 @@ def test_identify(send):
         (1024).to_bytes(3, "little"),
         0,
         1,
-        *(0, 0),
+        *(3, 0),  # both kinds of QoS telemetry
     )
 
 
@@ -376,6 +379,7 @@ def state(device):
         device.security._passphrases,
         device.firmware._slots,
         device.cci.busy,
+        device.qos.control.pack(),
     )
 
 

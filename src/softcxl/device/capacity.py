@@ -71,6 +71,8 @@ class CapacityCommands(CommandSet):
             dynamic_capacity_event_log_size=event_log_depth if capacity.dynamic else 0,
         )
         self._identity.poison_handling.injects_persistent_poison = True
+        qos = self._identity.qos_telemetry
+        qos.egress_port_congestion = qos.temporary_throughput_reduction = True
 
     @command(IDENTIFY_MEMORY_DEVICE)
     def identify(self) -> IdentifyMemoryDevice:

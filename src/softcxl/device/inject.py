@@ -142,6 +142,11 @@ class Injection:
             raise ValueError(f"health: {error}") from None
         self._device.set_health(**changes)
 
+    def backpressure(self, percent: int) -> None:
+        """The egress port is held up `percent` of the time, as Get SLD QoS Status tells. Raises `ValueError` for what
+        is not from 0 to 100."""
+        self._device.qos.backpressure = percent
+
     # -- commands ------------------------------------------------------------------------------------------------
 
     def fail(

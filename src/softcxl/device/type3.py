@@ -40,11 +40,13 @@ from softcxl.device.inject import Injection
 from softcxl.device.labels import LabelCommands
 from softcxl.device.logs import LogCommands
 from softcxl.device.mailbox import MailboxDoor, SecondaryMailbox
+from softcxl.device.management import ManagementCci
 from softcxl.device.media import MediaCommands
 from softcxl.device.partition import PartitionCommands, divided
 from softcxl.device.passthrough import PassthroughCommands
 from softcxl.device.persist import StatePage
 from softcxl.device.poison import LINE, PoisonCommands
+from softcxl.device.qos import QosTelemetry
 from softcxl.device.registers import DeviceRegisters
 from softcxl.device.repair import RepairCommands
 from softcxl.device.scan import ScanCommands
@@ -57,7 +59,7 @@ from softcxl.memory.media import Medium
 from softcxl.pci.doe import DoeMailbox
 from softcxl.pci.region import SharedRegisters
 from softcxl.spec.command.base import Command, ReturnCode
-from softcxl.spec.command.events import EventLog
+from softcxl.spec.command.events import EventLog, EventNotificationRequest
 from softcxl.spec.command.poison import PoisonSource
 from softcxl.spec.cxl.cdat import DATA_OBJECT_TYPE_CDAT
 from softcxl.spec.cxl.compliance import DATA_OBJECT_TYPE_COMPLIANCE
@@ -231,9 +233,11 @@ class Type3(Endpoint, CommandSet):
         self.logs = LogCommands(self)
         self.cdat = CdatTable(self.capacity)
         self.doe = DoeMailbox(self, {(VENDOR_CXL, DATA_OBJECT_TYPE_CDAT): self.cdat.exchange})
+        self.qos = QosTelemetry(self.lock)
+        self.doors: list[ManagementCci] = []  # beside the mailboxes
         self.inject = Injection(self)
         self.cci.barred = self._barred
-        self.cci.ended = self.mailbox.background_ended
+        self.cci.ended = self._background_ended
         self.cci.add(
             [
                 self,
@@ -251,6 +255,7 @@ class Type3(Endpoint, CommandSet):
                 self.security,
                 self.shutdown,
                 PassthroughCommands(),
+                self.qos,
                 BackgroundCommands(self.cci),
             ]
         )
@@ -345,6 +350,12 @@ class Type3(Endpoint, CommandSet):
         """The primary mailbox, and the secondary one if there is one."""
         return [self.mailbox, *([self.secondary_mailbox] if self.secondary_mailbox else [])]
 
+    def management(self, send: Callable[[EventNotificationRequest], None]) -> ManagementCci:
+        """A command interface for another door than a mailbox, such as an MCTP endpoint: `send` is called with each
+        Event Notification that is due, the device's lock held. Close it with its door."""
+        with self.lock:
+            return ManagementCci(self, send)
+
     @property
     def decoders(self) -> HdmDecoders:
         """The HDM decoders."""
@@ -412,6 +423,11 @@ class Type3(Endpoint, CommandSet):
         """While the media are disabled, or locked, commands that need them are refused (CXL 3.1 §8.2.9.9.5.1)."""
         return ReturnCode.MEDIA_DISABLED if self.media.barred(command.opcode) else None
 
+    def _background_ended(self) -> None:
+        self.mailbox.background_ended()
+        for door in list(self.doors):
+            door.background_ended()
+
     def volatile_at(self, dpa: int) -> bool:
         """The memory at `dpa` forgets without power."""
         if dpa < self.capacity.total:
@@ -461,6 +477,9 @@ class Type3(Endpoint, CommandSet):
             self.events.show()
             return
         self.timestamp.reset()
+        self.qos.reset()
+        for door in self.doors:
+            door.reset()
         self.events.reset()
         self.poison.reset()
         self.scan.reset()
