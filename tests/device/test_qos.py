@@ -19,7 +19,6 @@ def test_control(driver):
 @pytest.mark.parametrize(
     "control",
     [
-        *((bit, 10, 25, 8) for bit in (4, 8, 0x80, 0xFF)),
         *((0, moderate, 100, 8) for moderate in (0, 101, 255)),
         *((0, 10, severe, 8) for severe in (0, 9, 101, 255)),
         *((0, 10, 25, interval) for interval in (16, 255)),
@@ -29,6 +28,12 @@ def test_control(driver):
 def test_what_cannot_be_changes_nothing(driver, control):
     driver.send(0x4701, b"\1\x14\x28\4")
     assert driver.send(0x4701, bytes(control)) == (INVALID_INPUT, b"")
+    assert driver.send(0x4700) == (SUCCESS, b"\1\x14\x28\4")
+
+
+@pytest.mark.parametrize("noise", [4, 0x80, 0xFC])
+def test_reserved_bits_are_ignored(driver, noise):
+    assert driver.send(0x4701, bytes([1 | noise, 20, 40, 4])) == (SUCCESS, b"")
     assert driver.send(0x4700) == (SUCCESS, b"\1\x14\x28\4")
 
 

@@ -24,10 +24,11 @@ _ALL: Final = 100
 
 
 class QosTelemetry(CommandSet):
-    """Get and Set SLD QoS Control, and Get SLD QoS Status. Control has its defaults after a conventional reset.
+    """Get and Set SLD QoS Control, and Get SLD QoS Status. Control has its defaults after a conventional reset, and
+    reserved bits of it are ignored.
 
-    `backpressure` is how much of the time the device's egress port is held up; what the device was made for decides
-    it, not software. The status shows it as far as the device samples it.
+    `backpressure` is how much of the time the device's egress port is held up; it comes from outside,
+    not from software. The status shows it as far as the device samples it.
     """
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
@@ -60,13 +61,9 @@ class QosTelemetry(CommandSet):
     @command(SET_SLD_QOS_CONTROL)
     def set_control(self, request: SldQosControl) -> None:
         moderate, severe = request.egress_moderate_percentage, request.egress_severe_percentage
-        if (
-            int(request.control) & ~_CONTROL
-            or not 1 <= moderate <= severe <= _ALL
-            or request.backpressure_sample_interval > _INTERVAL_MAX
-        ):
+        if not 1 <= moderate <= severe <= _ALL or request.backpressure_sample_interval > _INTERVAL_MAX:
             raise CommandError(ReturnCode.INVALID_INPUT)
-        self.control = request
+        self.control = request.replace(control=QosTelemetryControl(int(request.control) & _CONTROL))
 
     @command(GET_SLD_QOS_STATUS)
     def get_status(self) -> GetSldQosStatusResponse:
