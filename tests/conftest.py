@@ -1,6 +1,11 @@
-"""For all tests: property tests are not timed, and in CI they draw the same examples every time."""
+"""For all tests: property tests are not timed, and in CI they draw the same examples every time.
+
+Signals that a shell in the background or nohup has made ignored are heard again, as programs that tests start would
+ignore them too.
+"""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +14,14 @@ from hypothesis import settings
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGTERM, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
