@@ -24,9 +24,9 @@ ASKED = {
     0x4303: struct.pack("<QQ", 0, 1),
     0x4402: struct.pack("<BB2xIHH", 0, 0, 0, 0, 9),  # discovery
 }
-KEPT = {0x0500, 0x0501, 0x4300, 0x4305, 0x4402, 0x4500, 0x4601}
+KEPT = {0x4300, 0x4305, 0x4402, 0x4500, 0x4601}
 """What Linux lets no program give raw, unless it is told to allow all (cxl_mem_raw_command_allowed in
-drivers/cxl/core/mbox.c): features, poison, scans, and all of erasure and security."""
+drivers/cxl/core/mbox.c): poison, scans, and all of erasure and security. Features it keeps since 7.3."""
 
 
 def raw(guest: Linux, opcode: int, payload: bytes) -> tuple[int, bytes]:
