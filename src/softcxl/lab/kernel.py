@@ -5,10 +5,12 @@ Built from the kernel source that the distribution packages, in the cache, once 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 from importlib import resources
 from pathlib import Path
@@ -208,7 +210,8 @@ def _run(command: list[str], tools: Toolchain, progress: Progress | None = None)
                 if progress is not None:
                     progress("compiling the kernel", min(0.99, done / _STEPS))
         except BaseException:
-            os.killpg(process.pid, 15)
+            with contextlib.suppress(ProcessLookupError):  # it may have ended by itself meanwhile
+                os.killpg(process.pid, signal.SIGTERM)
             raise
     if process.returncode:
         said = [line for line in tail if "rror" in line] or tail
