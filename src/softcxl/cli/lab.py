@@ -76,7 +76,7 @@ def kernel() -> None:
 def build(source: Path | None, extra: Path | None, jobs: int | None, as_json: bool) -> None:
     """Build it, unless the cache has it, and print its path: `softcxl vm run --kernel PATH` boots it.
 
-    Takes about 10 minutes of processor time and 3 GB of disk. Exit status 3: it cannot be built here; the message
+    Takes about 13 minutes of processor time and 3 GB of disk. Exit status 3: it cannot be built here; the message
     says why.
     """
     with shown() as progress:

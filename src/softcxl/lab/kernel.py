@@ -63,7 +63,7 @@ def build(
 
     `source` is a kernel source tree of yours (built beside it, never in it; always made anew, as it may have
     changed); without one the distribution's package is fetched. `extra` is a configuration fragment to add. Takes
-    about 10 minutes of processor time, `jobs` at a time (as many as there are processors).
+    about 13 minutes of processor time, `jobs` at a time (as many as there are processors).
 
     Raises:
         PartsError: this machine is not one the lab knows how to fetch for.
