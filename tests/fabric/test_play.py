@@ -6,7 +6,8 @@ import pytest
 
 from softcxl.device.clock import ManualClock
 from softcxl.fabric.build import Fabric
-from softcxl.fabric.play import Report, play
+from softcxl.fabric.play import play
+from softcxl.fabric.report import Report
 from softcxl.fabric.scenario import loads
 
 TOPOLOGY = """

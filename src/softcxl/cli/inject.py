@@ -10,7 +10,8 @@ from softcxl.cli.booted import HOST, JSON
 from softcxl.device.clock import ManualClock
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.errors import NoSuchHost
-from softcxl.fabric.play import Report, play
+from softcxl.fabric.play import play
+from softcxl.fabric.report import Report
 from softcxl.fabric.scenario import load
 
 

@@ -7,19 +7,19 @@ guest, in real time.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from softcxl.device.cci import Reply
-from softcxl.device.clock import Clock, ManualClock, Timer
+from softcxl.device.clock import ManualClock, Timer
 from softcxl.device.geometry import Scope
 from softcxl.device.type3 import Type3
 from softcxl.fabric import scenario as file
 from softcxl.fabric.build import Fabric
-from softcxl.fabric.scenario_keys import ACTIONS, Expect, Fault, Guest, Scenario, Send, Step
+from softcxl.fabric.pace import Pace, Turned
+from softcxl.fabric.report import Outcome, Report, said
+from softcxl.fabric.scenario_keys import Expect, Fault, Guest, Scenario, Send, Step
 from softcxl.host.errors import MailboxError
 from softcxl.host.system import System
 from softcxl.spec.command.base import ReturnCode
@@ -27,88 +27,12 @@ from softcxl.spec.command.events import EventLog
 from softcxl.spec.cxl.events import EventRecord
 from softcxl.wire import Reset
 
-TICK = 0.05
-"""Seconds between two looks at what is awaited in real time."""
-
 Shell = Callable[[str], tuple[int, str]]
 """Runs a line in the guest's shell: its exit status and what it printed."""
 Mailbox = Callable[[Type3, int, bytes], tuple[ReturnCode | None, bytes]]
 """Sends a command to a device: its return code, None where no answer came, and its output payload."""
 
 _RESETS = {"cold": Reset.COLD, "hot": Reset.HOT, "function": Reset.FLR}
-
-
-class Pace(Protocol):
-    """How time passes: `clock` says it, `wait` lets it pass until `done`, or for `seconds`; returns if it is done."""
-
-    clock: Clock
-
-    def wait(self, seconds: float, done: Callable[[], bool]) -> bool: ...
-
-
-class Turned:
-    """Time that passes where a step waits, at once."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        self._turned = clock
-        self.clock: Clock = clock
-
-    def wait(self, seconds: float, done: Callable[[], bool]) -> bool:
-        clock = self._turned
-        clock.advance(0)
-        until = clock.now() + seconds
-        while not done():
-            now, due = clock.now(), clock.due
-            if now >= until:
-                return False
-            clock.advance(min(until, until if due is None else due) - now)
-        return True
-
-
-class Real:
-    """The machine's time. `stop` ends all waiting."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.stop = threading.Event()
-
-    def wait(self, seconds: float, done: Callable[[], bool]) -> bool:
-        until = self.clock.now() + seconds
-        while not done():
-            left = until - self.clock.now()
-            if left <= 0 or self.stop.wait(min(left, TICK)):
-                return done()
-        return True
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a step ended. `result` is "done" or "failed" of an action, "met" or "not met" of an expectation, "skipped"
-    where there was no guest for it, "waiting" where what it is for has never happened. `seconds` are since the start.
-    """
-
-    step: str
-    what: str
-    result: str = "waiting"
-    detail: str = ""
-    seconds: float = 0.0
-    times: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What became of a scenario, step by step."""
-
-    outcomes: tuple[Outcome, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Every expectation was met, and every action could be done."""
-        return not any(one.result in ("not met", "failed") for one in self.outcomes)
-
-    def plain(self) -> dict[str, Any]:
-        """For JSON: passed, and each step's step, what, result, detail, seconds, times."""
-        return {"passed": self.passed, "steps": [asdict(one) for one in self.outcomes]}
 
 
 def play(fabric: Fabric, scenario: Scenario, clock: ManualClock, host: str | None = None) -> Report:
@@ -472,38 +396,6 @@ class Player:
 
 class _Failed(Exception):
     """An action could not be done, or did not end as it should."""
-
-
-def said(step: Step) -> str:
-    """A step in words: its device and action, with the values that were given."""
-    action = next((key for key in ACTIONS if getattr(step, key) is not None), "nothing")
-    given = getattr(step, action, None)
-    if action == "expect":
-        action, given = next(
-            (f"expect {key}", getattr(given, key))
-            for key in Expect.__struct_fields__
-            if getattr(given, key) is not None
-        )
-    words = _words(given)
-    place = "" if step.device is None or action in ("run", "expect guest") else f"{step.device}: "
-    return f"{place}{action} {words}".strip()
-
-
-def _words(given: Any) -> str:
-    if hasattr(given, "__struct_fields__"):
-        named = {key: getattr(given, key) for key in given.__struct_fields__}
-    elif isinstance(given, dict):
-        named = given
-    else:
-        return str(given)
-    shown = ((key, one) for key, one in named.items() if one not in (None, {}))
-    return ", ".join(f"{key} {_number(key, one)}" for key, one in shown)
-
-
-def _number(key: str, one: Any) -> str:
-    if key == "address":
-        return f"{one:#x}"
-    return f"({_words(one)})" if isinstance(one, dict) else str(one)
 
 
 def _counted(count: int, least: int, what: str) -> tuple[bool, str]:

@@ -8,7 +8,9 @@ from typing import Self
 
 from softcxl.device.clock import SystemClock
 from softcxl.fabric.build import Fabric
-from softcxl.fabric.play import Player, Real, Report
+from softcxl.fabric.pace import Real
+from softcxl.fabric.play import Player
+from softcxl.fabric.report import Report
 from softcxl.fabric.scenario_keys import Scenario
 from softcxl.lab.errors import LabError
 from softcxl.lab.guest import Guest
