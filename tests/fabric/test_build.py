@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -183,7 +184,10 @@ def test_what_rests_in_a_window_is_found_again_whatever_became_of_the_window(tmp
 
 
 def test_state_in_use_by_another_process_is_refused(tmp_path):
-    with build(STATEFUL, tmp_path), pytest.raises(BuildError, match=r"mem0\.mem.*in use"):
+    with (
+        build(STATEFUL, tmp_path),
+        pytest.raises(BuildError, match=rf"kept is in use .*process {os.getpid()}"),
+    ):
         build(STATEFUL, tmp_path)
     build(STATEFUL, tmp_path).close()
 

@@ -39,7 +39,30 @@ def test_the_page_of_a_volatile_device_is_in_the_state_folder(tmp_path):
     text = topology(tmp_path / "state", "volatile: 256MiB")
     with Fabric.loads(text) as fabric:
         Driver(fabric.devices["mem0"]).send(SET_PASSPHRASE.opcode, b"\1" + bytes(63) + PASSPHRASE)
-    assert [one.name for one in (tmp_path / "state").glob("mem0*")] == ["mem0.state"]
+    assert list((tmp_path / "state").glob("mem0*")) == []
+    assert (tmp_path / "state" / "fabric.db").exists()
+    with Fabric.loads(text) as fabric:
+        assert fabric.devices["mem0"].security.locked
+
+
+def test_a_page_in_a_file_is_taken_over_once(tmp_path):
+    """Earlier versions kept each device's page beside its medium."""
+    (tmp_path / "mem0.mem.state").write_text(
+        '{"format": 1, "sections": {"shutdown": {"dirty": false, "count": 7}}}\n'
+    )
+    with Fabric.loads(topology(tmp_path)) as fabric:
+        assert fabric.devices["mem0"].health.info.dirty_shutdown_count == 7
+        assert not (tmp_path / "mem0.mem.state").exists()
+    with Fabric.loads(topology(tmp_path)) as fabric:
+        assert fabric.devices["mem0"].health.info.dirty_shutdown_count == 7
+
+
+def test_a_file_without_a_state_folder_has_its_page_beside_it(tmp_path):
+    text = topology(tmp_path, f"persistent: 256MiB, file: {tmp_path}/mem0.mem").replace("state:", "# state:")
+    with Fabric.loads(text) as fabric:
+        Driver(fabric.devices["mem0"]).send(SET_PASSPHRASE.opcode, b"\1" + bytes(63) + PASSPHRASE)
+    assert (tmp_path / "mem0.mem.state").exists()
+    assert not (tmp_path / "fabric.db").exists()
     with Fabric.loads(text) as fabric:
         assert fabric.devices["mem0"].security.locked
 

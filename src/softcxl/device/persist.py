@@ -1,6 +1,7 @@
 """What a device remembers without power, beside its media: a page of sections, one for each subject.
 
-The page is JSON, replaced as a whole on every change, so that a process that is killed leaves the last complete one.
+The page is JSON, replaced as a whole on every change, so that a process that is killed leaves the last complete one;
+or whoever makes the device keeps its sections elsewhere, by a page of their own (`_keep`).
 A subject puts its section before it changes itself: what cannot be kept has not happened.
 """
 
@@ -31,6 +32,8 @@ class StatePage:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self.where = str(path)
+        """What messages call it."""
         self._sections: dict[str, dict[str, Any]] = {}
         if path is None:
             return
@@ -46,6 +49,16 @@ class StatePage:
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise StateDamaged(f"{path}: not the state of a device: {error!r}") from error
 
+    @classmethod
+    def of(cls, state: Path | StatePage | None) -> StatePage:
+        """The page that a device is made with: its own, or that of a file."""
+        return state if isinstance(state, StatePage) else cls(state)
+
+    @property
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """All that is on the page, by section."""
+        return dict(self._sections)
+
     def take(self, section: str, read: Callable[[dict[str, Any]], T]) -> T | None:
         """What `read` makes of a section; None where it was never put. Raises `StateDamaged` where `read` fails."""
         found = self._sections.get(section)
@@ -54,14 +67,18 @@ class StatePage:
         try:
             return read(found)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise StateDamaged(f"{self.path}: {section} cannot have been: {error!r}") from error
+            raise StateDamaged(f"{self.where}: {section} cannot have been: {error!r}") from error
 
     def put(self, section: str, **content: Any) -> None:
         """Keep `content`, of JSON values, as the section. On disk when this returns; raises `OSError`, and then the
         page is as it was."""
         if self._sections.get(section) == content:
             return
-        sections = self._sections | {section: content}
+        self._keep(section, content)
+        self._sections = self._sections | {section: content}
+
+    def _keep(self, section: str, content: dict[str, Any]) -> None:
+        """Bring the section to where it outlives the process, or raise `OSError`."""
         if self.path is not None:
+            sections = self._sections | {section: content}
             replace(self.path, json.dumps({"format": FORMAT, "sections": sections}, indent=1) + "\n")
-        self._sections = sections

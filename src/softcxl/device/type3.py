@@ -95,9 +95,10 @@ class Type3(Endpoint, CommandSet):
 
     `medium` holds the bytes (a memfd where none is given), and `label_medium` the label storage area of
     `label_storage` bytes; with named files persistent capacity and labels outlive the process. `payload` is the
-    mailbox's payload size in bytes. `state` is the file of what else outlives power: passphrases, firmware, the
-    shutdown state, extents, and what was left unfinished. `decoders` is the number of HDM decoders. `dynamic` are the
-    regions of dynamic capacity, at the addresses after the other capacity; `device.dynamic` gives it out. With a
+    mailbox's payload size in bytes. `state` is the file, or the page, of what else outlives power: passphrases,
+    firmware, the shutdown state, extents, and what was left unfinished. `decoders` is the number of HDM decoders.
+    `dynamic` are the regions of dynamic capacity, at the addresses after the other capacity; `device.dynamic` gives it
+    out. With a
     `partition_alignment` (bytes) software can move capacity between volatile and persistent in such parts; `volatile`
     and `persistent` are how it comes from the factory. `features` (`VendorFeature`) are there beside the standard's.
     With `secondary_mailbox` there is a second mailbox, which takes what does not run in the background.
@@ -129,7 +130,7 @@ class Type3(Endpoint, CommandSet):
         clock: Clock | None = None,
         medium: Medium | None = None,
         label_medium: Medium | None = None,
-        state: Path | None = None,
+        state: Path | StatePage | None = None,
         dynamic: Iterable[DynamicRegion] = (),
         features: Iterable[Feature] = (),
         partition_alignment: int = 0,
@@ -139,7 +140,7 @@ class Type3(Endpoint, CommandSet):
     ) -> None:
         self.name = name
         regions = place(dynamic, volatile + persistent)
-        self.page = StatePage(state)
+        self.page = StatePage.of(state)
         self.capacity = divided(self.page, Capacity(volatile, persistent, span(regions)), partition_alignment)
         super().__init__(
             vendor_id=self.vendor_id if vendor_id is None else vendor_id,

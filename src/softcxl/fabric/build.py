@@ -14,12 +14,14 @@ from typing import Any, Self
 
 from softcxl.device.clock import Clock, SystemClock
 from softcxl.device.decoder import CommitError
+from softcxl.device.persist import StatePage
 from softcxl.device.type3 import Type3
 from softcxl.fabric import dynamic, embedded, keys, topology, vendor
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.host import HostMemory, HostWindow
 from softcxl.fabric.layout import window_bases
 from softcxl.fabric.routes import Route, routes
+from softcxl.fabric.store import Store
 from softcxl.host.system import System
 from softcxl.memory.errors import MemoryFault
 from softcxl.memory.media import Medium
@@ -96,7 +98,8 @@ class FirmwareProgram:
 class Fabric:
     """A whole fabric, live in this process, until `close`.
 
-    `devices` are its memory devices by name, `hosts` its hosts, `open_doors` the doors open now, by device.
+    `devices` are its memory devices by name, `hosts` its hosts, `open_doors` the doors open now, by device,
+    `store` what survives of it, with the journal of what happened.
     Raises `BuildError` where a part cannot be made: a file that is in use or of the wrong size, a disk that is
     full, a device class that does not import.
 
@@ -120,6 +123,8 @@ class Fabric:
             if clock is None:
                 clock = SystemClock()
                 self._stack.callback(clock.close)
+            self.store = Store(Path(given.state) if given.state else None)
+            self._stack.callback(self.store.close)
             self._build(clock)
             undo.pop_all()
 
@@ -241,7 +246,7 @@ class Fabric:
                 label_medium=self._medium(f"{name}-labels", key.label_storage, labels)
                 if key.label_storage
                 else None,
-                state=self._state_page(name, home),
+                state=self._page(name, home),
                 dynamic=[dynamic.region(one) for one in key.dynamic],
                 **more,
             )
@@ -250,15 +255,12 @@ class Fabric:
         self._stack.callback(device.close)
         return device
 
-    def _state_page(self, name: str, home: Path | None) -> Path | None:
-        """Where a device keeps what else outlives power: beside its medium, or in the folder of what survives."""
-        if home is not None:
-            return home.with_name(home.name + ".state")
-        if not self.topology.state:
-            return None
-        folder = Path(self.topology.state)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{name}.state"
+    def _page(self, name: str, home: Path | None) -> StatePage | Path | None:
+        """Where a device keeps what else outlives power: in the store, or beside its medium where no folder is."""
+        if self.topology.state:
+            folder = Path(self.topology.state)
+            return self.store.page(name, folder / f"{name}.state" if home is None else _beside(home))
+        return None if home is None else _beside(home)
 
     def _model(self, name: str, path: str) -> type[Type3]:
         module, _, attribute = path.partition(":")
@@ -377,6 +379,10 @@ class Fabric:
             self.open_doors[device] = door
             stack.callback(self.open_doors.pop, device)
             yield door
+
+
+def _beside(home: Path) -> Path:
+    return home.with_name(home.name + ".state")
 
 
 @contextmanager

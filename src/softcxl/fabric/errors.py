@@ -6,6 +6,8 @@
     │   └── ScenarioError    the scenario
     ├── BuildError           the topology is right, but could not be made live: a socket path in use, a full
     │                        disk, a user's device class that does not import
+    │   └── StateUnusable    the state folder: in use, cannot be written, damaged, of a newer version
+    ├── StateUnwritable      a change could not be kept, and so was not made; an `OSError` too
     ├── NoSuchHost           the topology has not the host that was asked for, or none at all
     ├── NotHere              a host has not what was named, or it has no place there
     └── ControlError         a server that is not there, or whose answer cannot be used
@@ -64,6 +66,17 @@ class ScenarioError(DocumentError):
 
 class BuildError(SoftCXLError):
     """A valid topology that could not be made live; the message names the part and the cause."""
+
+
+class StateUnusable(BuildError):
+    """The state folder, or the file in it, cannot be used; the message says why. It is left as it is."""
+
+
+class StateUnwritable(SoftCXLError, OSError):
+    """A change cannot be kept: no room, or the disk fails. Nothing of it is kept, and it is not made."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
 
 
 class NoSuchHost(SoftCXLError):
