@@ -154,7 +154,7 @@ def test_a_state_folder_that_cannot_be(tmp_path, capsys):
     path = tmp_path / "fabric.yaml"
     path.write_text(TOPOLOGY.replace("state: state", "state: fabric.yaml/state"))
     assert main(["list", str(path)]) == 1
-    assert capsys.readouterr().err == f"softcxl: {path}/state: Not a directory\n"
+    assert capsys.readouterr().err == f"softcxl: state: {path}/state: cannot be written: Not a directory\n"
 
 
 def test_a_file_without_a_host(given, capsys):
