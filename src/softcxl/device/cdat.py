@@ -91,14 +91,7 @@ class CdatTable(Cdat):
                 handle, base, size, int(DsmasFlags.make(non_volatile=persistent)), self.performance
             )
         for one in self.regions:
-            flags = DsmasFlags.make(
-                non_volatile=one.non_volatile,
-                shareable=one.sharable,
-                hardware_managed_coherency=one.hardware_coherent,
-                dynamic_capacity=one.interconnect_managed,
-                read_only=one.read_only,
-            )
-            entries += _range(one.handle, one.base, one.length, int(flags), self.performance)
+            entries += _range(one.handle, one.base, one.length, int(one.attributes), self.performance)
         return entries
 
 

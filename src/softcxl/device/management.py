@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from softcxl.device.cci import Cci, CommandError, CommandSet, Reply, command
+from softcxl.device.dynamic.owner import OwnerCommands
 from softcxl.device.logs import LogCommands
 from softcxl.device.notification import NotificationPolicy
 from softcxl.spec.command.base import NO_EFFECT, ReturnCode
@@ -104,7 +105,8 @@ class _Logs(LogCommands):
 
 
 class ManagementCci:
-    """A door's command interface: the device's commands, and those that no mailbox has.
+    """A door's command interface: the device's commands, and those that no mailbox has, a fabric manager's for dynamic
+    capacity (`softcxl.device.dynamic.owner`) among them.
 
     The device's commands are those of its mailbox, but for Get and Set Event Interrupt Policy, which are about
     interrupts of the function. They run in the device's own `Cci`: there is one background operation in all, and they
@@ -117,6 +119,8 @@ class ManagementCci:
         self._own = Cci(device.clock, device.lock, payload_max=device.cci.payload_max)
         logs = _Logs(device, self._own)
         self._own.add([ComponentCommands(device), self.policy, logs])
+        if device.dynamic.regions:
+            self._own.add([OwnerCommands(device.dynamic, device.cci.payload_max)])
         self._here = frozenset(self._own.handlers) - {POPULATE_LOG.opcode}
         for opcode, entry in device.cci.handlers.items():
             if opcode not in _OF_MAILBOXES:

@@ -180,7 +180,7 @@ def test_part_of_a_tag_is_its_last_bytes(dcd, host):
     take(dcd, host, (BASE, 4 * MIB), (BASE + 16 * MIB, 4 * MIB), tag=TAG)
     removal = dcd.dynamic.release(tag=TAG, length=6 * MIB)
     assert spans(removal.extents) == [(2 * MIB, 2 * MIB), (16 * MIB, 4 * MIB)]
-    for length, message in ((3 * MIB, "whole blocks"), (10 * MIB, "too little"), (0, "too little")):
+    for length, message in ((3 * MIB, "multiples of 0x200000"), (10 * MIB, "too little"), (0, "too little")):
         with pytest.raises(ExtentInvalid, match=message):
             dcd.dynamic.release(tag=TAG, length=length)
 

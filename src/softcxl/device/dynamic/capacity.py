@@ -10,7 +10,8 @@
 ()
 >>> device.close()
 
-A fabric manager's commands 5600h to 5608h are these methods; every error has their return code.
+A fabric manager's commands 5600h to 5608h (`softcxl.device.dynamic.owner`) call these methods; every error has the
+return code that they end in.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from softcxl.device.dynamic.errors import (
     AddressOutside,
     CapacityExhausted,
     ExtentInvalid,
+    LengthInvalid,
     NoSuchHost,
     NoSuchRegion,
     RegionInUse,
@@ -91,16 +93,20 @@ class DynamicCapacity:
         self.hosts: dict[int, HostCapacity] = {}
         self.listeners: list[Listener] = []
         self.timeout = 60.0
+        self.hosts_supported = 1
+        """How many hosts there can be; their numbers are lower."""
         self.extents_supported, self.tags_supported = EXTENTS, TAGS
         self.clock, self.lock = clock, lock
         self.changed: Callable[[], None] = lambda: None  # a region's configuration has
         self._erase, self._page = erase, page
+        self._tags_seen: tuple[int, list[TagUse]] = (0, [])
         self._doomed: list[Range] = []  # to be erased when nobody has them any more
         kept = page.take("dynamic", self._read) or Kept()
         self._records, self._references = kept.hosts, kept.references
 
     def connect(self, host: int, events: EventLogs, payload_max: int) -> HostCapacity:
         """Let a host in. Its commands are the result's."""
+        self.hosts_supported = max(self.hosts_supported, host + 1)
         one = HostCapacity(self, host, events, payload_max)
         if record := self._records.get(host):
             one.put(record.extents, record.generation)
@@ -144,6 +150,15 @@ class DynamicCapacity:
                 for tag, (extents, hosts, pending) in sorted(found.items())
                 if tag != NO_TAG
             ]
+
+    @property
+    def tags_generation(self) -> int:
+        """Another number whenever `tags` has changed since it was last asked for."""
+        with self.lock:
+            generation, seen = self._tags_seen
+            if seen != (now := self.tags):
+                self._tags_seen = ((generation + 1) % GENERATIONS, now)
+            return self._tags_seen[0]
 
     @property
     def extents_available(self) -> int:
@@ -283,10 +298,10 @@ class DynamicCapacity:
             old = self._region(region)
             changes: dict[str, Any] = {"block_size": block_size, "sanitize_on_release": sanitize_on_release}
             new = replace(old, **{name: value for name, value in changes.items() if value is not None})
-            if new == old:
-                return
             if self.free(region) != [old.range]:
                 raise RegionInUse(f"region {region} has extents in it")
+            if new == old:
+                return
             self.regions = (*self.regions[:region], new, *self.regions[region + 1 :])
             self.changed()
             for host in self.hosts.values():
@@ -415,11 +430,13 @@ class DynamicCapacity:
         for one in sorted(found, reverse=True):
             part = min(length, one.length)
             if part:
-                checked(self.region_of(one.start), Extent(one.end - part, part))
+                region = self.region_of(one.start)
+                if not region.aligned(region.base, part):
+                    raise LengthInvalid(f"{part:#x} bytes: multiples of {region.block_size:#x} are allowed")
                 ranges.append((one.end - part, one.end))
             length -= part
         if length or not ranges:
-            raise ExtentInvalid(
+            raise LengthInvalid(
                 f"host {host.host} has too little with tag {tag}, or a length of 0 was asked for"
             )
         return ranges

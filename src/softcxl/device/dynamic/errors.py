@@ -8,6 +8,7 @@
     ├── RegionInvalid           a region that the standard does not allow
     ├── RegionInUse             the region cannot be changed while extents are in it
     ├── ExtentInvalid           an extent of no length, off the region's blocks, or in another's way
+    │   └── LengthInvalid       an amount of capacity that is not of whole blocks, or of none
     ├── AddressOutside          an extent outside of a region, or one that the host does not have
     ├── TagInvalid              a tag that is absent, in use or unknown
     └── CapacityExhausted       not enough is free: capacity, extents or tags
@@ -50,6 +51,12 @@ class ExtentInvalid(DynamicCapacityError):
     """An extent has no length, is off the region's blocks, or in another's way."""
 
     code = ReturnCode.INVALID_EXTENT_LIST
+
+
+class LengthInvalid(ExtentInvalid):
+    """An amount of capacity, where the device is to choose the extents, is not of whole blocks, or of none."""
+
+    code = ReturnCode.INVALID_INPUT
 
 
 class AddressOutside(DynamicCapacityError):

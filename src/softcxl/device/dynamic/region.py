@@ -9,6 +9,8 @@ from softcxl.device.dynamic.errors import RegionInvalid
 from softcxl.device.dynamic.extents import Range
 from softcxl.spec.command.dynamic_capacity import MAX_REGIONS, DcRegion, DcRegionFlags
 from softcxl.spec.command.memory import CAPACITY_UNIT
+from softcxl.spec.cxl.cdat import DsmasFlags
+from softcxl.spec.fm.dcd import HostDcRegion
 
 BLOCK_MIN = 0x40
 """Bytes of the smallest block that there may be (CXL 3.1 §8.2.9.9.9.1)."""
@@ -79,6 +81,17 @@ class DynamicRegion:
         """The block sizes that it could have as well: bit n is set for 2^n bytes."""
         return sum(size for size in (1 << power for power in range(6, 48)) if not self.length % size)
 
+    @property
+    def attributes(self) -> DsmasFlags:
+        """What it is, as its DSMAS in the CDAT says it."""
+        return DsmasFlags.make(
+            non_volatile=self.non_volatile,
+            shareable=self.sharable,
+            hardware_managed_coherency=self.hardware_coherent,
+            dynamic_capacity=self.interconnect_managed,
+            read_only=self.read_only,
+        )
+
     def holds(self, start: int, length: int) -> bool:
         """Whether a range is all within it."""
         return self.base <= start and start + length <= self.base + self.length
@@ -95,6 +108,17 @@ class DynamicRegion:
             length=self.length,
             block_size=self.block_size,
             dsmad_handle=self.handle,
+            flags=DcRegionFlags.make(sanitize_on_release=self.sanitize_on_release),
+        )
+
+    def described(self) -> HostDcRegion:
+        """As Get Host DC Region Configuration has it, which a fabric manager asks for."""
+        return HostDcRegion(
+            base=self.base,
+            decode_length=self.decode_length // CAPACITY_UNIT,
+            length=self.length,
+            block_size=self.block_size,
+            attributes=self.attributes,
             flags=DcRegionFlags.make(sanitize_on_release=self.sanitize_on_release),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Sequence
 
-from softcxl.device.dynamic.errors import AddressOutside, CapacityExhausted, ExtentInvalid
+from softcxl.device.dynamic.errors import AddressOutside, CapacityExhausted, ExtentInvalid, LengthInvalid
 from softcxl.device.dynamic.extents import Extent, Range, overlapping
 from softcxl.device.dynamic.region import DynamicRegion
 
@@ -26,10 +26,10 @@ class Selection(enum.IntEnum):
 def choose(region: DynamicRegion, free: Sequence[Range], length: int, *, contiguous: bool) -> list[Range]:
     """The lowest `length` bytes of `free`, in one piece or several.
 
-    Raises `ExtentInvalid` for a length that is not of whole blocks, and `CapacityExhausted`.
+    Raises `LengthInvalid` for a length that is not of whole blocks, and `CapacityExhausted`.
     """
     if not region.aligned(region.base, length):
-        raise ExtentInvalid(f"a length of {length:#x} bytes: multiples of {region.block_size:#x} are allowed")
+        raise LengthInvalid(f"a length of {length:#x} bytes: multiples of {region.block_size:#x} are allowed")
     found: list[Range] = []
     wanted = length
     for start, end in free:
