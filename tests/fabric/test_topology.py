@@ -78,7 +78,7 @@ def test_a_good_file_is_read():
 
 def test_defaults_that_depend_on_other_keys_are_filled_in():
     fabric = loads(GOOD)
-    assert [fabric.devices[name].label_storage for name in ("mem0", "mem1")] == [0, 128 * 1024]
+    assert [fabric.memory[name].label_storage for name in ("mem0", "mem1")] == [0, 128 * 1024]
     first, second = fabric.hosts["alpha"].regions
     assert first == FirmwareRegion(window=0, devices=["mem0"], granularity=256, size=256 * MIB)
     assert second == FirmwareRegion(
@@ -88,7 +88,7 @@ def test_defaults_that_depend_on_other_keys_are_filled_in():
 
 def test_persistent_capacity_has_labels_unless_told_otherwise():
     fabric = loads("devices: {a: {persistent: 256MiB}, b: {persistent: 256MiB, label_storage: 0}}")
-    assert [device.label_storage for device in fabric.devices.values()] == [128 * 1024, 0]
+    assert [device.label_storage for device in fabric.memory.values()] == [128 * 1024, 0]
 
 
 def test_a_serial_comes_from_the_name_alone():
@@ -125,7 +125,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
     )
     fabric = load(file)
     assert fabric.state == str(tmp_path / "kept")
-    assert [device.file for device in fabric.devices.values()] == [str(tmp_path / "a.img"), "/b"]
+    assert [device.file for device in fabric.memory.values()] == [str(tmp_path / "a.img"), "/b"]
 
 
 def test_names_that_yaml_takes_for_something_else_are_names():
@@ -140,7 +140,7 @@ def test_anchors_and_merges():
         "  b: {<<: *a, serial: 2}\n"
         "  c: {serial: 3, volatile: 512MiB, <<: [{decoders: 2}, *a]}\n"
     )
-    assert [(one.volatile // MIB, one.decoders, one.serial) for one in fabric.devices.values()] == [
+    assert [(one.volatile // MIB, one.decoders, one.serial) for one in fabric.memory.values()] == [
         (256, 8, 1),
         (256, 8, 2),
         (512, 2, 3),

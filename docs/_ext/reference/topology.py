@@ -21,7 +21,8 @@ def page() -> str:
     ]
     for place, struct in structs():
         parts.append(f"## {place}\n\n{docstring(struct.cls)}\n")
-        rows = [row(field) for field in struct.fields]
+        rows = [tag(struct)] if struct.tag_field else []
+        rows += [row(field) for field in struct.fields]
         parts.append(table(("Key", "Meaning", "Allowed", "Without it"), rows))
     return "\n\n".join(parts)
 
@@ -29,6 +30,12 @@ def page() -> str:
 def row(field: inspect.Field) -> tuple[str, str, str, str]:
     """A key: its name, what it means, what is allowed, and what holds without it."""
     return f"`{field.encode_name}`", _doc(field.type), _allowed(field), _default(field)
+
+
+def tag(struct: inspect.StructType) -> tuple[str, str, str, str]:
+    """The key that says which kind of mapping this is."""
+    first = "this kind" if struct.tag == "type3" else "another kind"
+    return f"`{struct.tag_field}`", "what kind it is", f"`{struct.tag}`", first
 
 
 def structs() -> Iterator[tuple[str, inspect.StructType]]:
@@ -49,9 +56,10 @@ def _below(struct: inspect.StructType, lead: str) -> Iterator[tuple[str, inspect
             inner, path = limits.bare(kind.item_type)[0], f"{path}[]"
         else:
             continue
-        if isinstance(inner, inspect.StructType):
-            yield path, inner
-            yield from _below(inner, f"{path}.")
+        for one in limits.structs(inner):
+            here = f"{path} (type: {one.tag})" if one.tag and one.tag != "type3" else path
+            yield here, one
+            yield from _below(one, f"{here}.")
 
 
 def _doc(kind: inspect.Type) -> str:
@@ -67,7 +75,7 @@ def _allowed(field: inspect.Field) -> str:
     kind, _ = limits.bare(field.type)
     if isinstance(kind, inspect.ListType):
         item, _ = limits.bare(kind.item_type)
-        if not isinstance(item, inspect.StructType):
+        if not isinstance(item, inspect.StructType) or getattr(item.cls, "shorthand", None):
             return f"{text}, each {limits.allowed(kind.item_type)}" + (
                 " or null" if limits.optional(kind.item_type) else ""
             )

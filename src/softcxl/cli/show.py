@@ -15,6 +15,8 @@ _STYLES = {
     "host": "bold cyan",
     "bridge": "cyan",
     "switch": "magenta",
+    "virtual switch": "magenta",
+    "upstream": "dim",
     "device": "bold green",
     "empty": "dim",
     "window": "yellow",

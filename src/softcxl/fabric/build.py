@@ -158,7 +158,7 @@ class Fabric:
 
     def _build(self, clock: Clock) -> None:
         try:
-            for name, key in self.topology.devices.items():
+            for name, key in self.topology.memory.items():
                 self.devices[name] = self._device(name, key, clock)
             for name, host in self.topology.hosts.items():
                 self.hosts[name] = self._host(name, host)
@@ -198,7 +198,7 @@ class Fabric:
         """The folder of what survives the process, or None: the topology's `state`, or where a device's file is."""
         if self.topology.state:
             return Path(self.topology.state)
-        files = [key.file for key in self.topology.devices.values() if key.file]
+        files = [key.file for key in self.topology.memory.values() if key.file]
         return Path(files[0]).parent if files else None
 
     def _medium(self, name: str, size: int, path: Path | None) -> Medium:

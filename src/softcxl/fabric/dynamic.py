@@ -25,17 +25,17 @@ def region(key: keys.DynamicRegion) -> DynamicRegion:
     )
 
 
-def non_volatile(device: keys.Type3) -> bool:
+def non_volatile(device: keys.Type3 | keys.MultiLogicalDevice) -> bool:
     """Whether there is a region that does not forget."""
     return any("non-volatile" in one.flags for one in device.dynamic)
 
 
-def size(device: keys.Type3) -> int:
+def size(device: keys.Type3 | keys.MultiLogicalDevice) -> int:
     """Bytes of device addresses that the regions take."""
     return sum(region(one).decode_length for one in device.dynamic)
 
 
-def faults(device: keys.Type3, at: Path) -> Iterator[Fault]:
+def faults(device: keys.Type3 | keys.MultiLogicalDevice, at: Path) -> Iterator[Fault]:
     """What the standard does not allow of the regions of one device."""
     made: list[DynamicRegion] = []
     for number, one in enumerate(device.dynamic):

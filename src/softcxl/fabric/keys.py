@@ -6,7 +6,8 @@ more than one key are in `softcxl.fabric.rules`. Sizes are bytes here, and `256M
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -19,8 +20,11 @@ HEX = r"^([0-9a-fA-F]{2})*$"
 #: Names become QEMU ids and parts of socket paths.
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
 Name = Annotated[str, Meta(extra={"form": "name", "pattern": NAME})]
-#: Ports hold a device, a switch, or nothing yet.
+#: Ports hold a device, a switch, a virtual switch, or nothing yet.
 Ports = list[Name | None]
+#: A memory device, or a logical device of one that has several: `pool.0`.
+FUNCTION = r"^[A-Za-z][A-Za-z0-9_-]{0,31}(\.(0|[1-9][0-9]?))?$"
+FunctionName = Annotated[str, Meta(extra={"form": "function", "pattern": FUNCTION})]
 #: An interleave granularity in bytes (CXL 3.1 §8.2.4.20.7).
 Granularity = Literal[256, 512, 1024, 2048, 4096, 8192, 16384]
 RegionFlag = Literal["non-volatile", "sharable", "coherent", "read-only", "sanitize-on-release"]
@@ -91,10 +95,9 @@ class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "immediate"
 
 
-class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="type3"):
     """A memory device."""
 
-    type: Annotated[Literal["type3"], _key("what kind of device it is")] = "type3"
     volatile: Annotated[
         int, _key("volatile capacity", form="size", least=0, most=LARGEST, unit=CAPACITY_UNIT)
     ] = 0
@@ -186,13 +189,121 @@ class Type3(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = field(name="class", default=None)
 
 
+class LogicalDevice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one logical device has at first; the fabric manager may allocate otherwise while nobody has it."""
+
+    #: A plain size in its place is that of this key.
+    shorthand: ClassVar[str] = "volatile"
+
+    volatile: Annotated[
+        int, _key("volatile capacity, whole `granularity`", form="size", least=0, most=LARGEST)
+    ] = 0
+    persistent: Annotated[
+        int, _key("persistent capacity, whole `granularity`", form="size", least=0, most=LARGEST)
+    ] = 0
+
+
+class MultiLogicalDevice(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="mld"
+):
+    """A memory device that several hosts share: each has a logical device of it, `NAME.0` for LD 0 of NAME, which a
+    switch with `virtual` switches binds to its hosts."""
+
+    volatile: Annotated[
+        int,
+        _key(
+            "volatile capacity, which logical devices divide",
+            form="size",
+            least=0,
+            most=LARGEST,
+            unit=CAPACITY_UNIT,
+        ),
+    ] = 0
+    persistent: Annotated[
+        int,
+        _key(
+            "persistent capacity, which logical devices divide",
+            form="size",
+            least=0,
+            most=LARGEST,
+            unit=CAPACITY_UNIT,
+        ),
+    ] = 0
+    granularity: Annotated[
+        Literal[268435456, 536870912, 1073741824],
+        _key("in what units capacity is allocated to logical devices", form="size"),
+    ] = CAPACITY_UNIT  # type: ignore[assignment]
+    logical_devices: Annotated[
+        list[LogicalDevice],
+        _key(
+            "what each logical device has at first, by LD ID: a size of volatile capacity, or `volatile` and "
+            "`persistent`; those of 0 are there for the fabric manager to give capacity to",
+            least=1,
+            most=16,
+        ),
+    ]
+    dynamic: Annotated[
+        list[DynamicRegion],
+        _key("its regions of dynamic capacity, which its logical devices share", most=8),
+    ] = field(default_factory=list)
+    heads: Annotated[
+        int, _key("how many ports of switches it can be plugged into at once", least=1, most=16)
+    ] = 1
+    on_unbind: Annotated[
+        Literal["clear", "keep", "erase"],
+        _key(
+            "what becomes of a logical device's contents when it is unbound: volatile ones are gone as by a power "
+            "cycle (`clear`), all are kept, or all are erased"
+        ),
+    ] = "clear"
+    serial: Annotated[
+        int | None,
+        _key(
+            "serial number, another for each device; without this key one made from the device's name",
+            form="hex",
+            least=1,
+            most=(1 << 64) - 1,
+        ),
+    ] = None
+
+
+class VirtualSwitch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A virtual CXL switch: what one host sees of a switch. A root port names it."""
+
+    ports: Annotated[
+        list[FunctionName | None],
+        _key(
+            "its downstream vPPBs, by vPPB ID: each with what is bound to it at first, or null",
+            least=1,
+            most=16,
+        ),
+    ]
+
+
 class Switch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A switch with one upstream port, plugged in wherever a port names it."""
+    """A switch with one upstream port, plugged in wherever a port names it; or, with `virtual`, one that several hosts
+    share, whose virtual switches are plugged in."""
 
     ports: Annotated[
         Ports,
         _key("downstream ports: each a device, another switch, or null", least=1, most=16),
     ]
+    virtual: Annotated[
+        dict[Name, VirtualSwitch],
+        _key(
+            "its virtual switches, by name; VCS IDs count from 0, and so do upstream ports, behind those of `ports`",
+            most=16,
+        ),
+    ] = field(default_factory=dict)
+    serial: Annotated[
+        int | None,
+        _key(
+            "serial number, another for each switch; without this key one made from the switch's name",
+            form="hex",
+            least=1,
+            most=(1 << 64) - 1,
+        ),
+    ] = None
 
 
 class Bridge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,7 +311,11 @@ class Bridge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     ports: Annotated[
         Ports,
-        _key("root ports: each a device, a switch, or null for one kept empty", least=1, most=16),
+        _key(
+            "root ports: each a device, a switch, a virtual switch, or null for one kept empty",
+            least=1,
+            most=16,
+        ),
     ]
 
 
@@ -270,7 +385,7 @@ class Host(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole fabric."""
 
-    devices: Annotated[dict[Name, Type3], _key("the devices, by name", most=8192)]
+    devices: Annotated[Mapping[Name, Type3 | MultiLogicalDevice], _key("the devices, by name", most=8192)]
     switches: Annotated[dict[Name, Switch], _key("the switches, by name", most=1024)] = field(
         default_factory=dict
     )
@@ -279,3 +394,33 @@ class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str | None,
         _key("folder for what must survive a restart; relative to the topology file"),
     ] = None
+
+    @property
+    def memory(self) -> dict[str, Type3]:
+        """The devices that are one function each."""
+        return {name: one for name, one in self.devices.items() if isinstance(one, Type3)}
+
+    @property
+    def pools(self) -> dict[str, MultiLogicalDevice]:
+        """The devices that have logical devices."""
+        return {name: one for name, one in self.devices.items() if isinstance(one, MultiLogicalDevice)}
+
+    @property
+    def shared(self) -> dict[str, Switch]:
+        """The switches that have virtual switches."""
+        return {name: one for name, one in self.switches.items() if one.virtual}
+
+    @property
+    def virtual(self) -> dict[str, tuple[str, int]]:
+        """Of each virtual switch the name of its switch, and its VCS ID."""
+        return {
+            name: (switch, number)
+            for switch, one in self.switches.items()
+            for number, name in enumerate(one.virtual)
+        }
+
+
+def split(name: str) -> tuple[str, int | None]:
+    """The device and the LD ID that a name means: `pool.0` is ("pool", 0), `mem0` is ("mem0", None)."""
+    device, _, number = name.partition(".")
+    return device, int(number) if number.isdecimal() else None

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Meta, inspect
 
-from softcxl.fabric.sizes import format_size, shorten
+from softcxl.fabric.sizes import CAPACITY_UNIT, format_size, shorten
 
 #: Where a value stands: keys and indices from the top.
 Path = tuple[str | int, ...]
@@ -75,17 +75,27 @@ def bare(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any]]:
         if isinstance(kind, inspect.Metadata):
             extra |= kind.extra or {}
             kind = kind.type
-        elif isinstance(kind, inspect.UnionType):
+        elif isinstance(kind, inspect.UnionType) and len(structs(kind)) < 2:
             kind = next(one for one in kind.types if not isinstance(one, inspect.NoneType))
         else:
             return kind, extra
+
+
+def structs(kind: inspect.Type) -> list[inspect.StructType]:
+    """The kinds of mapping that may stand here, each with its tag where there are several."""
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    types = kind.types if isinstance(kind, inspect.UnionType) else [kind]
+    return [one for one in types if isinstance(one, inspect.StructType)]
 
 
 def optional(kind: inspect.Type) -> bool:
     """Whether null is allowed."""
     while isinstance(kind, inspect.Metadata):
         kind = kind.type
-    return isinstance(kind, inspect.UnionType)
+    return isinstance(kind, inspect.UnionType) and any(
+        isinstance(one, inspect.NoneType) for one in kind.types
+    )
 
 
 def is_number(kind: inspect.Type) -> bool:
@@ -99,9 +109,10 @@ def allowed(kind: inspect.Type) -> str:
     """What may stand here, in words: `a multiple of 256MiB`, `one of modulo, xor`."""
     inner, extra = bare(kind)
     if isinstance(inner, inspect.LiteralType):
-        return f"one of {', '.join(map(str, inner.values))}"
+        return _one_of(inner, extra)
     if isinstance(inner, inspect.StructType):
-        return f"a mapping with the keys {', '.join(one.encode_name for one in inner.fields)}"
+        shorthand = ", or a size" if getattr(inner.cls, "shorthand", None) else ""
+        return f"a mapping with the keys {', '.join(names(inner))}{shorthand}"
     if isinstance(inner, inspect.DictType):
         return f"a mapping of names, {_many(extra)}"
     if isinstance(inner, inspect.ListType):
@@ -112,6 +123,7 @@ def allowed(kind: inspect.Type) -> str:
         return "true or false"
     forms = {
         "name": "a name of at most 32 letters, digits, _ and -, a letter first",
+        "function": "a device's name, or that of a logical device, as pool.0",
         "class": "a Python class as `module:Class`",
         "uuid": "a UUID as 8-4-4-4-12 hexadecimal digits",
         "bytes": "bytes as hexadecimal digits, two each",
@@ -122,6 +134,19 @@ def allowed(kind: inspect.Type) -> str:
         "pattern": "a regular expression",
     }
     return forms.get(extra.get("form", ""), "text")
+
+
+def _one_of(kind: inspect.LiteralType, extra: dict[str, Any]) -> str:
+    def shown(value: object) -> str:
+        large = extra.get("form") == "size" and isinstance(value, int) and value >= CAPACITY_UNIT
+        return format_size(value) if large and isinstance(value, int) else str(value)
+
+    return f"one of {', '.join(map(shown, kind.values))}"
+
+
+def names(kind: inspect.StructType) -> list[str]:
+    """The keys of a mapping, that which says its kind first."""
+    return [*([kind.tag_field] if kind.tag_field else []), *(one.encode_name for one in kind.fields)]
 
 
 def _many(extra: dict[str, Any]) -> str:
@@ -145,12 +170,14 @@ def faults(value: Any, kind: inspect.Type, path: Path = ()) -> Iterator[Fault]:
     if value is None and optional(kind):
         return
     inner, extra = bare(kind)
-    if isinstance(inner, inspect.StructType):
-        if isinstance(value, inner.cls):
-            for field in inner.fields:
-                yield from faults(getattr(value, field.name), field.type, (*path, field.encode_name))
-            return
-        yield Fault(path, f"{shorten(str(value))} is not a {inner.cls.__name__}")
+    if possible := structs(inner):
+        for one in possible:
+            if isinstance(value, one.cls):
+                for field in one.fields:
+                    yield from faults(getattr(value, field.name), field.type, (*path, field.encode_name))
+                return
+        known = " or a ".join(one.cls.__name__ for one in possible)
+        yield Fault(path, f"{shorten(str(value))} is not a {known}")
     elif isinstance(inner, inspect.DictType):
         if not isinstance(value, dict):
             yield Fault(path, f"{shorten(str(value))} is not a dict")
@@ -190,7 +217,7 @@ def _bounds(value: Any, kind: inspect.Type, extra: dict[str, Any], path: Path) -
     shown = _writer(extra)
     if isinstance(kind, inspect.LiteralType):
         if value not in kind.values:
-            yield Fault(path, f"{shown(value)} is not {allowed(kind)}")
+            yield Fault(path, f"{shown(value)} is not {_one_of(kind, extra)}")
         return
     least, most, unit = extra.get("least", value), extra.get("most", value), extra.get("unit", 1)
     if not least <= value <= most:

@@ -15,7 +15,18 @@ import yaml
 from msgspec import inspect
 
 from softcxl.fabric.errors import Problem
-from softcxl.fabric.limits import Fault, Path, allowed, bare, closest, is_number, optional, spell
+from softcxl.fabric.limits import (
+    Fault,
+    Path,
+    allowed,
+    bare,
+    closest,
+    is_number,
+    names,
+    optional,
+    spell,
+    structs,
+)
 from softcxl.fabric.sizes import parse_number, parse_size, shorten
 
 Mark = tuple[int, int]
@@ -126,24 +137,51 @@ class Reader:
         if optional(kind) and _is_null(node):
             return None
         inner, _ = bare(kind)
-        if isinstance(inner, inspect.StructType):
-            return self._struct(node, inner, path)
+        if possible := structs(inner):
+            chosen = possible[0] if len(possible) == 1 else self._chosen(node, possible, path)
+            return self._struct(node, chosen, path)
         if isinstance(inner, inspect.DictType):
             return self._dict(node, inner, path)
         if isinstance(inner, inspect.ListType):
             return self._list(node, inner, path)
         return self._scalar(node, kind, path)
 
+    def _chosen(
+        self, node: yaml.Node, possible: Sequence[inspect.StructType], path: Path
+    ) -> inspect.StructType:
+        """The kind of mapping that its tag says, the first one where it says none."""
+        tag = str(possible[0].tag_field)
+        quiet = Reader(self.file)  # who reads the mapping complains of it
+        _, given = quiet._pairs(node, path, "").get(tag, (None, None))
+        if given is None:
+            return possible[0]
+        here, said = (*path, tag), given.value if isinstance(given, yaml.ScalarNode) else _what(given)
+        self.marks[here] = _mark(given)
+        for one in possible:
+            if one.tag == said:
+                return one
+        tags = [one.tag for one in possible]
+        self.report(here, f"{shorten(said)} is not one of {', '.join(map(str, tags))}{closest(said, tags)}")
+        self.broken.add(path)  # what its other keys may be hangs on this one
+        return possible[0]
+
     def _struct(self, node: yaml.Node, kind: inspect.StructType, path: Path) -> Any:
+        short = getattr(kind.cls, "shorthand", None)
+        if short and isinstance(node, yaml.ScalarNode):
+            field = next(one for one in kind.fields if one.name == short)
+            return kind.cls(**{short: self._scalar(node, field.type, path)})
         fields = {field.encode_name: field for field in kind.fields}
-        pairs = self._pairs(node, path, f"the keys {', '.join(fields)}")
+        pairs = self._pairs(node, path, f"the keys {', '.join(names(kind))}")
+        pairs.pop(kind.tag_field or "", None)
+        if path in self.broken:
+            return stand_in(kind)
         values: dict[str, Any] = {}
         for key, (key_mark, value) in pairs.items():
             if key in fields:
                 values[fields[key].name] = self._value(value, fields[key].type, (*path, key))
                 continue
             guess = closest(key, fields)
-            hint = guess or f"; keys here are {', '.join(fields)}"
+            hint = guess or f"; keys here are {', '.join(names(kind))}"
             # What was meant is as good as broken: nobody should be told that it is absent, too.
             meant = [(*path, name) for name in fields if guess and f"'{name}'" in guess]
             self.report(path, f"unknown key {shorten(key)}{hint}", key_mark, broken=meant)
@@ -218,6 +256,8 @@ def stand_in(kind: inspect.Type) -> Any:
     if optional(kind):
         return None
     inner, _ = bare(kind)
+    if isinstance(inner, inspect.UnionType):
+        inner = structs(inner)[0]
     if isinstance(inner, inspect.StructType):
         required = [field for field in inner.fields if field.required]
         return inner.cls(**{field.name: stand_in(field.type) for field in required})

@@ -24,8 +24,8 @@ class _Room:
 
     def __init__(self, topology: Topology, host: Host) -> None:
         self.windows = [window.size for window in host.windows]
-        self.volatile = {name: device.volatile for name, device in topology.devices.items()}
-        self.persistent = {name: device.persistent for name, device in topology.devices.items()}
+        self.volatile = {name: device.volatile for name, device in topology.memory.items()}
+        self.persistent = {name: device.persistent for name, device in topology.memory.items()}
 
     def of(self, region: FirmwareRegion) -> dict[str, int]:
         return self.volatile if region.type == "ram" else self.persistent
@@ -85,8 +85,8 @@ def _names(topology: Topology, host: Host, region: FirmwareRegion, at: Path) -> 
             because,
         )
     for index, name in enumerate(region.devices):
-        if name not in topology.devices:
-            hint = closest(name, topology.devices)
+        if name not in topology.memory:
+            hint = closest(name, topology.memory)
             yield Fault((*at, "devices", index), f"{shorten(name)} is not a device{hint}", (("devices",),))
         elif name in region.devices[:index]:
             yield Fault((*at, "devices", index), f"{name} is in this region twice")

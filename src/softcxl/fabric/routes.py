@@ -11,10 +11,20 @@ Route = tuple[str | int, ...]
 
 
 def routes(topology: Topology, host: Host) -> dict[str, Route]:
-    """Every device that `host` reaches and its route, in the order of bridges and ports.
+    """Every device that `host` reaches by itself and its route, in the order of bridges and ports: not what virtual
+    switches bind.
 
     A circle of switches is walked once; `softcxl.fabric.rules` refuses it.
     """
+    return {name: route for name, route in _reached(topology, host).items() if name in topology.devices}
+
+
+def virtual_routes(topology: Topology, host: Host) -> dict[str, Route]:
+    """Every virtual switch that `host` reaches, and its route."""
+    return {name: route for name, route in _reached(topology, host).items() if name in topology.virtual}
+
+
+def _reached(topology: Topology, host: Host) -> dict[str, Route]:
     found: dict[str, Route] = {}
     for name, bridge in host.bridges.items():
         for device, route in _below(topology, bridge.ports, (name,), frozenset()):
@@ -26,7 +36,9 @@ def _below(
     topology: Topology, ports: list[str | None], route: Route, above: frozenset[str]
 ) -> Iterator[tuple[str, Route]]:
     for number, name in enumerate(ports):
-        if name in topology.devices:
+        if name is None:
+            continue
+        if name in topology.devices or name in topology.virtual:
             yield name, (*route, number)
         elif name in topology.switches and name not in above:
             yield from _below(topology, topology.switches[name].ports, (*route, number), above | {name})

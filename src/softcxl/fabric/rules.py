@@ -11,15 +11,15 @@ from pathlib import Path as FilePath
 
 import msgspec
 
-from softcxl.fabric import dynamic, vendor
-from softcxl.fabric.keys import LABEL_STORAGE, WAYS, Host, Topology, Type3
+from softcxl.fabric import dynamic, mld, vendor, virtual
+from softcxl.fabric.keys import LABEL_STORAGE, WAYS, Host, MultiLogicalDevice, Switch, Topology, Type3
 from softcxl.fabric.limits import Fault, Path, closest, spell
 from softcxl.fabric.regions import settled
 from softcxl.fabric.sizes import CAPACITY_UNIT, format_size, shorten
 
 
-def serial_of(name: str, device: Type3) -> int:
-    """The device's serial number: as given, or one made from its name, whatever others there are."""
+def serial_of(name: str, device: Type3 | MultiLogicalDevice | Switch) -> int:
+    """The serial number of a device or switch: as given, or one made from its name, whatever others there are."""
     if device.serial is not None:
         return device.serial
     digest = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=4).digest()
@@ -32,6 +32,15 @@ def devices(topology: Topology) -> Iterator[Fault]:
     files: dict[str, str] = {}
     for name, device in topology.devices.items():
         at: Path = ("devices", name)
+        serial = serial_of(name, device)
+        if serial in serials:
+            other = serials[serial]
+            message = f"{serial:#x} is also the serial number of {other}; each device needs its own"
+            yield Fault((*at, "serial"), message, (("devices", other, "serial"),))
+        serials.setdefault(serial, name)
+        if isinstance(device, MultiLogicalDevice):
+            yield from mld.faults(device, at)
+            continue
         capacity = ((*at, "volatile"), (*at, "persistent"))
         if device.volatile + device.persistent == 0 and not device.dynamic:
             message = "has no capacity; give `volatile`, `persistent` or `dynamic`"
@@ -48,12 +57,6 @@ def devices(topology: Topology) -> Iterator[Fault]:
         if device.label_storage and device.label_storage < LABEL_STORAGE:
             label, least = format_size(device.label_storage), format_size(LABEL_STORAGE)
             yield Fault((*at, "label_storage"), f"{label} is too small; allowed are 0 and from {least} on")
-        serial = serial_of(name, device)
-        if serial in serials:
-            other = serials[serial]
-            message = f"{serial:#x} is also the serial number of {other}; each device needs its own"
-            yield Fault((*at, "serial"), message, (("devices", other, "serial"),))
-        serials.setdefault(serial, name)
         if device.file is None:
             continue
         if not (device.persistent or device.partition_alignment or dynamic.non_volatile(device)):
@@ -69,17 +72,30 @@ def ports(topology: Topology) -> Iterator[Fault]:
     for name in topology.switches:
         if name in topology.devices:
             yield Fault(("switches", name), f"{name} is a device already; ports tell them apart by name")
-    known = [*topology.devices, *topology.switches]
-    taken: dict[str, str] = {}
+    yield from virtual.names(topology)
+    known = [*topology.devices, *topology.switches, *topology.virtual]
+    taken: dict[str, list[str]] = {}
     for path, name in _plugs(topology):
-        if name not in topology.devices and name not in topology.switches:
+        before = taken.setdefault(name, [])
+        pool = topology.pools.get(name)
+        if name not in known:
             listing = "" if closest(name, known) else f"; there are {_listed(known)}"
             message = f"{shorten(name)} is neither a device nor a switch{closest(name, known)}{listing}"
             yield Fault(path, message, (("devices",), ("switches",)))
-        elif name in taken:
-            yield Fault(path, f"{name} is plugged in already, at {taken[name]}")
+        elif name in topology.shared:
+            message = f"{name} is shared by hosts; plug in one of its virtual switches: "
+            yield Fault(path, message + _listed(list(topology.switches[name].virtual)))
+        elif pool is not None and not (path[0] == "switches" and path[1] in topology.shared):
+            message = (
+                f"{name} has logical devices; plug it into a switch with `virtual` switches, which bind them"
+            )
+            yield Fault(path, message, (("switches",),))
+        elif len(before) >= (1 if pool is None else pool.heads):
+            heads = "" if pool is None else f"; it has {pool.heads} heads (`heads`)"
+            yield Fault(path, f"{name} is plugged in already, at {' and '.join(before)}{heads}")
         else:
-            taken[name] = spell(path)
+            before.append(spell(path))
+    yield from virtual.bindings(topology)
     for name in topology.switches:
         circle = _circle(topology, name)
         if circle:
@@ -137,7 +153,8 @@ def _circle(topology: Topology, start: str) -> list[str]:
     seen: set[str] = set()
     while ways:
         way = ways.pop()
-        for name in topology.switches[way[-1]].ports:
+        for port in topology.switches[way[-1]].ports:
+            name = port if port in topology.devices else topology.virtual.get(port or "", (port, 0))[0]
             if name == start:
                 return [*way, start]
             # Through an earlier switch the circle is that switch's, and was reported there.
@@ -162,12 +179,21 @@ def filled(topology: Topology, folder: FilePath) -> Topology:
         file = None if given.file is None else str(folder / given.file)
         return msgspec.structs.replace(given, serial=serial_of(name, given), label_storage=labels, file=file)
 
+    def either(name: str, given: Type3 | MultiLogicalDevice) -> Type3 | MultiLogicalDevice:
+        if isinstance(given, Type3):
+            return device(name, given)
+        return msgspec.structs.replace(given, serial=serial_of(name, given))
+
+    def switch(name: str, given: Switch) -> Switch:
+        return msgspec.structs.replace(given, serial=serial_of(name, given)) if given.virtual else given
+
     def host(given: Host) -> Host:
         return msgspec.structs.replace(given, regions=settled(topology, given))
 
     return msgspec.structs.replace(
         topology,
-        devices={name: device(name, one) for name, one in topology.devices.items()},
+        devices={name: either(name, one) for name, one in topology.devices.items()},
+        switches={name: switch(name, one) for name, one in topology.switches.items()},
         hosts={name: host(one) for name, one in topology.hosts.items()},
         state=None if topology.state is None else str(folder / topology.state),
     )

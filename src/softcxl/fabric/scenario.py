@@ -121,8 +121,15 @@ def values(fields: Mapping[str, str]) -> dict[str, Any]:
 # -- rules -----------------------------------------------------------------------------------------------------------
 
 
+def _known(topology: Topology) -> list[str]:
+    """The devices that something can happen to, logical devices among them."""
+    pools = topology.pools.items()
+    logical = [f"{name}.{number}" for name, one in pools for number in range(len(one.logical_devices))]
+    return [*topology.memory, *logical]
+
+
 def _devices(scenario: Scenario, topology: Topology) -> Iterator[Fault]:
-    known = list(topology.devices)
+    known = _known(topology)
     named: list[tuple[Path, str | None]] = [(("device",), scenario.device)]
     for part, steps in (("before", scenario.before), ("steps", scenario.steps)):
         for number, step in enumerate(steps):
@@ -271,7 +278,8 @@ def _health(fields: Mapping[str, str], at: Path) -> Iterator[Fault]:
 
 
 def _filled(scenario: Scenario, topology: Topology) -> Scenario:
-    usual = scenario.device or (next(iter(topology.devices)) if len(topology.devices) == 1 else None)
+    known = _known(topology)
+    usual = scenario.device or (known[0] if len(known) == 1 else None)
 
     def filled(step: Step) -> Step:
         return msgspec.structs.replace(step, device=step.device or usual)

@@ -22,18 +22,32 @@ from msgspec import inspect
 
 from softcxl.fabric import limits, regions, rules
 from softcxl.fabric.errors import Problem, TopologyError
-from softcxl.fabric.keys import Bridge, FirmwareRegion, Host, Switch, Topology, Type3, Window
+from softcxl.fabric.keys import (
+    Bridge,
+    FirmwareRegion,
+    Host,
+    LogicalDevice,
+    MultiLogicalDevice,
+    Switch,
+    Topology,
+    Type3,
+    VirtualSwitch,
+    Window,
+)
 from softcxl.fabric.reader import Reader
 
 __all__ = [
     "Bridge",
     "FirmwareRegion",
     "Host",
+    "LogicalDevice",
+    "MultiLogicalDevice",
     "Problem",
     "Switch",
     "Topology",
     "TopologyError",
     "Type3",
+    "VirtualSwitch",
     "Window",
     "load",
     "loads",

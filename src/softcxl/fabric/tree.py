@@ -16,7 +16,16 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from softcxl.fabric.keys import FirmwareRegion, Host, Topology, Type3, Window
+from softcxl.fabric.keys import (
+    FirmwareRegion,
+    Host,
+    LogicalDevice,
+    MultiLogicalDevice,
+    Topology,
+    Type3,
+    Window,
+    split,
+)
 from softcxl.fabric.sizes import format_size
 
 
@@ -24,8 +33,8 @@ from softcxl.fabric.sizes import format_size
 class Node:
     """One line of the tree: what `kind` of thing, its `name`, some `facts`, and what hangs below it.
 
-    Kinds: fabric, host, bridge, switch, device, empty (a port without anything), window, region, spare (the
-    group of what is not plugged in). `port` is the number of the port that it is plugged into, or None.
+    Kinds: fabric, host, bridge, switch, virtual switch, device, empty (a port without anything), window, region,
+    spare (the group of what is not plugged in). `port` is the number of the port that it is plugged into, or None.
     """
 
     kind: str
@@ -56,12 +65,17 @@ class Node:
 
 
 def tree(topology: Topology, name: str = "fabric") -> Node:
-    """The whole fabric below one root called `name`: hosts, then what is not plugged in anywhere."""
+    """The whole fabric below one root called `name`: hosts, shared switches, then what is not plugged in anywhere."""
     root = Node("fabric", name)
     plugged: set[str] = set()
     for host_name, host in topology.hosts.items():
         root.children.append(_host(topology, host_name, host, plugged))
-    switches = [one for one in topology.switches if one not in _downstream(topology) and one not in plugged]
+    root.children += [_shared(topology, one, plugged) for one in topology.shared]
+    switches = [
+        one
+        for one in topology.switches
+        if one not in _downstream(topology) and one not in plugged and one not in topology.shared
+    ]
     spare = [_plug(topology, name, None, plugged) for name in switches]
     spare += [_plug(topology, name, None, plugged) for name in topology.devices if name not in plugged]
     if spare:
@@ -94,13 +108,63 @@ def _plug(topology: Topology, name: str | None, port: int | None, plugged: set[s
         return Node("empty", "empty", port=port)
     plugged.add(name)
     if name in topology.devices:
-        return Node("device", name, _device(topology.devices[name]), port)
+        return _device(name, topology.devices[name], port)
+    if name in topology.virtual:
+        switch, number = topology.virtual[name]
+        bound = topology.switches[switch].virtual[name].ports
+        below = [_bound(topology, one, vppb) for vppb, one in enumerate(bound)]
+        return Node("virtual switch", name, f"VCS {number} of {switch}", port, below)
     ports = topology.switches[name].ports
     below = [_plug(topology, one, number, plugged) for number, one in enumerate(ports)]
     return Node("switch", name, port=port, children=below)
 
 
-def _device(device: Type3) -> str:
+def _shared(topology: Topology, name: str, plugged: set[str]) -> Node:
+    switch = topology.switches[name]
+    below = [_plug(topology, one, number, plugged) for number, one in enumerate(switch.ports)]
+    first = len(below)
+    below += [Node("upstream", f"of {one}", port=number) for number, one in enumerate(switch.virtual, first)]
+    return Node("switch", name, f"shared, {len(switch.virtual)} virtual switches", children=below)
+
+
+def _bound(topology: Topology, name: str | None, vppb: int) -> Node:
+    """What a vPPB is bound to at first."""
+    if name is None:
+        return Node("empty", "empty", port=vppb)
+    device, ld = split(name)
+    key = topology.devices[device]
+    if isinstance(key, Type3):
+        return _device(name, key, vppb)
+    own = key.logical_devices[ld or 0]
+    return Node("device", name, _sizes(own), vppb)
+
+
+def _device(name: str, key: Type3 | MultiLogicalDevice, port: int | None) -> Node:
+    if isinstance(key, Type3):
+        return Node("device", name, _facts(key), port)
+    facts = [_sizes(key), f"{len(key.logical_devices)} logical devices"]
+    if key.dynamic:
+        facts.append(f"{format_size(sum(one.length for one in key.dynamic))} dynamic")
+    if key.heads > 1:
+        facts.append(f"{key.heads} heads")
+    if key.serial is not None:
+        facts.append(f"serial {key.serial:#x}")
+    below = [
+        Node("device", f"{name}.{number}", _sizes(one) or "nothing")
+        for number, one in enumerate(key.logical_devices)
+    ]
+    return Node("device", name, ", ".join(facts), port, below)
+
+
+def _sizes(key: Type3 | MultiLogicalDevice | LogicalDevice) -> str:
+    return ", ".join(
+        f"{format_size(size)} {kind}"
+        for size, kind in ((key.volatile, "volatile"), (key.persistent, "persistent"))
+        if size
+    )
+
+
+def _facts(device: Type3) -> str:
     facts = [
         f"{format_size(size)} {kind}"
         for size, kind in ((device.volatile, "volatile"), (device.persistent, "persistent"))

@@ -7,13 +7,13 @@ this process has none of these limits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from softcxl.fabric.keys import Host, Topology
+from softcxl.fabric.keys import Host, Topology, split
 from softcxl.fabric.layout import window_bases
-from softcxl.fabric.routes import routes
+from softcxl.fabric.routes import routes, virtual_routes
 from softcxl.lab.errors import PlanError
 from softcxl.lab.plan import (
     Bridge,
@@ -59,25 +59,32 @@ def check(topology: Topology, host: str) -> None:
         raise PlanError(f"{host} cannot be booted in QEMU: {' '.join(stops)}")
 
 
-def bridges(topology: Topology, host: Host, sockets: Path | dict[str, Path]) -> tuple[Bridge, ...]:
-    """The host's bridges, ports and switches as QEMU gets them; `sockets` as in `softcxl.lab.boot.plan`.
+def bridges(
+    topology: Topology,
+    host: Host,
+    sockets: Path | Mapping[str, Path],
+    bound: Mapping[str, Sequence[str | None]] | None = None,
+) -> tuple[Bridge, ...]:
+    """The host's bridges, ports and switches as QEMU gets them; `sockets` as in `softcxl.lab.boot.plan`. `bound` is
+    what the vPPBs of its virtual switches are bound to, by name of the switch; what they are at first, if None.
 
     Raises `PlanError` where the PCI bus numbers do not suffice. What is below a switch's switch is left out.
     """
 
-    def endpoint(name: str) -> Endpoint:
+    def endpoint(name: str | None) -> Endpoint | None:
+        device = split(name)[0] if name else None
+        if name is None or device not in topology.devices:
+            return None
         return Endpoint(name, sockets if isinstance(sockets, Path) else sockets[name])
 
     def below(name: str | None) -> Endpoint | Switch | None:
-        if name is None:
-            return None
-        if name in topology.devices:
+        if name is None or name in topology.devices:
             return endpoint(name)
+        ports = vppbs(topology, name, bound) if name in topology.virtual else topology.switches[name].ports
         return Switch(
             name,
             tuple(
-                DownstreamPort(f"{name}-port{number}", endpoint(port) if port in topology.devices else None)
-                for number, port in enumerate(topology.switches[name].ports)
+                DownstreamPort(f"{name}-port{number}", endpoint(port)) for number, port in enumerate(ports)
             ),
         )
 
@@ -89,12 +96,20 @@ def bridges(topology: Topology, host: Host, sockets: Path | dict[str, Path]) -> 
     return tuple(Bridge(name, bus, ports[name]) for name, bus in zip(ports, buses, strict=True))
 
 
+def vppbs(
+    topology: Topology, name: str, bound: Mapping[str, Sequence[str | None]] | None = None
+) -> Sequence[str | None]:
+    """What the vPPBs of the virtual switch `name` are bound to."""
+    switch, _ = topology.virtual[name]
+    return topology.switches[switch].virtual[name].ports if bound is None else bound[name]
+
+
 def _stops(topology: Topology, name: str, host: Host) -> Iterator[str]:
     nested = [
         f"the switch {port} is below the switch {switch}"
         for switch in _switches(topology, host)
         for port in topology.switches[switch].ports
-        if port in topology.switches
+        if port in topology.switches or port in topology.virtual
     ]
     if nested:
         yield f"{', '.join(nested)}; QEMU's switches take devices alone."
@@ -133,8 +148,9 @@ def _firmware(topology: Topology, host: Host) -> Iterator[str]:
 
 
 def _narrows(topology: Topology, host: Host) -> Iterator[str]:
-    fans = {name: bridge.ports for name, bridge in host.bridges.items()}
+    fans: dict[str, Sequence[str | None]] = {name: bridge.ports for name, bridge in host.bridges.items()}
     fans |= {name: topology.switches[name].ports for name in _switches(topology, host)}
+    fans |= {name: vppbs(topology, name) for name in virtual_routes(topology, host)}
     for name, ports in fans.items():
         count = sum(port is not None for port in ports)
         if count in (3, 6) or count > WAYS[-1]:

@@ -1,0 +1,41 @@
+"""Multi-logical devices, from a topology's keys to live ones; and what the standard does not allow of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from softcxl.fabric import dynamic
+from softcxl.fabric.keys import MultiLogicalDevice
+from softcxl.fabric.limits import Fault, Path
+from softcxl.fabric.sizes import format_size
+
+
+def capacities(key: MultiLogicalDevice) -> dict[int, tuple[int, int]]:
+    """The volatile and the persistent bytes of each logical device that has any, by LD ID."""
+    return {
+        number: (one.volatile, one.persistent)
+        for number, one in enumerate(key.logical_devices)
+        if one.volatile + one.persistent
+    }
+
+
+def faults(device: MultiLogicalDevice, at: Path) -> Iterator[Fault]:
+    """What cannot be of the capacity of one device and of how it is divided."""
+    capacity = ((*at, "volatile"), (*at, "persistent"))
+    if device.volatile + device.persistent == 0:
+        yield Fault(at, "has no capacity; give `volatile` or `persistent`", capacity)
+    yield from dynamic.faults(device, at)
+    unit = format_size(device.granularity)
+    for kind in ("volatile", "persistent"):
+        whole, sizes = getattr(device, kind), [getattr(one, kind) for one in device.logical_devices]
+        if whole % device.granularity:
+            message = f"{format_size(whole)} is no multiple of `granularity`, {unit}"
+            yield Fault((*at, kind), message, ((*at, "granularity"),))
+        for number, size in enumerate(sizes):
+            if size % device.granularity:
+                message = f"{format_size(size)} is no multiple of `granularity`, {unit}"
+                yield Fault((*at, "logical_devices", number, kind), message, ((*at, "granularity"),))
+        if sum(sizes) > whole:
+            taken, there = format_size(sum(sizes)), format_size(whole) if whole else "none"
+            message = f"{taken} of {kind} capacity are given out, and there is {there}"
+            yield Fault((*at, "logical_devices"), message, ((*at, kind),), ((*at, "logical_devices"),))
