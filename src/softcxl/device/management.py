@@ -12,7 +12,7 @@ No transport is here: whoever has one hands in opcodes and payloads, with the de
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from softcxl.device.cci import Cci, CommandError, CommandSet, Reply, command
 from softcxl.device.dynamic.owner import OwnerCommands
@@ -36,7 +36,7 @@ from softcxl.spec.command.information import (
     ResponseMessageLimit,
 )
 from softcxl.spec.command.logs import COMMAND_EFFECTS_LOG, POPULATE_LOG
-from softcxl.spec.pci.header import Type0Header
+from softcxl.spec.pci.header import CommonHeader, Type0Header
 
 if TYPE_CHECKING:
     from softcxl.device.type3 import Type3
@@ -47,6 +47,14 @@ MESSAGE_LIMITS: Final = range(8, 21)
 _OF_MAILBOXES: Final = (GET_EVENT_INTERRUPT_POLICY.opcode, SET_EVENT_INTERRUPT_POLICY.opcode)
 
 
+class Component(Protocol):
+    """What the component commands tell of: a function with an endpoint's header, its serial number and commands."""
+
+    header: CommonHeader
+    serial: int
+    cci: Cci
+
+
 class ComponentCommands(CommandSet):
     """Identify, Background Operation Status, Get and Set Response Message Limit: what a mailbox shows in registers,
     or the function in its configuration space.
@@ -55,7 +63,7 @@ class ComponentCommands(CommandSet):
     a higher one is answered with what is in effect.
     """
 
-    def __init__(self, device: Type3) -> None:
+    def __init__(self, device: Component) -> None:
         self._device = device
         self._limit = device.cci.payload_max.bit_length() - 1
 

@@ -98,10 +98,9 @@ class Type3(Endpoint, CommandSet):
     mailbox's payload size in bytes. `state` is the file, or the page, of what else outlives power: passphrases,
     firmware, the shutdown state, extents, and what was left unfinished. `decoders` is the number of HDM decoders.
     `dynamic` are the regions of dynamic capacity, at the addresses after the other capacity; `device.dynamic` gives it
-    out. With a
-    `partition_alignment` (bytes) software can move capacity between volatile and persistent in such parts; `volatile`
-    and `persistent` are how it comes from the factory. `features` (`VendorFeature`) are there beside the standard's.
-    With `secondary_mailbox` there is a second mailbox, which takes what does not run in the background.
+    out. With a `partition_alignment` (bytes) software can move capacity between volatile and persistent in such parts;
+    `volatile` and `persistent` are how it comes from the factory. `features` (`VendorFeature`) are there beside the
+    standard's. With `secondary_mailbox` there is a second mailbox, which takes what does not run in the background.
     With `cpmu` it has performance counters (`device.cpmu`), with `compliance` the compliance mode.
     Raises `ValueError` for what the standard does not allow.
     """

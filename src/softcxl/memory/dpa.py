@@ -235,6 +235,19 @@ class DpaSpace:
                 raise AddressError(f"{self.name}: no decoder is committed at HPA {hpa:#x}")
             self._commitments = staying
 
+    def abandon(self) -> None:
+        """Lose all bytes, wherever they rest, and be unknown to every window, whose places are zeros then: the device
+        is no more. Raises `MediumFull` where a window's map cannot be saved; what was abandoned by then is."""
+        with moves.everything_held(self):
+            self._commitments = ()
+            for window in self._windows:
+                leaving = list(self._residents(window))
+                window.dismiss(self)
+                for one in leaving:
+                    one.stripe.wipe(window.medium, one.start, one.end)
+                self._windows = tuple(one for one in self._windows if one is not window)
+            self.home.clear(0, self.capacity)
+
     def dpa_to_hpa(self, dpa: int) -> int | None:
         """The HPA at which a committed decoder shows `dpa`, None if none does."""
         for one in self._commitments:

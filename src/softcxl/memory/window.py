@@ -87,6 +87,11 @@ class Window:
                 )
         self._spaces[space.name] = space
 
+    def dismiss(self, space: DpaSpace) -> None:
+        """Forget an attached device, and what rests here of it; `DpaSpace.abandon` calls this, holding both locks."""
+        self.change(tuple(one for one in self._residents if one.device != space.name))
+        del self._spaces[space.name]
+
     def change(self, residents: tuple[Resident, ...]) -> None:
         """Replace the residency map, on disk first. The callers of this have moved the bytes already."""
         kept = tuple(one for resident in residents for one in self._persistent_part(resident))

@@ -55,7 +55,7 @@ class Function:
     ) -> None:
         if interrupts not in self.vectors:
             raise ValueError(f"interrupts: {interrupts!r} is neither 'msi' nor 'msix'")
-        self.lock = threading.RLock()
+        self.lock = self.make_lock()
         self.config = RegisterFile(CONFIG_SPACE_SIZE)
         self.interrupts = interrupts
         self.parts: list[Part] = []
@@ -88,6 +88,10 @@ class Function:
             self.parts.append(table)
 
     # -- building --------------------------------------------------------------------------------------------
+
+    def make_lock(self) -> threading.RLock:
+        """The lock that accesses hold. Subclasses that are parts of one device share theirs."""
+        return threading.RLock()
 
     def add_capability(self, block: type[B], *, size: int | None = None, hooks: object = None) -> B:
         """Append a capability to the list in the first 256 bytes; the function's own hooks are bound to it too.

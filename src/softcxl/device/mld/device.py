@@ -1,0 +1,282 @@
+"""A multi-logical device: memory that a fabric manager deals out to up to sixteen logical devices (CXL 3.1 §2.4).
+
+>>> pool = MultiLogicalDevice("pool", volatile=4 << 30, logical_devices=[1 << 30, 0, 0, 0])
+>>> sorted(pool.logical), pool.logical[0].capacity.total == 1 << 30
+([0], True)
+>>> pool.allocate({1: 2 << 30})
+>>> sorted(pool.logical), pool.allocations.free.volatile == 1 << 30
+([0, 1], True)
+>>> pool.logical[1].bind("rack.left.0")
+>>> pool.allocate({1: 0})
+Traceback (most recent call last):
+softcxl.device.mld.errors.LdInUse: pool.1 is bound to rack.left.0: its allocation cannot change
+>>> pool.close()
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from softcxl.device.cci import CommandSet
+from softcxl.device.clock import Clock, SystemClock
+from softcxl.device.events import EventLogs
+from softcxl.device.mld.allocation import NOTHING, Allocation, Allocations
+from softcxl.device.mld.errors import LdInUse
+from softcxl.device.mld.head import Head
+from softcxl.device.mld.logical import LogicalDevice, OnUnbind
+from softcxl.device.mld.management import OwnerCci
+from softcxl.device.mld.page import LdPage
+from softcxl.device.persist import StatePage
+from softcxl.device.type3 import DEVICE_ID
+from softcxl.memory.errors import MemoryFault
+from softcxl.memory.media import Medium
+from softcxl.spec.command.events import EventLog, EventNotificationRequest
+from softcxl.spec.cxl.dvsec import VENDOR_CXL
+from softcxl.wire import Reset
+
+PAYLOAD: Final = 8192
+"""The largest payload of an FM-owned LD's commands, in bytes: an LD's mailbox has 4096, and a tunnel adds to it."""
+LABEL_STORAGE: Final = 128 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class LdChange:
+    """A logical device has appeared (`old` is None), vanished (`new` is None), or is another one, of another size."""
+
+    ld: int
+    old: LogicalDevice | None
+    new: LogicalDevice | None
+
+
+class MultiLogicalDevice:
+    """A device called `name` with `volatile` and `persistent` bytes, for as many logical devices as `logical_devices`
+    has entries: the bytes of each when the device comes from the factory, as a number (volatile) or a pair (volatile,
+    persistent), in multiples of `granularity` (bytes).
+
+    `logical` are the logical devices that have memory, by LD ID; they are called ``name.ID``. `allocate` changes who
+    has how much; a logical device whose allocation changes is a new one, and nothing of the old one is left.
+    `listeners` are called with each `LdChange`, the lock held, before the old one is closed. `on_unbind` says what is
+    left of contents when a logical device is unbound. Allocations, and the logical devices' own state, are kept in
+    `state`; with a `folder` logical devices with persistent memory have their bytes in files there: ``name.ID.mem`` and
+    ``name.ID.mem.labels``. `options` are those of `softcxl.device.type3.Type3`, for every logical device.
+    Raises `ValueError` for what the standard does not allow, `StateDamaged` for a page of another device, and
+    `MemoryFault` for files that cannot be used.
+    """
+
+    vendor_id = VENDOR_CXL
+    device_id = DEVICE_ID
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        volatile: int = 0,
+        persistent: int = 0,
+        logical_devices: Sequence[int | Sequence[int]] = (0,) * 16,
+        granularity: int = 256 << 20,
+        on_unbind: OnUnbind | str = OnUnbind.CLEAR,
+        serial: int = 0,
+        clock: Clock | None = None,
+        event_log_depth: int = 15,
+        payload: int = PAYLOAD,
+        label_storage: int = LABEL_STORAGE,
+        state: Path | StatePage | None = None,
+        folder: Path | None = None,
+        **options: Any,
+    ) -> None:
+        self.name, self.serial = name, serial
+        self.volatile, self.persistent, self.granularity = volatile, persistent, granularity
+        self.on_unbind = OnUnbind(on_unbind)
+        self.lock = threading.RLock()
+        """One for the device, its FM-owned LDs and all logical devices."""
+        self.event_log_depth, self.payload = event_log_depth, payload
+        self.dynamic_capable = False
+        self.listeners: list[Callable[[LdChange], None]] = []
+        self.command_sets: list[CommandSet] = []
+        self._label_storage, self._folder, self._options = label_storage, folder, options
+        factory = Allocations(
+            volatile, persistent, granularity, tuple(Allocation.of(one) for one in logical_devices)
+        )
+        self.page = StatePage.of(state)
+        self.allocations = (
+            self.page.take("allocations", lambda section: factory.read(section["each"])) or factory
+        )
+        fresh = self.page.take("allocations", lambda section: [int(one) for one in section["fresh"]]) or []
+        self.logical: dict[int, LogicalDevice] = {}
+        self._owned = ExitStack()
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            if clock is None:
+                clock = SystemClock()
+                self._owned.callback(clock.close)
+            self.clock: Clock = clock
+            self._pages = [LdPage(self.page, f"ld{ld}") for ld in range(len(factory.each))]
+            self.pool = Head(self, name, None, range(len(factory.each)))
+            self.heads = (self.pool,)
+            for ld in range(len(factory.each)):
+                if ld in fresh:
+                    self._pages[ld].clear()
+                    self._discard(ld)
+                if device := self._make(ld):
+                    self.logical[ld] = device
+                    if ld in fresh:
+                        device.partitions.discarded = 0  # what is found of it elsewhere is lost, too
+            if fresh:
+                self._keep(self.allocations, [])
+            undo.pop_all()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {len(self.logical)} logical devices, serial {self.serial:#x}>"
+
+    def close(self) -> None:
+        """Let go of all that was made. No logical device may be attached."""
+        with self.lock:
+            for device in self.logical.values():
+                device.close()
+            self.logical = {}
+        self._owned.close()
+
+    # -- as a whole ----------------------------------------------------------------------------------------------
+
+    @property
+    def ld_count(self) -> int:
+        """Logical devices that it supports, with memory or without."""
+        return len(self.allocations.each)
+
+    @property
+    def events(self) -> EventLogs:
+        """The event logs that a fabric manager reads."""
+        return self.pool.fm_owned.events
+
+    def record_event(self, log: EventLog, event: Any) -> bool:
+        """Log an event record for the fabric manager. Returns False where the log was full."""
+        return self.events.record(log, event)
+
+    def function(self, ld: int | None = None) -> LogicalDevice | None:
+        """The logical device with that LD ID on the link; see `Head.function`."""
+        return self.heads[0].function(ld)
+
+    def management(self, send: Callable[[EventNotificationRequest], None]) -> OwnerCci:
+        """A command interface of the device's FM-owned LD, for one door: `send` is called with each Event Notification
+        that is due, the lock held. Close it with its door."""
+        return self.pool.management(send)
+
+    def reset(self, kind: Reset = Reset.HOT) -> None:
+        """Reset the whole device: every logical device, and what is the fabric manager's."""
+        if kind is Reset.COLD:
+            self.power_cycle()
+            return
+        with self.lock:
+            for head in self.heads:
+                head.reset(kind)
+
+    def power_cycle(self) -> None:
+        """Power goes and comes: volatile memory of every logical device has lost its contents; allocations stay."""
+        with self.lock:
+            for head in {*self.heads, self.pool}:
+                head.fm_owned.reset(Reset.COLD)
+            for device in self.logical.values():
+                device.power_cycle()
+
+    # -- allocations ---------------------------------------------------------------------------------------------
+
+    def allocate(self, wanted: Mapping[int, int | Sequence[int]]) -> None:
+        """Give the logical devices in `wanted` what it says, in bytes: a number (volatile) or (volatile, persistent).
+        All of it happens, or nothing.
+
+        A logical device whose allocation is another then starts anew, without contents. Raises a
+        `LogicalDeviceError` for one that is not there or in use, for what is not in multiples of the granularity, and
+        for more than there is; `OSError` or `MemoryFault` where it cannot be kept.
+        """
+        with self.lock:
+            before = self.allocations
+            after = before.with_({ld: Allocation.of(one) for ld, one in wanted.items()})
+            changed = before.changed(after)
+            for ld in changed:
+                device = self.logical.get(ld)
+                if device is not None and device.in_use:
+                    where = f"bound to {device.holder}" if device.holder else "plugged into a machine"
+                    raise LdInUse(f"{device.name} is {where}: its allocation cannot change")
+            if not changed:
+                return
+            self._keep(before, changed)  # what dies from here on has lost its contents
+            for ld in changed:
+                if old := self.logical.get(ld):
+                    old.space.abandon()
+                    old.labels.clear()
+                self._pages[ld].clear()
+            self._keep(after, changed)
+            self.allocations = after
+            failed: list[Exception] = []
+            for ld in changed:
+                try:
+                    self._replace(ld)
+                except (MemoryFault, OSError) as error:  # no file, or no room: it has no memory then
+                    self.allocations = self.allocations.with_({ld: NOTHING})
+                    failed.append(error)
+            self._keep(self.allocations, [])
+            if failed:
+                raise failed[0]
+
+    def _keep(self, allocations: Allocations, fresh: Iterable[int]) -> None:
+        """Have the allocations outlive the process, and which logical devices begin without contents then."""
+        self.page.put("allocations", each=allocations.plain(), fresh=list(fresh))
+
+    def _replace(self, ld: int) -> None:
+        """The logical device starts anew, with its new allocation, if that is any."""
+        old, new = self.logical.pop(ld, None), None
+        try:
+            self._discard(ld)
+            new = self._make(ld)
+        finally:
+            if new is not None:
+                self.logical[ld] = new
+            for tell in self.listeners:
+                tell(LdChange(ld, old, new))
+            if old is not None:
+                old.close()
+
+    def _make(self, ld: int) -> LogicalDevice | None:
+        volatile, persistent = self.allocations.each[ld]
+        if not volatile + persistent:
+            return None
+        size, labels = volatile + persistent, self._label_storage if persistent else 0
+        with ExitStack() as undo:
+            media: dict[str, Medium] = {}
+            if self._folder is not None and persistent:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                home, beside = self._files(ld)
+                media["medium"] = undo.enter_context(Medium.open(home, size))
+                media["medium"].clear(0, volatile)  # of an earlier run
+                if labels:
+                    media["label_medium"] = undo.enter_context(Medium.open(beside, labels))
+            made = LogicalDevice(
+                self,
+                ld,
+                volatile=volatile,
+                persistent=persistent,
+                label_storage=labels,
+                clock=self.clock,
+                state=self._pages[ld],
+                **media,
+                **self._options,
+            )
+            made.owns(undo.pop_all())
+        return made
+
+    def _files(self, ld: int) -> tuple[Path, Path]:
+        """Where a logical device's bytes and labels are, of one with persistent memory."""
+        assert self._folder is not None, "asked for where there is one"
+        home = self._folder / f"{self.name}.{ld}.mem"
+        return home, home.with_name(home.name + ".labels")
+
+    def _discard(self, ld: int) -> None:
+        """Files of a logical device that is no more."""
+        if self._folder is not None:
+            for path in self._files(ld):
+                path.unlink(missing_ok=True)
