@@ -12,20 +12,19 @@ class LdPage(StatePage):
 
     def __init__(self, whole: StatePage, name: str) -> None:
         super().__init__()
+        self.where = f"{whole.where}: {name}"
         self._whole, self._name = whole, name
-        self._sections = (
-            whole.take(name, lambda kept: {str(one): dict(content) for one, content in kept.items()}) or {}
-        )
+        self._sections = whole.take(name, _sections) or {}
 
-    def put(self, section: str, **content: Any) -> None:
-        if self._sections.get(section) == content:
-            return
-        sections = self._sections | {section: content}
-        self._whole.put(self._name, **sections)
-        self._sections = sections
+    def _keep(self, section: str, content: dict[str, Any]) -> None:
+        self._whole.put(self._name, **(self._sections | {section: content}))
 
     def clear(self) -> None:
         """Forget all, as a new logical device has nothing to remember. Raises `OSError`, and then all is there."""
         if self._sections:
             self._whole.put(self._name)
         self._sections = {}
+
+
+def _sections(kept: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: dict(content) for name, content in kept.items()}
