@@ -41,6 +41,7 @@ COMMANDS = {
     "shell": "softcxl.cli.shell:shell",
     "serve": "softcxl.cli.serve:serve",
     "doors": "softcxl.cli.serve:doors",
+    "journal": "softcxl.cli.journal:journal",
     "vm": "softcxl.cli.vm:vm",
     "lab": "softcxl.cli.lab:lab",
 }
@@ -62,6 +63,7 @@ SUMMARIES = {
     "shell": "Open a Python prompt with the fabric of TOPOLOGY live.",
     "serve": "Keep the fabric of TOPOLOGY live, and serve it at a control socket.",
     "doors": "Open the doors by which a guest comes to the devices of a server's host, and print them as JSON.",
+    "journal": "Print what happened to the fabric of TOPOLOGY, in order: a line each, with its number and when (UTC).",
     "vm": "Virtual machines whose CXL devices are served by this program.",
     "lab": "QEMU, a kernel and its tools: what there is, and how to get it.",
 }

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from softcxl.fabric.errors import NotHere
@@ -24,6 +25,8 @@ from softcxl.host.tree import tree
 
 #: More of what there is than this is counted, not named.
 _NAMED = 16
+#: Seconds that a server lets a client wait: it ends no sooner when it is told to.
+_LONGEST_WAIT = 5.0
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,23 @@ class Topology:
         call.say(to_json(call.hosts.fabric.topology).decode())
 
 
+@dataclass(frozen=True)
+class Journal:
+    """What happened to the fabric after the row `since`: up to `count` rows as JSON. Where there is none yet it waits
+    for one, up to `wait` seconds."""
+
+    of_fabric: ClassVar[bool] = True
+    since: int = 0
+    count: int = 1000
+    wait: float = 0.0
+
+    def perform(self, call: Call) -> None:
+        journal = call.hosts.fabric.store.journal
+        journal.wait(self.since, min(self.wait, _LONGEST_WAIT))
+        found = islice(journal.since(self.since), max(self.count, 0))
+        call.say(json.dumps([asdict(one) for one in found], separators=(",", ":")))
+
+
 #: Every verb, by the words that call it on the command line and in requests.
 VERBS: dict[str, type[Verb]] = {
     "list": List,
@@ -225,6 +245,7 @@ VERBS: dict[str, type[Verb]] = {
     "events": Events,
     "doors": Doors,
     "topology": Topology,
+    "journal": Journal,
 }
 
 

@@ -17,7 +17,10 @@ from softcxl.transport.vfio_user import Door
 
 
 class Verb(Protocol):
-    """Something that can be done to a host, with its arguments: a dataclass of plain types."""
+    """Something that can be done to a host, with its arguments: a dataclass of plain types.
+
+    One that has `of_fabric` is done to the fabric: no host is needed, and none is kept from others meanwhile.
+    """
 
     def perform(self, call: Call) -> None:
         """Do it. What it says goes through `call`; what cannot be is raised."""
@@ -56,6 +59,9 @@ class Hosts:
         err: Callable[[str], None],
     ) -> None:
         """Do something to a host, and nothing else to it meanwhile. Raises what the verb raises, and `NoSuchHost`."""
+        if getattr(verb, "of_fabric", False):
+            verb.perform(Call(self, "", out, err))
+            return
         name = self.host(host)
         with self._locks[name]:
             verb.perform(Call(self, name, out, err))
