@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 MESSAGE_LIMITS: Final = range(8, 21)
 """What a message may be limited to, as powers of two in bytes."""
 
-_OF_MAILBOXES: Final = (GET_EVENT_INTERRUPT_POLICY.opcode, SET_EVENT_INTERRUPT_POLICY.opcode)
+OF_MAILBOXES: Final = (GET_EVENT_INTERRUPT_POLICY.opcode, SET_EVENT_INTERRUPT_POLICY.opcode)
+"""Commands about interrupts of a function, which other doors than its mailbox do not have."""
 
 
 class Component(Protocol):
@@ -131,7 +132,7 @@ class ManagementCci:
             self._own.add([OwnerCommands(device.dynamic, device.cci.payload_max)])
         self._here = frozenset(self._own.handlers) - {POPULATE_LOG.opcode}
         for opcode, entry in device.cci.handlers.items():
-            if opcode not in _OF_MAILBOXES:
+            if opcode not in OF_MAILBOXES:
                 self._own.handlers.setdefault(opcode, entry)
         device.doors.append(self)
 

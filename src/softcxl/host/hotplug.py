@@ -69,6 +69,8 @@ def service(system: System) -> list[SlotEvent]:
             if node.below:
                 done.append(SlotEvent(node.name, "lost", regions=system.hot_remove(node.name)))
             if status.presence_detect:
+                if SlotControl(node.config.read(express + _CONTROL, 2)).power_off:
+                    _power(node, express, on=True)
                 done.append(_add(system, node))
         _acknowledge(node, express)
     return done

@@ -66,6 +66,11 @@ class DownstreamPort(Bridge):
         """Function 0 of what is in the slot."""
         return self._below.functions.get(0)
 
+    @property
+    def present(self) -> bool:
+        """Something is in the slot."""
+        return self.occupant is not None
+
     def plug(self, function: Function, number: int = 0) -> None:
         """Have a function in the slot from the start: nobody is told. Raises `ValueError` where one is there."""
         with self.below.lock, self.lock:
@@ -75,21 +80,22 @@ class DownstreamPort(Bridge):
             self._show_link()
             self.rerouted()
 
-    def insert(self, function: Function) -> None:
-        """Push a device into the slot of a running machine: it starts cold, and the slot tells.
+    def insert(self, function: Function, reset: Reset = Reset.COLD) -> None:
+        """Push a device into the slot of a running machine: it starts cold, or with the `reset` that is given where
+        it had power already, and the slot tells.
 
         Raises `ValueError` where the slot is taken, or the function is plugged in elsewhere.
         """
         with self.below.lock, self.lock:
             self.below.plug(function)
-            function.reset(Reset.COLD)
+            function.reset(reset)
             self.express.slot_status.presence_detect = True
             self._event(presence_detect_changed=True)
             self._settle()
 
-    def remove(self) -> list[Function]:
-        """Pull out what is in the slot, whoever uses it; returns its functions. Raises `ValueError` for an empty
-        slot."""
+    def remove(self, reset: Reset = Reset.COLD) -> list[Function]:
+        """Pull out what is in the slot, whoever uses it; returns its functions. They have no power then, or, where
+        it keeps them, the `reset` that is given. Raises `ValueError` for an empty slot."""
         with self.below.lock, self.lock:
             pulled = list(self.below)
             if not pulled:
@@ -100,7 +106,7 @@ class DownstreamPort(Bridge):
             self._event(presence_detect_changed=True)
             self._settle()
         for function in pulled:
-            function.reset(Reset.COLD)  # it has no power
+            function.reset(reset)
         return pulled
 
     def press(self) -> None:
@@ -129,11 +135,14 @@ class DownstreamPort(Bridge):
         off = SlotControl.power_off.mask
         if new & off and not old & off:
             self._settle()
-            for function in list(self.below):
-                function.reset(Reset.COLD)
+            self.powered_off()
         elif old & off and not new & off:
             self._settle()
         self._event(command_completed=True)
+
+    def powered_off(self) -> None:
+        """Software has turned the slot's power off: what is in it starts cold when it is turned on again."""
+        self.reset_below(Reset.COLD)
 
     # -- the link ------------------------------------------------------------------------------------------------
 
@@ -153,7 +162,7 @@ class DownstreamPort(Bridge):
 
     def _can_be_up(self) -> bool:
         return (
-            self.occupant is not None
+            self.present
             and not self._cut
             and not self.held_in_reset
             and not (self.express.link_control.link_disable and not self.disable_masked)
@@ -191,7 +200,7 @@ class DownstreamPort(Bridge):
         self._settle()
 
     def on_reset(self, kind: Reset) -> None:
-        present = self.occupant is not None
+        present = self.present
         super().on_reset(kind)
         self.express.slot_status.presence_detect = present
         self._up = self._can_be_up()

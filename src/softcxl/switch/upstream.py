@@ -47,10 +47,12 @@ class UpstreamPort(Bridge):
         self.finish()
         self.ports: dict[int, CxlLink] = {}
         for number in range(ports):
-            port = self.ports[number] = CxlDownstreamPort(
-                f"{name} port {number}", port_number=number, slot=number + 1
-            )
+            port = self.ports[number] = self.make_port(number)
             self.below.plug(port, number)
+
+    def make_port(self, number: int) -> CxlLink:
+        """The downstream port of that number, as it is made once."""
+        return CxlDownstreamPort(f"{self.name} port {number}", port_number=number, slot=number + 1)
 
     @property
     def flex_bus(self) -> object:

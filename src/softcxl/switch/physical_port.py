@@ -1,0 +1,274 @@
+"""Physical ports of a switch: a slot and a link, and the PCI-PCI bridge that the fabric manager sees of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from softcxl.pci.function import Function
+from softcxl.spec.cxl.port import FlexBusPortDvsec
+from softcxl.spec.fm.events import PhysicalSwitchEventType
+from softcxl.spec.fm.switch import LtssmState, PortConfigurationState
+from softcxl.switch.occupant import Occupant, functions, name_of, reset
+from softcxl.switch.port import CxlDownstreamPort
+from softcxl.wire import Reset
+
+if TYPE_CHECKING:
+    from softcxl.switch.physical import PhysicalSwitch
+    from softcxl.switch.virtual import VirtualSwitch, Vppb
+
+
+class PhysicalPort:
+    """A port of a physical switch. Downstream ones have a `ppb`, and `device` in the slot below; the upstream port of
+    a virtual switch has neither. `bindings` are the vPPBs bound to it, by LD ID (None: to the whole port)."""
+
+    def __init__(
+        self, switch: PhysicalSwitch, number: int, name: str, virtual: VirtualSwitch | None = None
+    ) -> None:
+        self.switch, self.number, self.name, self.virtual = switch, number, name, virtual
+        self.device: Occupant | None = None
+        self.perst = False
+        self.bindings: dict[int | None, Vppb] = {}
+        self._claimed: set[int] = set()  # logical devices that are bound here, and nowhere else
+        self._enabled = True
+        self.ppb = PhysicalBridge(self) if virtual is None else None
+
+    def __repr__(self) -> str:
+        there = "upstream" if self.virtual else name_of(self.device) if self.device else "empty"
+        return f"<port {self.number} of {self.switch.name}: {there}>"
+
+    # -- what is true of it --------------------------------------------------------------------------------------
+
+    @property
+    def enabled(self) -> bool:
+        """It is in use: one that is disabled has no link. Settable."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._enabled = enabled
+        if self.ppb is not None:
+            self.ppb.look()
+
+    @property
+    def link_up(self) -> bool:
+        """The link is up, to what is in the slot or to the host."""
+        if self.virtual is not None:
+            return self._enabled and self.virtual.tenant.link_up
+        return self.ppb is not None and self.ppb.link_up
+
+    @property
+    def multi_logical(self) -> bool:
+        """What is in the slot has logical devices."""
+        return self.device is not None and not isinstance(self.device, Function)
+
+    @property
+    def ltssm(self) -> LtssmState:
+        """Where the link is."""
+        if self.link_up:
+            return LtssmState.L0
+        if not self._enabled:
+            return LtssmState.DISABLED
+        if self.ppb is None or self.device is None or self.perst or self.ppb.express.slot_control.power_off:
+            return LtssmState.DETECT
+        if self.ppb.held_in_reset:
+            return LtssmState.HOT_RESET
+        contained = self.ppb.dpc.status.triggered
+        return LtssmState.DISABLED if contained or self.ppb.disabled else LtssmState.DETECT
+
+    @property
+    def configuration(self) -> PortConfigurationState:
+        """Current Port Configuration State."""
+        if not self._enabled:
+            return PortConfigurationState.DISABLED
+        if self.virtual is not None:
+            return PortConfigurationState.USP
+        whole = self.bindings.get(None)
+        operation = None if whole is None else whole.operation
+        if operation is None:
+            return PortConfigurationState.DSP
+        return (
+            PortConfigurationState.BIND_IN_PROGRESS
+            if operation.change.bound
+            else PortConfigurationState.UNBIND_IN_PROGRESS
+        )
+
+    def function(self, ld: int | None) -> Function | None:
+        """What a vPPB that is bound to it, or to an LD of it, leads to now; None where the link is down."""
+        if self.device is None or not self.link_up:
+            return None
+        if isinstance(self.device, Function):
+            return self.device if ld is None else None
+        return None if ld is None or ld not in self._claimed else self.device.logical.get(ld)
+
+    def claim(self, ld: int | None) -> bool:
+        """Take a logical device for a binding. False where it is not there, or is bound through another port."""
+        if ld is None or self.device is None or isinstance(self.device, Function):
+            return ld is None
+        if self.device.claim(ld):
+            self._claimed.add(ld)
+        return ld in self._claimed
+
+    # -- the slot ------------------------------------------------------------------------------------------------
+
+    def insert(self, device: Occupant) -> None:
+        """Push a device, or a switch's upstream port, into the slot; hosts that the port is bound to see it arrive.
+
+        Raises `ValueError` where something is there, it is an upstream port, or the device is in use elsewhere.
+        """
+        if self.ppb is None:
+            raise ValueError(f"{self.name} is an upstream port: nothing can be plugged in below")
+        with self.switch.lock:
+            if self.device is not None:
+                raise ValueError(f"{self.name} has {name_of(self.device)} in its slot")
+            if isinstance(device, Function) and (
+                device.seat is not None or any(one.device is device for one in self.switch.ports.values())
+            ):
+                raise ValueError(f"{name_of(device)} is plugged in elsewhere")
+            self.device = device
+            for ld in self.bindings:
+                self.claim(ld)
+        if self.perst:
+            for function in functions(device):
+                function.silence()
+        self.ppb.slot_changed()
+
+    def remove(self) -> Occupant:
+        """Pull out what is in the slot, whoever uses it; it has no power then. What was bound stays bound, and leads
+        nowhere. Raises `ValueError` for an empty slot."""
+        device = self.device
+        if device is None or self.ppb is None:
+            raise ValueError(f"the slot of {self.name} is empty")
+        for vppb in list(self.bindings.values()):
+            vppb.pull()
+        if not isinstance(device, Function):
+            for ld in self._claimed:
+                device.release(ld)
+            self._claimed.clear()
+        self.device = None
+        self.ppb.slot_changed()
+        for vppb in list(self.bindings.values()):
+            if vppb.operation is not None:
+                vppb.operation.link_down()
+        for function in functions(device):
+            if self.perst:
+                function.wake(Reset.COLD)
+            else:
+                reset(function, Reset.COLD)
+        return device
+
+    # -- the link ------------------------------------------------------------------------------------------------
+
+    def assert_perst(self) -> None:
+        """Assert PERST#: the device is held in reset, its link down, until it is deasserted."""
+        if self.perst or self.ppb is None:
+            return
+        self.perst = True
+        self.ppb.look()
+        for function in functions(self.device):
+            function.silence()
+
+    def deassert_perst(self) -> None:
+        """Deassert PERST#: the device starts as after a cold reset, and its link comes up."""
+        if not self.perst or self.ppb is None:
+            return
+        self.perst = False
+        for function in functions(self.device):
+            function.wake(Reset.COLD)
+        self.ppb.look()
+
+    def reset_ppb(self) -> None:
+        """Reset the port's bridge, and with it what is below."""
+        if self.ppb is not None:
+            self.ppb.reset(Reset.HOT)
+
+    def reset_device(self, kind: Reset) -> None:
+        """Reset all that is in the slot."""
+        for function in functions(self.device):
+            reset(function, kind)
+
+    def link_changed(self) -> None:
+        """The link has gone down or come up: hosts see it."""
+        self.switch.reports.physical(self, PhysicalSwitchEventType.LINK_STATE_CHANGE)
+        up = self.link_up
+        for vppb in list(self.bindings.values()):
+            function = vppb.function
+            if function is not None and function in functions(self.device):
+                vppb.virtual.tenant.link(vppb.number, up=up)
+            elif up:
+                vppb.settle()
+            if not up and vppb.operation is not None:
+                vppb.operation.link_down()
+
+    def release(self, ld: int | None) -> None:
+        """A vPPB is not bound to it, or to that LD, any more, and no host uses it: what a host left there goes."""
+        if not isinstance(self.device, Function):
+            if self.device is not None and ld is not None and ld in self._claimed:
+                self._claimed.discard(ld)
+                self.device.release(ld)
+        elif not self.perst and self.device.seat is None:
+            reset(self.device, Reset.COLD)
+
+
+class PhysicalBridge(CxlDownstreamPort):
+    """The bridge of a physical port. On no bus: the fabric manager reads and writes its configuration space, and
+    hosts see vPPBs."""
+
+    def __init__(self, port: PhysicalPort) -> None:
+        self._port = port
+        super().__init__(port.name, port_number=port.number, slot=port.number + 1)
+        self.flex_bus.capability.multi_logical_device_capable = True
+        self.finish()
+
+    @property
+    def flex_bus(self) -> FlexBusPortDvsec:
+        assert self.cxl is not None
+        return self.cxl.flex_bus
+
+    @property
+    def present(self) -> bool:
+        return self._port.device is not None
+
+    @property
+    def runs_cxl(self) -> bool:
+        device = self._port.device
+        return device is not None and (
+            not isinstance(device, Function) or getattr(device, "flex_bus", None) is not None
+        )
+
+    @property
+    def disabled(self) -> bool:
+        """Software has disabled the link."""
+        return self.express.link_control.link_disable and not self.disable_masked
+
+    def _can_be_up(self) -> bool:
+        return self._port.enabled and not self._port.perst and super()._can_be_up()
+
+    def look(self) -> None:
+        """What governs the link has changed."""
+        with self.lock:
+            self._settle()
+
+    def slot_changed(self) -> None:
+        """The device has come, or has gone."""
+        with self.lock:
+            self.express.slot_status.presence_detect = self.present
+            self._event(presence_detect_changed=True)
+            self._port.switch.reports.physical(
+                self._port, PhysicalSwitchEventType.SLOT_STATUS_REGISTER_UPDATED
+            )
+            self._settle()
+
+    def _settle(self) -> None:
+        before = self._up
+        super()._settle()
+        if self._up != before:
+            self._port.link_changed()
+
+    def reset_below(self, kind: Reset) -> None:
+        self._port.reset_device(kind)
+
+    def on_reset(self, kind: Reset) -> None:
+        before = self._up
+        super().on_reset(kind)
+        if self._up != before:
+            self._port.link_changed()

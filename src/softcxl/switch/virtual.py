@@ -1,0 +1,130 @@
+"""Virtual CXL switches: what each of their vPPBs is bound to, and the tenant who uses them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from softcxl.device.cci import CommandError
+from softcxl.pci.function import Function
+from softcxl.pci.port import DownstreamPort
+from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.fm.vcs import BindingStatus, UnbindOption
+from softcxl.switch.hierarchy import Hierarchy
+from softcxl.switch.tenant import Nobody, Tenant
+
+if TYPE_CHECKING:
+    from softcxl.switch.binding import Operation
+    from softcxl.switch.physical import PhysicalSwitch
+    from softcxl.switch.physical_port import PhysicalPort
+
+log = logging.getLogger(__name__)
+
+
+class Vppb:
+    """A downstream vPPB: `port` (and `ld` of it) is what it is bound to, or what `operation` binds it to or unbinds it
+    from. `function` is what the tenant has there: none where the port is empty or its link is down."""
+
+    __slots__ = ("_moving", "function", "ld", "number", "operation", "port", "virtual")
+
+    def __init__(self, virtual: VirtualSwitch, number: int) -> None:
+        self.virtual, self.number = virtual, number
+        self.port: PhysicalPort | None = None
+        self.ld: int | None = None
+        self.function: Function | None = None
+        self.operation: Operation | None = None
+        self._moving = threading.RLock()  # one thread at a time gives to the tenant, or takes
+
+    @property
+    def status(self) -> BindingStatus:
+        """What the fabric manager sees of it."""
+        if self.operation is not None:
+            return BindingStatus.IN_PROGRESS
+        if self.port is None:
+            return BindingStatus.UNBOUND
+        return BindingStatus.BOUND_PORT if self.ld is None else BindingStatus.BOUND_LD
+
+    @property
+    def bridge(self) -> DownstreamPort | None:
+        """Its PCI function, where the tenant's hierarchy is in this process."""
+        tenant = self.virtual.tenant
+        return tenant.slots[self.number] if isinstance(tenant, Hierarchy) else None
+
+    def __repr__(self) -> str:
+        bound = (
+            "" if self.port is None else f" {self.port.number}" + ("" if self.ld is None else f".{self.ld}")
+        )
+        return f"<vPPB {self.virtual.name}.{self.number} {self.status.name}{bound}>"
+
+    # -- what the tenant has -------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Have the tenant see what is at the other end of the binding now. No lock is held."""
+        with self._moving:
+            wanted = None if self.port is None else self.port.function(self.ld)
+            if wanted is None or self.function is not None or self.operation is not None or wanted.seat:
+                return
+            try:
+                self.push(wanted)
+            except CommandError as refused:
+                log.warning("%r: the host does not take %s: %s", self, wanted, refused)
+
+    def push(self, function: Function) -> None:
+        """Plug a function in at the tenant's. Raises `CommandError` where it does not take it."""
+        with self._moving:
+            try:
+                self.virtual.tenant.plug(self.number, function)
+            except CommandError:
+                raise
+            except Exception as error:
+                log.exception("%r: the host failed", self)
+                raise CommandError(ReturnCode.INTERNAL_ERROR) from error
+            self.function = function
+
+    def pull(self) -> None:
+        """Take away from the tenant what it has, without notice."""
+        with self._moving:
+            function, self.function = self.function, None
+            if function is not None:
+                self.virtual.tenant.unplug(
+                    self.number, function, UnbindOption.SURPRISE_HOT_REMOVE, lambda code: None
+                )
+
+
+class VirtualSwitch:
+    """The virtual switch `number` of a physical one, with `vppbs` downstream vPPBs. `upstream` is the number of the
+    physical port that is its upstream port, and `secret` the domain validation secret of its host, once set."""
+
+    def __init__(self, switch: PhysicalSwitch, number: int, name: str, vppbs: int, upstream: int) -> None:
+        self.switch, self.number, self.name, self.upstream = switch, number, name, upstream
+        self.vppbs = [Vppb(self, vppb) for vppb in range(vppbs)]
+        self.secret: UUID | None = None
+        self._tenant: Tenant = Nobody()
+
+    def __repr__(self) -> str:
+        return f"<virtual switch {self.name}: {len(self.vppbs)} vPPBs>"
+
+    @property
+    def tenant(self) -> Tenant:
+        """Who is at its upstream port. Another one that is set finds all that is bound, and the one before loses it:
+        what it was asked to let go of is gone."""
+        return self._tenant
+
+    @tenant.setter
+    def tenant(self, tenant: Tenant) -> None:
+        for vppb in self.vppbs:
+            vppb.pull()
+        if isinstance(self._tenant, Hierarchy):
+            self._tenant.told = lambda vppb, what: None
+            self._tenant.heard = lambda vppb, message: None
+        self._tenant = tenant
+        self.secret = None
+        if isinstance(tenant, Hierarchy):
+            tenant.told = lambda vppb, what: self.switch.reports.slot(self.vppbs[vppb], what)
+            tenant.heard = lambda vppb, message: self.switch.reports.message(self.vppbs[vppb], message)
+        for vppb in self.vppbs:
+            if vppb.operation is not None:
+                vppb.operation.tenant_left()
+            vppb.settle()

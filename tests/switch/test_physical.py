@@ -1,0 +1,140 @@
+"""A physical switch: what it refuses, what hosts see of a binding, in process."""
+
+import pytest
+
+import softcxl
+from softcxl.device.clock import ManualClock
+from softcxl.device.type3 import Type3
+from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.fm.vcs import BindingStatus, UnbindOption
+from softcxl.switch.binding import BindingError
+from softcxl.switch.hierarchy import Hierarchy
+from softcxl.switch.physical import PhysicalSwitch
+from softcxl.switch.tenant import Nobody
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def memory():
+    device = Type3("mem0", volatile=256 * MIB, clock=ManualClock())
+    yield device
+    device.close()
+
+
+@pytest.fixture
+def switch(memory):
+    made = PhysicalSwitch("rack", ports=3, virtual=[("left", 2), ("right", 2)], clock=ManualClock())
+    made.ports[0].insert(memory)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((2, 0, 0), "no virtual switch 2"),
+        ((0, 2, 0), "left has no vPPB 2; there are 2, from 0"),
+        ((0, -1, 0), "left has no vPPB -1"),
+        ((0, 0, 5), "no physical port 5; there are 5"),
+        ((0, 0, 3), "port 3 is an upstream port"),
+        ((0, 0, 0, 0), "has no logical devices: LD 0 cannot be bound"),
+        ((0, 0, 1, 0), "has no logical devices"),
+    ],
+)
+def test_what_cannot_be_bound(switch, given, message):
+    with pytest.raises(BindingError, match=message) as refused:
+        switch.bind(*given)
+    assert refused.value.code == ReturnCode.INVALID_INPUT
+    assert not any(port.bindings for port in switch.ports.values())
+
+
+def test_a_port_has_one_host_at_a_time(switch):
+    switch.bind(0, 1, 0)
+    for again in ((0, 1, 0), (0, 1, 1), (1, 0, 0), (0, 0, 0)):
+        with pytest.raises(BindingError, match="is bound already"):
+            switch.bind(*again)
+    assert switch.unbind(0, 1).code is ReturnCode.SUCCESS
+    with pytest.raises(BindingError, match="vPPB 1 of left is not bound"):
+        switch.unbind(0, 1)
+    switch.bind(1, 0, 0)
+    assert switch.virtual[1].vppbs[0].status is BindingStatus.BOUND_PORT
+
+
+HOST = """
+devices: {own: {volatile: 256MiB}}
+hosts: {alpha: {bridges: {hb0: {ports: [own, null]}}, windows: [{size: 1GiB, targets: [hb0]}]}}
+"""
+
+
+@pytest.fixture
+def host():
+    """A machine with a device of its own at its first root port, and nothing at the second."""
+    with softcxl.Fabric.loads(HOST) as fabric:
+        yield fabric.hosts["alpha"]
+
+
+def attach(switch, host):
+    virtual = switch.virtual[0]
+    virtual.tenant = Hierarchy(virtual.name, len(virtual.vppbs))
+    host.machine.bridges[0].ports[1].plug(virtual.tenant.upstream)
+    return host.boot()
+
+
+def slots(system):
+    return [
+        (one.event, [memdev.serial for memdev in one.memdevs], one.problem) for one in system.service_slots()
+    ]
+
+
+def test_a_binding_is_a_hot_plug_to_a_host(switch, memory, host):
+    system = attach(switch, host)
+    assert len(system.memdevs) == 1
+    assert slots(system) == []
+    switch.bind(0, 1, 0)
+    assert slots(system) == [("added", [memory.serial], "")]
+    region = system.create_region(["mem1"], type="ram")
+    region.write(4000, b"through the switch")
+    assert memory.space.read(4000, 18) == b"through the switch"
+
+    unbind = switch.unbind(0, 1, UnbindOption.MANAGED_HOT_REMOVE)
+    assert (unbind.code, switch.virtual[0].vppbs[1].status) == (None, BindingStatus.IN_PROGRESS)
+    with pytest.raises(BindingError, match="being changed") as refused:
+        switch.unbind(0, 1)
+    assert refused.value.code == ReturnCode.BUSY
+    assert slots(system) == [("removed", [], "")]
+    assert (unbind.code, switch.virtual[0].vppbs[1].status) == (ReturnCode.SUCCESS, BindingStatus.UNBOUND)
+    assert not region.enabled
+    assert memory.seat is None
+    assert memory.space.read(4000, 18) == bytes(18)
+    assert slots(system) == []
+
+    system.destroy_region(region)
+    switch.bind(0, 1, 0)
+    assert slots(system) == [("added", [memory.serial], "")]
+    switch.unbind(0, 1, UnbindOption.SURPRISE_HOT_REMOVE)
+    assert slots(system) == [("lost", [], "")]
+
+
+def test_what_is_bound_before_a_host_boots_is_there(switch, memory, host):
+    switch.bind(0, 0, 0)
+    system = attach(switch, host)
+    assert [one.serial for one in system.memdevs.values()] == [system.memdevs["mem0"].serial, memory.serial]
+    assert slots(system) == []
+
+
+def test_a_host_that_is_not_there_yet_has_nothing_to_let_go_of(switch, memory, host):
+    virtual = switch.virtual[0]
+    virtual.tenant = Hierarchy("left", 2)
+    switch.bind(0, 0, 0)
+    assert switch.unbind(0, 0, UnbindOption.MANAGED_HOT_REMOVE).code is ReturnCode.SUCCESS
+    assert memory.seat is None
+
+
+def test_a_host_that_vanishes_lets_go(switch, memory, host):
+    attach(switch, host)
+    switch.bind(0, 1, 0)
+    unbind = switch.unbind(0, 1)
+    switch.virtual[0].tenant = Nobody()
+    assert (unbind.code, memory.seat) == (ReturnCode.SUCCESS, None)
+    switch.bind(1, 0, 0)
