@@ -143,6 +143,75 @@ def kept(start, length):
     return {"start": start, "length": length, "tag": str(TAG), "sequence": 0}
 
 
+def test_a_configuration_outlives_the_process(tmp_path):
+    """With extents in blocks that the regions had not from the factory."""
+    with Run(tmp_path) as run:
+        run.device.dynamic.configure(1, block_size=64 << 10, sanitize_on_release=True)
+        run.device.dynamic.add(region=1, length=64 << 10, tag=TAG)
+        assert run.host.accept((SHARED, 64 << 10)) == SUCCESS
+    with Run(tmp_path) as run:
+        region = run.device.dynamic.regions[1]
+        assert (region.block_size, region.sanitize_on_release) == (64 << 10, True)
+        assert run.host.extents()[0].length == 64 << 10
+        assert run.host.configuration(1, 1)[1][8 + 24 : 8 + 32] == (64 << 10).to_bytes(8, "little")
+
+
+def test_what_is_to_be_erased_is_not_forgotten(tmp_path):
+    """One of two hosts has released it and it was to be erased then; the other one does after a restart."""
+
+    def second(run):
+        other = Type3("other", dynamic=run.device.dynamic.regions, clock=ManualClock())
+        run.device.dynamic.connect(1, other.events, 4096)
+        return other
+
+    with Run(tmp_path) as run:
+        other = second(run)
+        run.device.dynamic.add(region=1, length=MIB, tag=TAG)
+        assert run.host.accept((SHARED, MIB)) == SUCCESS
+        run.device.dynamic.add(region=1, selection=Selection.SHARED, tag=TAG, host=1)
+        run.device.dynamic.hosts[1].set(run.device.dynamic.extents)
+        run.device.space.write(SHARED, b"secret")
+        run.device.dynamic.release(tag=TAG, forced=True, sanitize=True)
+        assert run.device.space.read(SHARED, 6) == b"secret"
+        other.close()
+    with Run(tmp_path) as run:
+        other = second(run)
+        assert run.device.space.read(SHARED, 6) == b"secret"
+        run.device.dynamic.release(tag=TAG, forced=True, host=1)
+        assert run.device.space.read(SHARED, 6) == bytes(6)
+        other.close()
+
+
+def test_whoever_watches_sees_what_happens_to_extents(dcd, host):
+    seen = []
+    dcd.dynamic.witness = lambda what, number, extents: seen.append(
+        (what, number, [e.range for e in extents])
+    )
+    low, high = (512 * MIB, 514 * MIB), (514 * MIB, 516 * MIB)
+    dcd.dynamic.add(length=2 * MIB)
+    assert host.accept((512 * MIB, 2 * MIB)) == SUCCESS
+    dcd.dynamic.add(length=2 * MIB)
+    assert host.accept() == SUCCESS
+    dcd.dynamic.add(length=2 * MIB)
+    dcd.dynamic.clock.advance(60)
+    dcd.dynamic.release(extents=[(512 * MIB, MIB * 2)])
+    assert host.release((512 * MIB, 2 * MIB)) == SUCCESS
+    dcd.dynamic.add(length=2 * MIB)
+    dcd.dynamic.release(extents=[(512 * MIB, 2 * MIB)], forced=True)
+    assert seen == [
+        ("offered", 0, [low]),
+        ("accepted", 0, [low]),
+        ("offered", 0, [high]),
+        ("declined", 0, []),
+        ("offered", 0, [high]),
+        ("declined", 0, []),
+        ("asked-for", 0, [low]),
+        ("released", 0, [low]),
+        ("offered", 0, [low]),
+        ("forced", 0, []),
+    ]
+
+
 @pytest.mark.parametrize(
     "section",
     [

@@ -53,6 +53,14 @@ EXTENTS, TAGS = 512, 64
 """Extents and tags that a device keeps account of."""
 
 Listener = Callable[[DynamicCapacityEvent], None]
+Witness = Callable[[str, int, Sequence[Extent]], None]
+
+_TOLD: Final = {
+    (DynamicCapacityEventType.ADD_CAPACITY_RESPONSE, True): "accepted",
+    (DynamicCapacityEventType.ADD_CAPACITY_RESPONSE, False): "declined",
+    (DynamicCapacityEventType.CAPACITY_RELEASED, True): "released",
+    (DynamicCapacityEventType.CAPACITY_RELEASED, False): "not-released",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,9 @@ class DynamicCapacity:
         """The first address that is dynamic capacity's."""
         self.hosts: dict[int, HostCapacity] = {}
         self.listeners: list[Listener] = []
+        self.witness: Witness = lambda what, host, extents: None
+        """Called, the lock held, with what happens to extents: offered, accepted, declined (or not answered in time),
+        asked for, released, not-released, forced."""
         self.timeout = 60.0
         self.hosts_supported = 1
         """How many hosts there can be; their numbers are lower."""
@@ -102,7 +113,8 @@ class DynamicCapacity:
         self._tags_seen: tuple[int, list[TagUse]] = (0, [])
         self._doomed: list[Range] = []  # to be erased when nobody has them any more
         kept = page.take("dynamic", self._read) or Kept()
-        self._records, self._references = kept.hosts, kept.references
+        self._records, self._references, self._configured = kept.hosts, kept.references, kept.regions
+        self._doomed += kept.doomed
 
     def connect(self, host: int, events: EventLogs, payload_max: int) -> HostCapacity:
         """Let a host in. Its commands are the result's."""
@@ -229,6 +241,7 @@ class DynamicCapacity:
             self._room_for(len(chosen))
             addition = Addition(host, tuple(chosen), self.timeout if timeout is None else timeout)
             to.offer(addition)
+            self.witness("offered", host, addition.extents)
             return addition
 
     def release(
@@ -263,9 +276,11 @@ class DynamicCapacity:
             if forced:
                 self._room_for(len(list(left(of.accepted, ranges))) - len(of.accepted))
                 removal.state = RemovalState.RELEASED
+                self.witness("forced", host, removal.extents)
                 of.force(ranges, sanitize)
             else:
                 of.ask(removal, timeout)
+                self.witness("asked-for", host, removal.extents)
             return removal
 
     def refer(self, tag: UUID) -> None:
@@ -302,6 +317,9 @@ class DynamicCapacity:
                 raise RegionInUse(f"region {region} has extents in it")
             if new == old:
                 return
+            configured = self._configured | {region: (new.block_size, new.sanitize_on_release)}
+            self._put(self._records, self._references, configured)
+            self._configured = configured
             self.regions = (*self.regions[:region], new, *self.regions[region + 1 :])
             self.changed()
             for host in self.hosts.values():
@@ -321,11 +339,12 @@ class DynamicCapacity:
         if len(lasting) < len(extents):
             generation += 1  # the list that the next run begins with is another one
         records = self._records | {host: HostRecord(generation % GENERATIONS, lasting)}
-        self._page.put("dynamic", **Kept(records, self._lasting(self._references)).plain())
+        self._put(records, self._references, self._configured)
         self._records = records
 
     def tell(self, kind: DynamicCapacityEventType, host: int, extents: Sequence[Extent]) -> None:
         """Tell whoever listens: one record for each extent, or one of length 0."""
+        self.witness(_TOLD[kind, bool(extents)], host, extents)
         for number, extent in enumerate(extents or (Extent(0, 0),)):
             event = DynamicCapacityEvent(
                 header=EventHeader(identifier=DYNAMIC_CAPACITY_EVENT), event_type=kind, host_id=host
@@ -460,12 +479,27 @@ class DynamicCapacity:
     def _keep(self, references: dict[UUID, tuple[Extent, ...]]) -> None:
         if references == self._references:
             return
-        self._page.put("dynamic", **Kept(self._records, self._lasting(references)).plain())
+        self._put(self._records, references, self._configured)
         self._references = references
+
+    def _put(
+        self,
+        records: dict[int, HostRecord],
+        references: dict[UUID, tuple[Extent, ...]],
+        configured: dict[int, tuple[int, bool]],
+    ) -> None:
+        lasting = [one.range for one in self.regions if one.non_volatile]
+        doomed = subtracted(self._doomed, subtracted(self._doomed, lasting))
+        kept = Kept(records, self._lasting(references), tuple(doomed), configured)
+        self._page.put("dynamic", **kept.plain())
 
     def _read(self, section: dict[str, Any]) -> Kept:
         """What an earlier run has kept, if a device with these regions can have it."""
         kept = Kept.read(section)
+        regions = list(self.regions)
+        for number, (size, sanitize) in kept.regions.items():
+            regions[number] = replace(regions[number], block_size=size, sanitize_on_release=sanitize)
+        self.regions = tuple(regions)
         lists = [one.extents for one in kept.hosts.values()]
         for extents in (*lists, *kept.references.values()):
             for one in extents:

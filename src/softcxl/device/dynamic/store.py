@@ -1,4 +1,5 @@
-"""What of dynamic capacity outlives power: the extents in non-volatile regions, and the lists' generations."""
+"""What of dynamic capacity outlives power: the extents in non-volatile regions, the lists' generations, what is to be
+erased yet, and how the owner has configured regions."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from softcxl.device.dynamic.extents import Extent
+from softcxl.device.dynamic.extents import Extent, Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,13 @@ class HostRecord:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """All that is kept of a device: the lists by host, and the extents that a reference keeps by tag."""
+    """All that is kept of a device: the lists by host, the extents that a reference keeps by tag, ranges that are to be
+    erased when nobody has them any more, and of regions that were configured block size and sanitize-on-release."""
 
     hosts: dict[int, HostRecord] = field(default_factory=dict)
     references: dict[UUID, tuple[Extent, ...]] = field(default_factory=dict)
+    doomed: tuple[Range, ...] = ()
+    regions: dict[int, tuple[int, bool]] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """As a section of the device's state page."""
@@ -33,6 +37,8 @@ class Kept:
                 for host, one in self.hosts.items()
             },
             "references": {str(tag): _plain(extents) for tag, extents in self.references.items()},
+            "doomed": [list(one) for one in self.doomed],
+            "regions": {str(number): list(one) for number, one in self.regions.items()},
         }
 
     @classmethod
@@ -44,6 +50,11 @@ class Kept:
                 for host, one in section["hosts"].items()
             },
             {UUID(tag): _extents(extents) for tag, extents in section["references"].items()},
+            tuple((int(start), int(end)) for start, end in section.get("doomed", ())),
+            {
+                int(number): (int(size), bool(sanitize))
+                for number, (size, sanitize) in section.get("regions", {}).items()
+            },
         )
 
 
