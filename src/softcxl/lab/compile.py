@@ -1,6 +1,6 @@
-"""Our own small programs for the guest: `softcxl-memory`, `softcxl-mailbox`, `softcxl-key`, `softcxl-count` and
-`softcxl-fwctl`, in C and compiled where they are used, and `softcxl-devdax`. What each does and how it is called, its
-source in inside/ begins with.
+"""Our own small programs for the guest: `softcxl-memory`, `softcxl-mailbox`, `softcxl-key`, `softcxl-count`,
+`softcxl-fwctl`, `softcxl-cci` and `softcxl-mctp`, in C and compiled where they are used, and `softcxl-devdax`. What
+each does and how it is called, its source in inside/ begins with.
 
 They are compiled by the machine's own C compiler, or by the tiny one that is fetched with the guest's tools; they use
 no C library, so either will do.
@@ -24,6 +24,8 @@ _PROGRAMS = {
     "softcxl-key": "key.c",
     "softcxl-count": "count.c",
     "softcxl-fwctl": "fwctl.c",
+    "softcxl-mctp": "mctp.c",
+    "softcxl-cci": "cci.c",
 }
 _HEADER = "bare.h"
 _SCRIPTS = {"softcxl-devdax": "devdax"}
