@@ -157,6 +157,10 @@ class MctpClient(asyncio.Protocol):
         if self._transport is not None:
             self._end("the connection was closed here")
             self._transport.close()
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Until the connection has ended, from whichever side."""
         await asyncio.shield(self._gone)
 
     # -- requests --------------------------------------------------------------------------------------------
