@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,7 +58,8 @@ class Observer(Protocol):
         """It is about to be made. What this raises keeps it from being made."""
 
     def after(self, change: BindingChange, code: ReturnCode) -> None:
-        """It has been made (Success), or has failed with another code, and all is as before."""
+        """It has been made (Success), or has failed with another code, and all is as before. The vPPB is not free for
+        another change yet. What this raises at Success has it taken back, and this is called again."""
 
 
 class Operation:
@@ -86,9 +87,8 @@ class Operation:
                 told.append(observer)
         except Exception as error:
             self._decided = True
+            self._tell(ReturnCode.INTERNAL_ERROR, told)
             self._leave()
-            for observer in reversed(told):
-                observer.after(self.change, ReturnCode.INTERNAL_ERROR)
             log.exception("%r is refused by an observer", self.change)
             raise BindingError(
                 f"the change could not be written down: {error}", ReturnCode.INTERNAL_ERROR
@@ -106,14 +106,27 @@ class Operation:
         """Give the vPPB and its target back as they were."""
         raise AssertionError("of Bind and Unbind")
 
-    def _end(self, code: ReturnCode) -> None:
-        """It is over, with all in place."""
-        self.switch.reports.binding(self.vppb, failed=code is not ReturnCode.SUCCESS)
-        for observer in self.switch.observers:
+    def _tell(self, code: ReturnCode, observers: Iterable[Observer] | None = None) -> bool:
+        """Tell who wants to know how it ends; whether nobody objects. The vPPB is still ours: whoever changes it next
+        tells them later."""
+        kept = True
+        for observer in self.switch.observers if observers is None else observers:
             try:
                 observer.after(self.change, code)
             except Exception:
                 log.exception("%r: an observer failed", self.change)
+                kept = False
+        return kept
+
+    def _fail(self, code: ReturnCode) -> None:
+        """It ends, and leaves all as it was."""
+        self._tell(code)
+        self._leave()
+        self._end(code)
+
+    def _end(self, code: ReturnCode) -> None:
+        """It is over, with all in place."""
+        self.switch.reports.binding(self.vppb, failed=code is not ReturnCode.SUCCESS)
         self.code = code
         self._over.set()
         for tell in self.ended:
@@ -181,8 +194,11 @@ class Bind(Operation):
             if function is not None:
                 vppb.push(function)
         except CommandError as refused:
-            self._leave()
-            self._end(refused.code)
+            self._fail(refused.code)
+            return
+        if not self._tell(ReturnCode.SUCCESS):
+            vppb.pull()
+            self._fail(ReturnCode.INTERNAL_ERROR)
             return
         with self.switch.lock:
             vppb.operation = None
@@ -191,8 +207,7 @@ class Bind(Operation):
 
     def give_up(self, code: ReturnCode) -> None:
         if self._decide():
-            self._leave()
-            self._end(code)
+            self._fail(code)
 
     def _leave(self) -> None:
         port, ld = self.vppb.port, self.vppb.ld
@@ -253,13 +268,17 @@ class Unbind(Operation):
         if not self._decide():
             return
         if code is not ReturnCode.SUCCESS:
-            self._leave()
-            self._end(code)
+            self._fail(code)
             return
         vppb.function = None
         port, ld = vppb.port, vppb.ld
         if port is not None:
             port.release(ld)
+        # What is to be gone is gone before it is written down: a crash between the two leaves no contents to the next.
+        if not self._tell(ReturnCode.SUCCESS) and port is not None and port.claim(ld):
+            self._fail(ReturnCode.INTERNAL_ERROR)
+            vppb.settle()
+            return
         with self.switch.lock:
             _unbound(vppb)
         self._end(ReturnCode.SUCCESS)
@@ -268,8 +287,7 @@ class Unbind(Operation):
         if self._decide():
             if self.vppb.function is not None:
                 self.vppb.virtual.tenant.keep(self.vppb.number, self.vppb.function)
-            self._leave()
-            self._end(code)
+            self._fail(code)
 
     def link_down(self) -> None:
         port = self.vppb.port
