@@ -4,6 +4,8 @@ import pytest
 
 import softcxl
 from softcxl.device.clock import ManualClock
+from softcxl.device.mld.device import MultiLogicalDevice
+from softcxl.device.mld.errors import LdInUse
 from softcxl.device.type3 import Type3
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.fm.vcs import BindingStatus, UnbindOption
@@ -138,3 +140,57 @@ def test_a_host_that_vanishes_lets_go(switch, memory, host):
     switch.virtual[0].tenant = Nobody()
     assert (unbind.code, memory.seat) == (ReturnCode.SUCCESS, None)
     switch.bind(1, 0, 0)
+
+
+@pytest.fixture
+def pool(switch):
+    made = MultiLogicalDevice(
+        "pool", volatile=1024 * MIB, logical_devices=[256 * MIB, 256 * MIB, 0], clock=ManualClock(), serial=7
+    )
+    switch.ports[2].insert(made)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("ld", "message"), [(None, "LD ID is needed"), (2, "no LD 2"), (3, "no LD 3"), (255, "no LD 255")]
+)
+def test_which_logical_devices_cannot_be_bound(switch, pool, ld, message):
+    with pytest.raises(BindingError, match=message):
+        switch.bind(0, 0, 2, ld)
+    assert switch.ports[2].bindings == {}
+    assert switch.virtual[0].vppbs[0].status is BindingStatus.UNBOUND
+
+
+def test_logical_devices_have_a_host_each(switch, pool, host):
+    system = attach(switch, host)
+    switch.bind(0, 0, 2, 0)
+    switch.bind(1, 0, 2, 1)
+    with pytest.raises(BindingError, match="is bound already"):
+        switch.bind(1, 1, 2, 0)
+    with pytest.raises(LdInUse):
+        pool.allocate({0: 512 * MIB})
+    assert slots(system) == [("added", [pool.logical[0].serial], "")]
+    region = system.create_region(["mem1"], type="ram")
+    region.write(0, b"of left")
+    switch.unbind(0, 0)
+    assert slots(system) == [("removed", [], "")]
+    pool.allocate({0: 512 * MIB})
+    switch.bind(1, 1, 2, 0)
+    assert pool.logical[0].space.read(0, 7) == bytes(7)
+
+
+def test_one_logical_device_through_two_heads(pool):
+    """Bound through one port, it is not bound through another, of whatever switch."""
+    other = PhysicalSwitch("other", ports=1, virtual=[("only", 1)], clock=ManualClock())
+    other.ports[0].insert(pool)
+    other.bind(0, 0, 0, 1)
+    rack = pool.logical[1].holder
+    assert rack == "other.only.0"
+    switch = PhysicalSwitch("third", ports=1, virtual=[("only", 1)], clock=ManualClock())
+    switch.ports[0].insert(pool)
+    with pytest.raises(BindingError, match=r"pool\.1 is bound to other\.only\.0"):
+        switch.bind(0, 0, 0, 1)
+    assert switch.virtual[0].vppbs[0].status is BindingStatus.UNBOUND
+    assert other.unbind(0, 0).code is ReturnCode.SUCCESS
+    switch.bind(0, 0, 0, 1)

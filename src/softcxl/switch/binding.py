@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from softcxl.device.cci import CommandError
 from softcxl.device.clock import Timer
+from softcxl.pci.function import Function
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.fm.vcs import UnbindOption
 
@@ -170,15 +171,21 @@ class Bind(Operation):
                     f"{switch.name} has no physical port {port}; there are {len(switch.ports)}"
                 )
             _bindable(found, target, ld)
-            if ld is not None and not target.multi_logical:
+            if ld is not None and (target.device is None or isinstance(target.device, Function)):
                 raise BindingError(f"{target.name} has no logical devices: LD {ld} cannot be bound")
             if ld is None and target.multi_logical:
                 raise BindingError(f"{target.name} has a device of logical devices: an LD ID is needed")
-            if not target.claim(ld):
-                raise BindingError(f"LD {ld} of {target.name} is not there, or is bound to another host")
             super().__init__(switch, found, BindingChange(switch.name, vcs, vppb, port, ld, bound=True))
             found.port, found.ld, found.operation = target, ld, self
             target.bindings[ld] = found
+        try:
+            target.hold(ld, found.name)
+            if ld is not None and target.held(ld) is None:
+                raise BindingError(f"{target.name} has no LD {ld} with memory")
+        except (BindingError, ValueError) as error:
+            with switch.lock:
+                _unbound(found)
+            raise error if isinstance(error, BindingError) else BindingError(str(error)) from None
         self._begin()
 
     @property
@@ -211,8 +218,8 @@ class Bind(Operation):
 
     def _leave(self) -> None:
         port, ld = self.vppb.port, self.vppb.ld
-        if port is not None and port.multi_logical:
-            port.release(ld)
+        if port is not None:
+            port.release(ld, used=False)
         with self.switch.lock:
             _unbound(self.vppb)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from softcxl.device.cci import Reply
 from softcxl.device.endpoint import Endpoint
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 class CommandInterface(Protocol):
     """A component's commands, for a door of one's own."""
 
-    @property
-    def payload_max(self) -> int:
-        """The largest payload of a request or response, in bytes."""
-
-    def execute(self, opcode: int, payload: bytes = b"") -> Reply:
+    def execute(self, opcode: int, payload: bytes) -> Reply:
         """Answer one command. Never raises."""
 
     def close(self) -> None:
@@ -32,8 +28,7 @@ class CommandInterface(Protocol):
 
 
 class LogicalDevices(Protocol):
-    """A device that several hosts may use a part of: logical devices, by their LD IDs, and one that the fabric manager
-    owns."""
+    """A device of logical devices, or one head of it. One with a single one can be bound as any other device is."""
 
     @property
     def name(self) -> str: ...
@@ -42,31 +37,50 @@ class LogicalDevices(Protocol):
     def ld_count(self) -> int:
         """LD IDs that there can be, from 0 on, those without memory too."""
 
-    @property
-    def logical(self) -> Mapping[int, Function]:
-        """Logical devices with memory, each a function of its own, by LD ID."""
-
-    def claim(self, ld: int) -> bool:
-        """A logical device is bound to a host from now on. False where it is already, through whatever head, or is
-        not there."""
-
-    def release(self, ld: int) -> None:
-        """It is not any more, and no host has it in its hands: its contents go as the device's policy says."""
+    def function(self, ld: int | None = None) -> Function | None:
+        """A logical device, None where it has no memory; without an LD ID the single one."""
 
     def management(self, send: Callable[[EventNotificationRequest], None]) -> CommandInterface:
         """Commands of the FM-owned logical device."""
 
+    def reset(self, kind: Reset = Reset.HOT) -> None:
+        """Reset it as a whole."""
+
+
+@runtime_checkable
+class Bindable(Protocol):
+    """A function that knows whether it is bound, as a logical device does."""
+
+    def bind(self, holder: str) -> None:
+        """It is bound from now on. Raises `ValueError` where it is already, by whatever way."""
+
+    def unbind(self, *, used: bool = True) -> None:
+        """It is not any more, and no host has it in its hands: if one may have `used` it, its contents are what the
+        device's policy says."""
+
 
 Occupant = Function | LogicalDevices
-"""A device with one logical device or none, a switch's upstream port; or a device of logical devices."""
+"""A device, a switch's upstream port, or a device of logical devices."""
 
 
-def functions(occupant: Occupant | None) -> Iterator[Function]:
-    """Function 0 of all that can be reached in it, by LD ID."""
+def multi_logical(occupant: Occupant | None) -> bool:
+    """It has several logical devices, of which each is bound by itself."""
+    return occupant is not None and not isinstance(occupant, Function) and occupant.ld_count > 1
+
+
+def function(occupant: Occupant | None, ld: int | None) -> Function | None:
+    """The logical device of that LD ID; without one, what is there alone."""
     if isinstance(occupant, Function):
-        yield occupant
-    elif occupant is not None:
-        yield from list(occupant.logical.values())
+        return occupant if ld is None else None
+    return None if occupant is None else occupant.function(ld)
+
+
+def functions(occupant: Occupant | None) -> list[Function]:
+    """Function 0 of all that can be reached in it, by LD ID."""
+    if occupant is None or isinstance(occupant, Function):
+        return [] if occupant is None else [occupant]
+    found = [occupant.function(ld) for ld in range(occupant.ld_count)]
+    return [one for one in found if one is not None]
 
 
 def name_of(occupant: Occupant) -> str:
@@ -79,7 +93,8 @@ def device_type(occupant: Occupant | None) -> ConnectedDeviceType:
     if occupant is None:
         return ConnectedDeviceType.NONE
     if not isinstance(occupant, Function):
-        return ConnectedDeviceType.TYPE_3_MLD
+        several = multi_logical(occupant)
+        return ConnectedDeviceType.TYPE_3_MLD if several else ConnectedDeviceType.TYPE_3_SLD
     if isinstance(occupant, UpstreamPort):
         return ConnectedDeviceType.TYPE_2_OR_HBR_SWITCH
     if not isinstance(occupant, Endpoint):
@@ -101,7 +116,18 @@ def device_mode(occupant: Occupant | None) -> ConnectedDeviceMode:
     return ConnectedDeviceMode.VH_68B
 
 
-def reset(function: Function, kind: Reset) -> None:
-    """Reset a function wherever it is plugged in: the machine's lock comes before its own."""
-    with nullcontext() if function.seat is None else function.seat.bus.lock:
-        function.reset(kind)
+@contextmanager
+def machines(functions: Iterable[Function]) -> Iterator[None]:
+    """The locks of the machines that functions are plugged into, which come before their own."""
+    locks = {id(one.seat.bus.lock): one.seat.bus.lock for one in functions if one.seat is not None}
+    with ExitStack() as stack:
+        for _, lock in sorted(locks.items()):
+            stack.enter_context(lock)
+        yield
+
+
+def reset(occupant: Occupant | None, kind: Reset) -> None:
+    """Reset all of it, wherever its functions are plugged in."""
+    with machines(functions(occupant)):
+        if occupant is not None:
+            occupant.reset(kind)

@@ -26,8 +26,8 @@ from softcxl.spec.fm.vcs import UnbindOption
 from softcxl.switch.binding import Bind, BindingError, Observer, Unbind
 from softcxl.switch.fm.management import Commands, SwitchManagement
 from softcxl.switch.physical_port import PhysicalPort
-from softcxl.switch.port import CxlDownstreamPort
 from softcxl.switch.reports import Reports
+from softcxl.switch.upstream import UpstreamPort
 from softcxl.switch.virtual import VirtualSwitch, Vppb
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ class PhysicalSwitch:
         self._own_clock = SystemClock() if clock is None else None
         self.clock: Clock = clock or self._own_clock or SystemClock()
         self.lock = threading.RLock()
-        self.vectors = 16
+        self.vectors = 1
         self.interrupt: Callable[[int], None] = lambda vector: None
         self.observers: list[Observer] = []
-        self.pattern = CxlDownstreamPort(f"{name} pattern", port_number=0)
+        self.pattern = UpstreamPort(name, 1)
         self.timestamp = TimestampCommands(self.clock)
         self.reports = Reports(self, event_log_depth, self.timestamp)
         self.ports = {number: PhysicalPort(self, number, f"{name} port {number}") for number in range(ports)}
@@ -116,7 +116,6 @@ class PhysicalSwitch:
     @property
     def flex_bus(self) -> FlexBusCapability:
         """What its links can run."""
-        assert self.pattern.cxl is not None
         return self.pattern.cxl.flex_bus.capability
 
     def vppb(self, vcs: int, vppb: int) -> Vppb:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from softcxl.pci.function import Function
 from softcxl.spec.cxl.port import FlexBusPortDvsec
 from softcxl.spec.fm.events import PhysicalSwitchEventType
 from softcxl.spec.fm.switch import LtssmState, PortConfigurationState
-from softcxl.switch.occupant import Occupant, functions, name_of, reset
+from softcxl.switch.occupant import Bindable, Occupant, function, functions, multi_logical, name_of, reset
 from softcxl.switch.port import CxlDownstreamPort
 from softcxl.wire import Reset
 
 if TYPE_CHECKING:
     from softcxl.switch.physical import PhysicalSwitch
     from softcxl.switch.virtual import VirtualSwitch, Vppb
+
+log = logging.getLogger(__name__)
 
 
 class PhysicalPort:
@@ -28,7 +31,7 @@ class PhysicalPort:
         self.device: Occupant | None = None
         self.perst = False
         self.bindings: dict[int | None, Vppb] = {}
-        self._claimed: set[int] = set()  # logical devices that are bound here, and nowhere else
+        self._held: dict[int | None, Function] = {}  # what is there of that which is bound, by LD ID
         self._enabled = True
         self.ppb = PhysicalBridge(self) if virtual is None else None
 
@@ -59,7 +62,7 @@ class PhysicalPort:
     @property
     def multi_logical(self) -> bool:
         """What is in the slot has logical devices."""
-        return self.device is not None and not isinstance(self.device, Function)
+        return multi_logical(self.device)
 
     @property
     def ltssm(self) -> LtssmState:
@@ -94,19 +97,33 @@ class PhysicalPort:
 
     def function(self, ld: int | None) -> Function | None:
         """What a vPPB that is bound to it, or to an LD of it, leads to now; None where the link is down."""
-        if self.device is None or not self.link_up:
-            return None
-        if isinstance(self.device, Function):
-            return self.device if ld is None else None
-        return None if ld is None or ld not in self._claimed else self.device.logical.get(ld)
+        return self._held.get(ld) if self.link_up else None
 
-    def claim(self, ld: int | None) -> bool:
-        """Take a logical device for a binding. False where it is not there, or is bound through another port."""
-        if ld is None or self.device is None or isinstance(self.device, Function):
-            return ld is None
-        if self.device.claim(ld):
-            self._claimed.add(ld)
-        return ld in self._claimed
+    # -- bindings ------------------------------------------------------------------------------------------------
+
+    def held(self, ld: int | None) -> Function | None:
+        """What is there of a binding, whether or not the link is up."""
+        return self._held.get(ld)
+
+    def hold(self, ld: int | None, holder: str) -> None:
+        """Take what is there for a binding, where there is anything. Raises `ValueError` where somebody else has it
+        already, as through another head."""
+        found = function(self.device, ld)
+        if found is None or self._held.get(ld) is found:
+            return
+        if isinstance(found, Bindable):
+            found.bind(holder)
+        self._held[ld] = found
+
+    def release(self, ld: int | None, *, used: bool = True) -> None:
+        """A binding ends, and no host uses what is there: what one left in it goes, if it was `used`."""
+        held = self._held.pop(ld, None)
+        if held is None:
+            return
+        if isinstance(held, Bindable):
+            held.unbind(used=used)
+        elif used and held.seat is None and not self.perst:
+            held.reset(Reset.COLD)
 
     # -- the slot ------------------------------------------------------------------------------------------------
 
@@ -125,11 +142,15 @@ class PhysicalPort:
             ):
                 raise ValueError(f"{name_of(device)} is plugged in elsewhere")
             self.device = device
-            for ld in self.bindings:
-                self.claim(ld)
+            bound = list(self.bindings.items())
+        for ld, vppb in bound:
+            try:
+                self.hold(ld, vppb.name)
+            except ValueError as error:
+                log.warning("%r: %s", vppb, error)
         if self.perst:
-            for function in functions(device):
-                function.silence()
+            for one in functions(device):
+                one.silence()
         self.ppb.slot_changed()
 
     def remove(self) -> Occupant:
@@ -140,20 +161,17 @@ class PhysicalPort:
             raise ValueError(f"the slot of {self.name} is empty")
         for vppb in list(self.bindings.values()):
             vppb.pull()
-        if not isinstance(device, Function):
-            for ld in self._claimed:
-                device.release(ld)
-            self._claimed.clear()
+        for ld in list(self._held):
+            self.release(ld, used=False)
         self.device = None
         self.ppb.slot_changed()
         for vppb in list(self.bindings.values()):
             if vppb.operation is not None:
                 vppb.operation.link_down()
-        for function in functions(device):
-            if self.perst:
-                function.wake(Reset.COLD)
-            else:
-                reset(function, Reset.COLD)
+        if self.perst:
+            for one in functions(device):
+                one.wake(Reset.COLD)
+        reset(device, Reset.COLD)
         return device
 
     # -- the link ------------------------------------------------------------------------------------------------
@@ -164,16 +182,18 @@ class PhysicalPort:
             return
         self.perst = True
         self.ppb.look()
-        for function in functions(self.device):
-            function.silence()
+        for one in functions(self.device):
+            one.silence()
 
     def deassert_perst(self) -> None:
         """Deassert PERST#: the device starts as after a cold reset, and its link comes up."""
         if not self.perst or self.ppb is None:
             return
         self.perst = False
-        for function in functions(self.device):
-            function.wake(Reset.COLD)
+        for one in functions(self.device):
+            one.wake(Reset.COLD)
+        if not isinstance(self.device, Function):
+            reset(self.device, Reset.COLD)
         self.ppb.look()
 
     def reset_ppb(self) -> None:
@@ -183,30 +203,19 @@ class PhysicalPort:
 
     def reset_device(self, kind: Reset) -> None:
         """Reset all that is in the slot."""
-        for function in functions(self.device):
-            reset(function, kind)
+        reset(self.device, kind)
 
     def link_changed(self) -> None:
         """The link has gone down or come up: hosts see it."""
         self.switch.reports.physical(self, PhysicalSwitchEventType.LINK_STATE_CHANGE)
         up = self.link_up
         for vppb in list(self.bindings.values()):
-            function = vppb.function
-            if function is not None and function in functions(self.device):
+            if vppb.function is not None and vppb.function in self._held.values():
                 vppb.virtual.tenant.link(vppb.number, up=up)
             elif up:
                 vppb.settle()
             if not up and vppb.operation is not None:
                 vppb.operation.link_down()
-
-    def release(self, ld: int | None) -> None:
-        """A vPPB is not bound to it, or to that LD, any more, and no host uses it: what a host left there goes."""
-        if not isinstance(self.device, Function):
-            if self.device is not None and ld is not None and ld in self._claimed:
-                self._claimed.discard(ld)
-                self.device.release(ld)
-        elif not self.perst and self.device.seat is None:
-            reset(self.device, Reset.COLD)
 
 
 class PhysicalBridge(CxlDownstreamPort):

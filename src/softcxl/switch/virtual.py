@@ -38,6 +38,11 @@ class Vppb:
         self._moving = threading.RLock()  # one thread at a time gives to the tenant, or takes
 
     @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"{self.virtual.switch.name}.{self.virtual.name}.{self.number}"
+
+    @property
     def status(self) -> BindingStatus:
         """What the fabric manager sees of it."""
         if self.operation is not None:

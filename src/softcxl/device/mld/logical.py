@@ -69,10 +69,13 @@ class LogicalDevice(Type3):
                 raise LdInUse(f"{self.name} is bound to {self.holder}")
             self.holder = holder
 
-    def unbind(self) -> None:
-        """It is bound to nobody any more: it is reset, and its contents are what the MLD's `on_unbind` says."""
+    def unbind(self, *, used: bool = True) -> None:
+        """It is bound to nobody any more: it is reset, and its contents are what the MLD's `on_unbind` says; all stays
+        as it is where nobody has `used` it since."""
         with self.lock:
             self.holder = None
+            if not used:
+                return
             policy = self.mld.on_unbind
             if policy is OnUnbind.KEEP:
                 self.reset(Reset.HOT)

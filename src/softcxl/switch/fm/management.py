@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 from softcxl.device.background import BackgroundCommands
 from softcxl.device.cci import Background, Cci, Reply
+from softcxl.device.effects import EffectsLog
 from softcxl.device.management import OF_MAILBOXES
 from softcxl.device.notification import NotificationPolicy
 from softcxl.spec.command.base import ReturnCode
-from softcxl.switch.fm.generic import ComponentCommands, SwitchLogs
+from softcxl.switch.fm.generic import SwitchComponentCommands
 from softcxl.switch.fm.physical_switch import PhysicalSwitchCommands
 from softcxl.switch.fm.virtual_switch import VirtualSwitchCommands
 
 if TYPE_CHECKING:
     from softcxl.device.cci import CommandSet
     from softcxl.spec.command.events import EventNotificationRequest
+    from softcxl.spec.pci.header import CommonHeader
     from softcxl.switch.binding import Operation
     from softcxl.switch.physical import PhysicalSwitch
 
@@ -32,6 +34,8 @@ class Commands:
     def __init__(self, switch: PhysicalSwitch) -> None:
         self.lock = threading.RLock()
         self.cci = Cci(switch.clock, self.lock, payload_max=switch.payload_max)
+        self.header: CommonHeader = switch.pattern.header
+        self.serial = switch.serial
         self.doors: list[SwitchManagement] = []
         self._switch = switch
         self._operation: Operation | None = None
@@ -88,7 +92,7 @@ class SwitchManagement:
         with commands.lock, switch.lock:
             self.policy = NotificationPolicy(switch.events, send)
             self._own = Cci(switch.clock, commands.lock, payload_max=switch.payload_max)
-            self._own.add([ComponentCommands(switch, commands.cci), self.policy, SwitchLogs(self._own)])
+            self._own.add([SwitchComponentCommands(commands), self.policy, EffectsLog(self._own)])
             self._here = frozenset(self._own.handlers)
             for opcode, entry in commands.cci.handlers.items():
                 if opcode not in OF_MAILBOXES:
