@@ -282,13 +282,21 @@ class Unbind(Operation):
         if port is not None:
             port.release(ld)
         # What is to be gone is gone before it is written down: a crash between the two leaves no contents to the next.
-        if not self._tell(ReturnCode.SUCCESS) and port is not None and port.claim(ld):
+        if not self._tell(ReturnCode.SUCCESS) and port is not None and self._again(port):
             self._fail(ReturnCode.INTERNAL_ERROR)
             vppb.settle()
             return
         with self.switch.lock:
             _unbound(vppb)
         self._end(ReturnCode.SUCCESS)
+
+    def _again(self, port: PhysicalPort) -> bool:
+        """Take back what was let go of; False where another head's host has it already."""
+        try:
+            port.hold(self.vppb.ld, self.vppb.name)
+        except ValueError:
+            return False
+        return True
 
     def give_up(self, code: ReturnCode) -> None:
         if self._decide():
