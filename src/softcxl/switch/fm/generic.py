@@ -1,10 +1,18 @@
-"""Commands that every component has, as a switch has them (CXL 3.1 §8.2.9.1)."""
+"""Commands that every component has, as a switch has them: which one it is, its logs (CXL 3.1 §8.2.9)."""
 
 from __future__ import annotations
 
-from softcxl.device.cci import command
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from softcxl.device.cci import Cci, command
+from softcxl.device.logs import Log, LogCommands
 from softcxl.device.management import ComponentCommands
+from softcxl.spec.command.base import CelEntry, Command
 from softcxl.spec.command.information import IDENTIFY, ComponentType, IdentifyResponse
+from softcxl.spec.command.logs import CLEAR_LOG, COMMAND_EFFECTS_LOG, POPULATE_LOG
+
+_OF_OTHER_LOGS: Final = (CLEAR_LOG.opcode, POPULATE_LOG.opcode)
 
 
 class SwitchComponentCommands(ComponentCommands):
@@ -23,3 +31,16 @@ class SwitchComponentCommands(ComponentCommands):
             max_message_size=self._limit,
             component_type=ComponentType.SWITCH,
         )
+
+
+class SwitchLogs(LogCommands):
+    """The Command Effects Log of `cci`, the one log that a switch keeps; there is none to clear or populate."""
+
+    def __init__(self, cci: Cci) -> None:
+        self._cci, self._effects = cci, b""
+        self.logs = {
+            COMMAND_EFFECTS_LOG: Log(lambda: CelEntry.__layout__.size * len(cci.handlers), self.effects)
+        }
+
+    def commands(self) -> Iterator[tuple[Command, Callable[..., Any]]]:
+        return (one for one in super().commands() if one[0].opcode not in _OF_OTHER_LOGS)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from softcxl.device.background import BackgroundCommands
 from softcxl.device.cci import Background, Cci, Reply
-from softcxl.device.effects import EffectsLog
 from softcxl.device.management import OF_MAILBOXES
 from softcxl.device.notification import NotificationPolicy
 from softcxl.spec.command.base import ReturnCode
-from softcxl.switch.fm.generic import SwitchComponentCommands
+from softcxl.switch.fm.generic import SwitchComponentCommands, SwitchLogs
 from softcxl.switch.fm.physical_switch import PhysicalSwitchCommands
 from softcxl.switch.fm.virtual_switch import VirtualSwitchCommands
 
@@ -92,7 +91,7 @@ class SwitchManagement:
         with commands.lock, switch.lock:
             self.policy = NotificationPolicy(switch.events, send)
             self._own = Cci(switch.clock, commands.lock, payload_max=switch.payload_max)
-            self._own.add([SwitchComponentCommands(commands), self.policy, EffectsLog(self._own)])
+            self._own.add([SwitchComponentCommands(commands), self.policy, SwitchLogs(self._own)])
             self._here = frozenset(self._own.handlers)
             for opcode, entry in commands.cci.handlers.items():
                 if opcode not in OF_MAILBOXES:
