@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from softcxl.device.alert import Alerts
 from softcxl.device.background import BackgroundCommands
@@ -90,6 +90,14 @@ _CPMU_VECTOR = 8  # behind the mailbox's and the event logs'
 DEVICE_ID = 0x0001
 
 
+class Traffic(Protocol):
+    """Who counts accesses to a device's memory, `size` bytes at `dpa` that came through an HDM decoder."""
+
+    def read(self, decoder: int, dpa: int, size: int) -> None: ...
+
+    def write(self, decoder: int, dpa: int, size: int) -> None: ...
+
+
 class Type3(Endpoint, CommandSet):
     """A memory device called `name`, with `volatile` and `persistent` bytes of capacity.
 
@@ -153,7 +161,7 @@ class Type3(Endpoint, CommandSet):
             component_size=COMPONENT_BLOCK_SIZE * (1 + cpmu),
         )
         self.cpmu: PerformanceMonitor | None = None
-        self.traffic: PerformanceMonitor | None = None  # who counts CXL.mem, while anybody does
+        self.traffic: Traffic | None = None  # who counts CXL.mem, while anybody does
         scale, unit = (TimeScale.S_1, 1) if self.flush_seconds <= 15 else (TimeScale.S_10, 10)
         self.gpf.phase2_duration.time_base = -(-self.flush_seconds // unit)
         self.gpf.phase2_duration.time_scale = scale if self.flush_seconds else TimeScale.US_1

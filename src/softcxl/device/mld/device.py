@@ -28,9 +28,11 @@ from softcxl.device.events import EventLogs
 from softcxl.device.mld.allocation import NOTHING, Allocation, Allocations
 from softcxl.device.mld.errors import LdInUse
 from softcxl.device.mld.head import Head
+from softcxl.device.mld.heads import MultiHeadedCommands
 from softcxl.device.mld.logical import LogicalDevice, OnUnbind
 from softcxl.device.mld.management import OwnerCci
 from softcxl.device.mld.page import LdPage
+from softcxl.device.mld.qos import BandwidthTelemetry
 from softcxl.device.persist import StatePage
 from softcxl.device.type3 import DEVICE_ID
 from softcxl.memory.errors import MemoryFault
@@ -61,9 +63,13 @@ class MultiLogicalDevice:
     `logical` are the logical devices that have memory, by LD ID; they are called ``name.ID``. `allocate` changes who
     has how much; a logical device whose allocation changes is a new one, and nothing of the old one is left.
     `listeners` are called with each `LdChange`, the lock held, before the old one is closed. `on_unbind` says what is
-    left of contents when a logical device is unbound. Allocations, and the logical devices' own state, are kept in
-    `state`; with a `folder` logical devices with persistent memory have their bytes in files there: ``name.ID.mem`` and
-    ``name.ID.mem.labels``. `options` are those of `softcxl.device.type3.Type3`, for every logical device.
+    left of contents when a logical device is unbound.
+
+    With several `heads` each has the logical devices that `ld_map` (a head's number for each) gives it, by default as
+    many as the others, in order; `heads[n]` is what is plugged into a port then, and `management` is that of the pool
+    of all. Allocations, and the logical devices' own state, are kept in `state`; with a `folder` logical devices with
+    persistent memory have their bytes in files there: ``name.ID.mem`` and ``name.ID.mem.labels``. `options` are those
+    of `softcxl.device.type3.Type3`, for every logical device.
     Raises `ValueError` for what the standard does not allow, `StateDamaged` for a page of another device, and
     `MemoryFault` for files that cannot be used.
     """
@@ -79,6 +85,8 @@ class MultiLogicalDevice:
         persistent: int = 0,
         logical_devices: Sequence[int | Sequence[int]] = (0,) * 16,
         granularity: int = 256 << 20,
+        heads: int = 1,
+        ld_map: Sequence[int] | None = None,
         on_unbind: OnUnbind | str = OnUnbind.CLEAR,
         serial: int = 0,
         clock: Clock | None = None,
@@ -97,6 +105,7 @@ class MultiLogicalDevice:
         self.event_log_depth, self.payload = event_log_depth, payload
         self.dynamic_capable = False
         self.listeners: list[Callable[[LdChange], None]] = []
+        self.heads: tuple[Head, ...] = ()
         self.command_sets: list[CommandSet] = []
         self._label_storage, self._folder, self._options = label_storage, folder, options
         factory = Allocations(
@@ -116,8 +125,8 @@ class MultiLogicalDevice:
                 self._owned.callback(clock.close)
             self.clock: Clock = clock
             self._pages = [LdPage(self.page, f"ld{ld}") for ld in range(len(factory.each))]
-            self.pool = Head(self, name, None, range(len(factory.each)))
-            self.heads = (self.pool,)
+            self.qos = BandwidthTelemetry(len(factory.each), self.page, self.lock)
+            self._add_heads(heads, ld_map)
             for ld in range(len(factory.each)):
                 if ld in fresh:
                     self._pages[ld].clear()
@@ -129,6 +138,26 @@ class MultiLogicalDevice:
             if fresh:
                 self._keep(self.allocations, [])
             undo.pop_all()
+
+    def _add_heads(self, count: int, ld_map: Sequence[int] | None) -> None:
+        """The heads, and the pool that all of them are of; a single head is both."""
+        lds, sets = range(self.ld_count), [MultiHeadedCommands(self), *self.command_sets]
+        if not 1 <= count <= max(self.ld_count, 1):
+            raise ValueError(f"{count} heads: 1 to {self.ld_count} are possible, one for each logical device")
+        if ld_map is None:
+            ld_map = [ld * count // self.ld_count for ld in lds]
+        if len(ld_map) != self.ld_count or {*ld_map} != {*range(count)}:
+            raise ValueError(
+                f"LD map {list(ld_map)}: {self.ld_count} numbers of heads, each of 0 to {count - 1} at least once"
+            )
+        self.pool = Head(self, self.name, 0 if count == 1 else None, lds, sets)
+        if count == 1:
+            self.heads = (self.pool,)
+            return
+        self.heads = tuple(
+            Head(self, f"{self.name} head {head}", head, [ld for ld in lds if ld_map[ld] == head])
+            for head in range(count)
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {len(self.logical)} logical devices, serial {self.serial:#x}>"
@@ -158,8 +187,20 @@ class MultiLogicalDevice:
         return self.events.record(log, event)
 
     def function(self, ld: int | None = None) -> LogicalDevice | None:
-        """The logical device with that LD ID on the link; see `Head.function`."""
-        return self.heads[0].function(ld)
+        """The logical device with that LD ID in the device; see `Head.function`."""
+        return self.pool.function(ld)
+
+    def claim(self, ld: int, holder: str = "a host") -> bool:
+        """Have a logical device bound. False where it is already, or is not there."""
+        return self.pool.claim(ld, holder)
+
+    def release(self, ld: int) -> None:
+        """A logical device is bound to nobody any more; see `LogicalDevice.unbind`."""
+        self.pool.release(ld)
+
+    def link_changed(self, *, up: bool, perst: bool = False) -> None:
+        """Whoever is at the other end of the only head's link tells what it is now."""
+        self.pool.link_changed(up=up, perst=perst)
 
     def management(self, send: Callable[[EventNotificationRequest], None]) -> OwnerCci:
         """A command interface of the device's FM-owned LD, for one door: `send` is called with each Event Notification
@@ -167,19 +208,21 @@ class MultiLogicalDevice:
         return self.pool.management(send)
 
     def reset(self, kind: Reset = Reset.HOT) -> None:
-        """Reset the whole device: every logical device, and what is the fabric manager's."""
+        """Reset the whole device, hot or cold: every logical device, and what is the fabric manager's."""
         if kind is Reset.COLD:
             self.power_cycle()
             return
         with self.lock:
+            self.qos.reset()
             for head in self.heads:
-                head.reset(kind)
+                head.hot_reset_all()
 
     def power_cycle(self) -> None:
         """Power goes and comes: volatile memory of every logical device has lost its contents; allocations stay."""
         with self.lock:
             for head in {*self.heads, self.pool}:
                 head.fm_owned.reset(Reset.COLD)
+            self.qos.reset()
             for device in self.logical.values():
                 device.power_cycle()
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from softcxl.device.mld.errors import LdInUse
+from softcxl.device.mld.qos import LdTelemetry
 from softcxl.device.type3 import Type3
 from softcxl.spec.command.qos import COMMANDS as SLD_QOS
 from softcxl.wire import Reset
@@ -46,6 +47,8 @@ class LogicalDevice(Type3):
         for command in SLD_QOS:  # an MLD's are the fabric manager's
             del self.cci.handlers[command.opcode]
         self.capacity_commands.identify().qos_telemetry.assign(0)
+        self.qos: LdTelemetry = LdTelemetry(mld.qos, ld, self.lock)
+        self.traffic = self.qos
 
     def make_lock(self) -> threading.RLock:
         """One lock for all logical devices of an MLD, and for what they share."""
@@ -54,6 +57,9 @@ class LogicalDevice(Type3):
     def owns(self, media: ExitStack) -> None:
         """What it closes when it is closed."""
         self._owned.push(media)
+
+    def _watch_traffic(self, watch: bool) -> None:
+        self.qos.monitor = self.cpmu if watch else None
 
     # -- binding -------------------------------------------------------------------------------------------------
 

@@ -125,6 +125,10 @@ class OwnerCci(CommandSet):
         device = self._head.function(ld)
         if device is None:
             raise CommandError(ReturnCode.INVALID_INPUT)
+        return self._logical(ld, device)
+
+    def _logical(self, ld: int, device: LogicalDevice) -> ManagementCci:
+        """The command interface of a logical device, opened once for as long as it is the same."""
         opened = self._inner.get(ld)
         if opened is not None and opened[0] is device:
             return opened[1]
@@ -143,3 +147,22 @@ class OwnerCci(CommandSet):
             self._pool = OwnerCci(pool, self._send)
             self._pool._depth = self._depth
         return self._pool
+
+
+class SingleCci(OwnerCci):
+    """A door's command interface of a head that is a single logical device: its commands, and the tunnel to the pool.
+
+    While it has no memory, the head answers as FM-owned logical devices do.
+    """
+
+    def execute(self, opcode: int, payload: bytes = b"") -> Reply:
+        with self._owned.lock:
+            device = self._head.function(0)
+            if device is None or opcode == TUNNEL_MANAGEMENT_COMMAND.opcode:
+                return super().execute(opcode, payload)
+            return self._logical(0, device).execute(opcode, payload)
+
+    def _target(self, request: TunnelRequest) -> CommandInterface:
+        if request.target.type != TunnelTargetType.LD_POOL_CCI:
+            raise CommandError(ReturnCode.INVALID_INPUT)
+        return self._ld_pool()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from softcxl.device.cci import CommandError, CommandSet, command
 from softcxl.device.mld.allocation import GRANULARITIES, Allocation
 from softcxl.device.mld.errors import LogicalDeviceError
-from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.command.base import CommandEffects, ReturnCode
 from softcxl.spec.command.memory import QosTelemetry
 from softcxl.spec.fm.mld import (
     GET_LD_ALLOCATIONS,
@@ -56,7 +56,10 @@ class MemoryCommands(CommandSet):
             allocations=found,
         )
 
-    @command(SET_LD_ALLOCATIONS)
+    @command(
+        SET_LD_ALLOCATIONS,
+        effects=CommandEffects.make(immediate_config_change=True, immediate_data_change=True),
+    )
     def set_ld_allocations(self, request: LdAllocations) -> LdAllocations:
         head, unit, start = self._head, self._mld.granularity, request.start
         if not request.count or start + request.count > len(head.lds):
