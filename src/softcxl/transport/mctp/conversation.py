@@ -13,6 +13,7 @@ from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.mctp.cci import CciCategory
 from softcxl.spec.mctp.packet import BROADCAST_EID, MessageType
 from softcxl.transport.mctp.cci import CXL_TYPES, MAX_PAYLOAD, Dialect, pack_request, pack_response, unpack
+from softcxl.transport.mctp.loop import Loop
 from softcxl.transport.mctp.node import Node, Slot
 from softcxl.transport.mctp.packet import Message
 from softcxl.transport.mctp.port import Answer, CommandInterface
@@ -188,3 +189,10 @@ class Conversation:
 
 _INVALID_LENGTH = _Failure(ReturnCode.INVALID_PAYLOAD_LENGTH)
 _INTERNAL_ERROR = _Failure(ReturnCode.INTERNAL_ERROR)
+
+
+class LoopLine:
+    """A line of `loop`, whose messages `transmit` sends."""
+
+    def __init__(self, loop: Loop, transmit: Callable[[Message], None]) -> None:
+        self.transmit, self.later, self.post = transmit, loop.later, loop.post
