@@ -1,8 +1,9 @@
 """MCTP: how a fabric manager reaches command interfaces.
 
 `MctpTcpDoor` serves endpoints over TCP, `MctpClient` is the other end; `MctpSerialDoor`, `MctpI2cDoor` and
-`MctpKernelDoor` serve them over a serial line, an I2C bus and the kernel's own stack. What an endpoint is, and what it
-does with a command, is the server's affair: see `Endpoint`.
+`MctpKernelDoor` serve them over a serial line, an I2C bus and the kernel's own stack, `MctpSerialSocket` over serial
+lines of programs such as QEMU. What an endpoint is, and what it does with a command, is the server's affair: see
+`Endpoint`.
 """
 
 from softcxl.transport.mctp.cci import Dialect
@@ -20,6 +21,7 @@ from softcxl.transport.mctp.kernel import MctpKernelDoor
 from softcxl.transport.mctp.node import Node
 from softcxl.transport.mctp.port import Answer, CommandInterface, Endpoint, Open, Send
 from softcxl.transport.mctp.serial import MctpSerialDoor
+from softcxl.transport.mctp.serial_socket import MctpSerialSocket
 from softcxl.transport.mctp.tcp import MctpTcpDoor
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "MctpI2cDoor",
     "MctpKernelDoor",
     "MctpSerialDoor",
+    "MctpSerialSocket",
     "MctpTcpDoor",
     "MessageError",
     "NoAnswer",
