@@ -147,13 +147,13 @@ from pathlib import Path
 from softcxl.fabric.errors import StateUnwritable
 from softcxl.fabric.store import Binding, Store, Vppb
 store = Store(Path(sys.argv[1]))
-made = Binding(Vppb("rack", "left", 0), 0, "pool", 0)
+made = Binding(Vppb("rack", "left", 0), 0, "pool.0", 0)
 store.begin(made)
 store.made(made)
 size = store.database.path.with_name("fabric.db-wal").stat().st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 for number in range(1, 4):
-    binding = Binding(Vppb("rack", "left", number), 0, "pool", number)
+    binding = Binding(Vppb("rack", "left", number), 0, f"pool.{number}", number)
     for step in (store.begin, store.made):
         try:
             step(binding)
@@ -166,7 +166,7 @@ except OSError as error:
     print(page.sections)
 print([str(one) for one in store.bindings()], store.journal.last)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-binding = Binding(Vppb("rack", "right", 0), 0, "pool", 7)
+binding = Binding(Vppb("rack", "right", 0), 0, "pool.7", 7)
 store.begin(binding)
 store.made(binding)
 page.put("security", locked=True)
@@ -198,7 +198,7 @@ def test_a_full_disk_keeps_nothing_by_half(tmp_path):
 def test_a_transaction_that_is_left_by_an_error_keeps_nothing(tmp_path):
     with Store(tmp_path) as store:
         with suppress(ZeroDivisionError), store.database.transaction():
-            store.made(Binding(PLACE, 0, "pool", 0))
+            store.made(Binding(PLACE, 0, "pool.0", 0))
             raise ZeroDivisionError
         assert store.bindings() == []
         assert store.journal.add("reset") == 2

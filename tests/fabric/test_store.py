@@ -6,7 +6,7 @@ from softcxl.device.persist import StateDamaged
 from softcxl.fabric.store import WHOLE, Binding, Store, Vppb
 
 LEFT, RIGHT = Vppb("rack", "left", 0), Vppb("rack", "right", 1)
-POOL0, POOL1 = Binding(LEFT, 0, "pool", 0), Binding(RIGHT, 0, "pool", 1)
+POOL0, POOL1 = Binding(LEFT, 0, "pool.0", 0), Binding(RIGHT, 0, "pool.1", 1)
 
 
 def test_a_binding_says_what_it_is():
@@ -73,9 +73,9 @@ def test_an_unbinding_that_failed_leaves_it_bound():
     "other",
     [
         Binding(LEFT, 5, "mem0"),
-        Binding(RIGHT, 0, "pool", 0),
+        Binding(RIGHT, 0, "pool.0", 0),
         Binding(RIGHT, 0, "renamed", 0),
-        Binding(Vppb("second", "left", 0), 4, "pool", 0),
+        Binding(Vppb("second", "left", 0), 4, "pool.0", 0),
     ],
     ids=["the same vPPB", "the same LD", "the same port", "by another head"],
 )

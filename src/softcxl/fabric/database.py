@@ -48,7 +48,7 @@ CREATE TABLE bindings (
     status TEXT NOT NULL,
     PRIMARY KEY (switch, vcs, vppb),
     UNIQUE (switch, port, ld),
-    UNIQUE (device, ld)
+    UNIQUE (device)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE pages (
     device TEXT NOT NULL,

@@ -20,7 +20,7 @@ from softcxl.fabric.journal import Journal
 
 Status = Literal["binding", "bound", "unbinding"]
 WHOLE: Final = -1
-"""The LD of a binding to a device that has none: an SLD, a switch, or a port that is empty."""
+"""The LD of a binding to a whole port: an SLD, a switch, or nothing is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,8 @@ class Vppb:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A vPPB bound to what is in `port`: `device` by its name, None for an empty port, and its LD, or `WHOLE`."""
+    """A vPPB bound to `port`, to the logical device `ld` of what is in it or to the `WHOLE`. `device` is the name of
+    what that leads to, `pool.2` or `mem0`; None where nothing is there."""
 
     place: Vppb
     port: int
@@ -48,9 +49,7 @@ class Binding:
     @property
     def target(self) -> str:
         """What is bound, for people: `pool.2`, `mem0`, `port 3`."""
-        if self.device is None:
-            return f"port {self.port}"
-        return self.device if self.ld == WHOLE else f"{self.device}.{self.ld}"
+        return f"port {self.port}" if self.device is None else self.device
 
     def __str__(self) -> str:
         return f"{self.place} to {self.target}"
@@ -109,10 +108,18 @@ class Store:
 
     def bindings(self, switch: str | None = None) -> list[Binding]:
         """All bindings, or a switch's, in order of their places."""
+        return self._bindings("?1 IS NULL OR switch = ?1", switch)
+
+    def binding(self, place: Vppb) -> Binding | None:
+        """That of one place."""
+        found = self._bindings("switch = ? AND vcs = ? AND vppb = ?", place.switch, place.vcs, place.vppb)
+        return found[0] if found else None
+
+    def _bindings(self, where: str, *given: object) -> list[Binding]:
         rows = self.database.rows(
             "SELECT switch, vcs, vppb, port, device, ld, status FROM bindings "
-            "WHERE ?1 IS NULL OR switch = ?1 ORDER BY switch, vcs, vppb",
-            switch,
+            f"WHERE {where} ORDER BY switch, vcs, vppb",
+            *given,
         )
         return [Binding(Vppb(*row[:3]), *row[3:]) for row in rows]
 
@@ -171,13 +178,13 @@ class Store:
 
     def meet(self, switch: str, vcs: str) -> bool:
         """Whether this virtual switch is here for the first time: then what it is bound to is for others to say."""
-        with self.database.transaction(durable=False) as connection:
+        with self.database.transaction() as connection:
             done = connection.execute("INSERT OR IGNORE INTO virtual_switches VALUES (?, ?)", (switch, vcs))
             return done.rowcount == 1
 
     def _put(self, binding: Binding, status: Status) -> None:
-        # REPLACE takes away rows with the same place, the same port and LD, or the same device and LD: they are
-        # left of what could not be restored, since a switch refuses to bind what is bound.
+        # REPLACE takes away rows with the same place, the same port and LD, or the same device: they are left of what
+        # could not be restored, since a switch refuses to bind what is bound.
         place = binding.place
         self.database.connection.execute(
             "INSERT OR REPLACE INTO bindings VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -89,6 +89,8 @@ class PhysicalSwitch:
         self.vectors = 1
         self.interrupt: Callable[[int], None] = lambda vector: None
         self.observers: list[Observer] = []
+        self.witness: Callable[[str, PhysicalPort], None] = lambda what, port: None
+        """Told what is done to ports: inserted, removed (it is there yet), perst-asserted, perst-deasserted, reset."""
         self.pattern = UpstreamPort(name, 1)
         self.timestamp = TimestampCommands(self.clock)
         self.reports = Reports(self, event_log_depth, self.timestamp)

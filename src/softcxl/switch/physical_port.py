@@ -151,6 +151,7 @@ class PhysicalPort:
         if self.perst:
             for one in functions(device):
                 one.silence()
+        self.switch.witness("inserted", self)
         self.ppb.slot_changed()
 
     def remove(self) -> Occupant:
@@ -159,6 +160,7 @@ class PhysicalPort:
         device = self.device
         if device is None or self.ppb is None:
             raise ValueError(f"the slot of {self.name} is empty")
+        self.switch.witness("removed", self)
         for vppb in list(self.bindings.values()):
             vppb.pull()
         for ld in list(self._held):
@@ -180,6 +182,7 @@ class PhysicalPort:
         """Assert PERST#: the device is held in reset, its link down, until it is deasserted."""
         if self.perst or self.ppb is None:
             return
+        self.switch.witness("perst-asserted", self)
         self.perst = True
         self.ppb.look()
         for one in functions(self.device):
@@ -189,6 +192,7 @@ class PhysicalPort:
         """Deassert PERST#: the device starts as after a cold reset, and its link comes up."""
         if not self.perst or self.ppb is None:
             return
+        self.switch.witness("perst-deasserted", self)
         self.perst = False
         for one in functions(self.device):
             one.wake(Reset.COLD)
@@ -199,6 +203,7 @@ class PhysicalPort:
     def reset_ppb(self) -> None:
         """Reset the port's bridge, and with it what is below."""
         if self.ppb is not None:
+            self.switch.witness("reset", self)
             self.ppb.reset(Reset.HOT)
 
     def reset_device(self, kind: Reset) -> None:
