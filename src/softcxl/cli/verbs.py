@@ -209,6 +209,44 @@ class Doors:
 
 
 @dataclass(frozen=True)
+class Visit:
+    """What a guest of the host is to do: "orders" for its machine (`softcxl.fabric.visitor.Order`), as soon as there
+    are any, or none after a while. `done` has the number of each order that is over, and what went wrong, or "".
+
+    Whoever asks is the guest's machine, as long as its connection lasts."""
+
+    waits: ClassVar[bool] = True
+    done: tuple[tuple[int, str], ...] = ()
+    only_tell: bool = False
+
+    def perform(self, call: Call) -> None:
+        visitor = call.hosts.visitors.get(call.host)
+        if visitor is None or call.caller is None:
+            raise NotHere(f"{call.host} has no doors that a guest could come by; softcxl doors opens them")
+        if not self.only_tell and visitor.leave not in call.caller.leaving:
+            visitor.arrive()
+            call.caller.leaving.append(visitor.leave)
+        for number, problem in self.done:
+            visitor.told(number, problem)
+        orders = [] if self.only_tell else visitor.take(call.caller.gone)
+        _say_json(call, {"orders": [asdict(one) for one in orders]})
+
+
+@dataclass(frozen=True)
+class Manager:
+    """Where a fabric manager comes in: `address`, `dialect`, and the name of what has each endpoint ID, as JSON."""
+
+    of_fabric: ClassVar[bool] = True
+
+    def perform(self, call: Call) -> None:
+        if not call.hosts.manager:
+            raise NotHere(
+                f"no fabric manager can come to {call.hosts.name}; softcxl serve --fm says where one can"
+            )
+        _say_json(call, call.hosts.manager)
+
+
+@dataclass(frozen=True)
 class Topology:
     """The topology that is live, as `softcxl check --json` has it. Of a server only: who has the file has `check`."""
 
@@ -245,6 +283,8 @@ VERBS: dict[str, type[Verb]] = {
     "events": Events,
     "doors": Doors,
     "topology": Topology,
+    "visit": Visit,
+    "fm": Manager,
     "journal": Journal,
 }
 

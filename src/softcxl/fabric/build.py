@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,33 +15,44 @@ from typing import Any, Self
 
 from softcxl.device.clock import Clock, SystemClock
 from softcxl.device.decoder import CommitError
+from softcxl.device.mld.device import LdChange, MultiLogicalDevice
+from softcxl.device.mld.logical import LogicalDevice
 from softcxl.device.persist import StatePage
 from softcxl.device.type3 import Type3
-from softcxl.fabric import dynamic, embedded, keys, topology, vendor
+from softcxl.fabric import dynamic, embedded, keys, shared, topology, vendor
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.host import HostMemory, HostWindow
 from softcxl.fabric.layout import window_bases
-from softcxl.fabric.routes import Route, routes
+from softcxl.fabric.routes import Route, routes, virtual_routes
 from softcxl.fabric.store import Store
 from softcxl.host.system import System
 from softcxl.memory.errors import MemoryFault
 from softcxl.memory.media import Medium
 from softcxl.memory.window import Window
 from softcxl.switch.machine import HostMachine
+from softcxl.switch.physical import PhysicalSwitch
+from softcxl.switch.tenant import Nobody
+from softcxl.switch.virtual import VirtualSwitch
 from softcxl.transport.vfio_user import Door, DoorError
 from softcxl.wire import Reset
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LiveHost:
-    """A host: what the topology says of it, its memory windows, and the way to each of its devices."""
+    """A host: what the topology says of it, its memory windows, and the way to each of its devices and to each of its
+    virtual switches."""
 
     name: str
     key: keys.Host
     memory: HostMemory
     routes: dict[str, Route]
+    virtual: dict[str, Route]
     regions: tuple[FirmwareProgram, ...]
     fabric: Fabric
+    attention: list[Callable[[], None]] = field(default_factory=list)
+    """Called, from any thread, when a slot of a virtual switch has something to tell to whoever runs `machine`."""
     _machines: list[HostMachine] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -56,7 +68,10 @@ class LiveHost:
                     raise BuildError(
                         f"devices.{name}: is in use, its door is {self.fabric.open_doors[name].path}"
                     )
-            machine = embedded.build(self.fabric.topology, self.key, self.memory.windows, self.fabric.devices)
+            for name in self.virtual:
+                if not isinstance(self.fabric.virtual[name].tenant, Nobody):
+                    raise BuildError(f"{name}: is in use by a guest of {self.name}")
+            machine = embedded.build(self, self.memory.windows)
             # From here on firmware runs when the machine does, and not whenever a device comes out of a reset.
             firmware = {name: self.fabric.devices[name].platform for name in self.routes}
             for name in self.routes:
@@ -78,6 +93,21 @@ class LiveHost:
             self._machines.append(machine)
         return self._machines[0]
 
+    @property
+    def driven(self) -> bool:
+        """It has been a machine in this process."""
+        return bool(self._machines)
+
+    @property
+    def bound(self) -> dict[str, Route]:
+        """What is bound to its virtual switches now, and the way to it."""
+        return {
+            str(vppb.function.name): (*route, vppb.number)  # type: ignore[attr-defined]
+            for name, route in self.virtual.items()
+            for vppb in self.fabric.virtual[name].vppbs
+            if vppb.function is not None
+        }
+
     def boot(self, *, restore: bool = True) -> System:
         """An operating system on `machine`, in this process: it has enumerated, and found the regions of firmware
         and, with `restore`, those that labels describe. Once more is a second one, on what the first has left."""
@@ -98,8 +128,9 @@ class FirmwareProgram:
 class Fabric:
     """A whole fabric, live in this process, until `close`.
 
-    `devices` are its memory devices by name, `hosts` its hosts, `open_doors` the doors open now, by device,
-    `store` what survives of it, with the journal of what happened.
+    `devices` are its memory devices by name, logical devices among them (`pool.0`), `mlds` the devices that these are
+    of, `switches` those that hosts share and `virtual` their virtual switches, `hosts` its hosts, `open_doors` the
+    doors open now, by device, `store` what survives of it, with the journal of what happened.
     Raises `BuildError` where a part cannot be made: a file that is in use or of the wrong size, a disk that is
     full, a device class that does not import.
 
@@ -115,6 +146,9 @@ class Fabric:
         self.topology = given
         self.folder = Path(folder)
         self.devices: dict[str, Type3] = {}
+        self.mlds: dict[str, MultiLogicalDevice] = {}
+        self.switches: dict[str, PhysicalSwitch] = {}
+        self.virtual: dict[str, VirtualSwitch] = {}
         self.hosts: dict[str, LiveHost] = {}
         self.open_doors: dict[str, Door] = {}
         self._stack = ExitStack()
@@ -123,6 +157,7 @@ class Fabric:
             if clock is None:
                 clock = SystemClock()
                 self._stack.callback(clock.close)
+            self.clock: Clock = clock
             self.store = Store(Path(given.state) if given.state else None)
             self._stack.callback(self.store.close)
             self._build(clock)
@@ -149,10 +184,12 @@ class Fabric:
 
     def close(self) -> None:
         """Close everything; persistent capacity is on its files by then. Twice does no harm."""
+        for virtual in self.virtual.values():
+            virtual.tenant = Nobody()
         for device in self.devices.values():
             device.space.sync()
         self._stack.close()
-        self.devices, self.hosts = {}, {}
+        self.devices, self.hosts, self.mlds, self.switches, self.virtual = {}, {}, {}, {}, {}
 
     # -- building ------------------------------------------------------------------------------------------------
 
@@ -160,6 +197,10 @@ class Fabric:
         try:
             for name, key in self.topology.memory.items():
                 self.devices[name] = self._device(name, key, clock)
+            for name, pool in self.topology.pools.items():
+                self._pool(name, pool, clock)
+            for name, switch in self.topology.shared.items():
+                shared.plug(self, self._switch(name, switch, clock), switch)
             for name, host in self.topology.hosts.items():
                 self.hosts[name] = self._host(name, host)
             self._recover()
@@ -169,6 +210,8 @@ class Fabric:
             where = f"{error.filename}: " if error.filename else ""
             raise BuildError(f"{where}{error.strerror or error}") from error
         for device in self.devices.values():
+            if isinstance(device, LogicalDevice):
+                continue  # those of an earlier run are the pool's to clear
             if device.medium.persistent:
                 device.partitions.discard()
                 device.clear_volatile()  # volatile bytes do not outlive the process
@@ -276,6 +319,38 @@ class Fabric:
             raise BuildError(f"devices.{name}.class: {path} is no subclass of softcxl.Type3")
         return found
 
+    def _pool(self, name: str, key: keys.MultiLogicalDevice, clock: Clock) -> None:
+        folder = Path(self.topology.state) if self.topology.state else None
+        page = self.store.page(name, folder / f"{name}.state") if folder else None
+        try:
+            pool = shared.pool(name, key, clock, page=page, folder=folder)
+        except (TypeError, ValueError) as error:
+            raise BuildError(f"devices.{name}: {error}") from error
+        self._stack.callback(pool.close)
+        self.mlds[name] = pool
+        self.devices |= {one.name: one for one in pool.logical.values()}
+        pool.listeners.append(self._reallocated)
+
+    def _reallocated(self, change: LdChange) -> None:
+        """A logical device has appeared, vanished, or is another one."""
+        if change.old is not None:
+            self.devices.pop(change.old.name, None)
+        if change.new is not None:
+            self.devices[change.new.name] = change.new
+
+    def _switch(self, name: str, key: keys.Switch, clock: Clock) -> PhysicalSwitch:
+        switch = PhysicalSwitch(
+            name,
+            clock=clock,
+            ports=len(key.ports),
+            virtual=[(one, len(virtual.ports)) for one, virtual in key.virtual.items()],
+            serial=key.serial or 0,
+        )
+        self._stack.callback(switch.close)
+        self.switches[name] = switch
+        self.virtual |= {one.name: one for one in switch.virtual.values()}
+        return switch
+
     def _host(self, name: str, key: keys.Host) -> LiveHost:
         memory = HostMemory()
         windows = key.windows
@@ -292,7 +367,7 @@ class Fabric:
             for one in memory.windows:
                 device.space.attach(one.window)
             memory.plug(device)
-        live = LiveHost(name, key, memory, reached, regions, self)
+        live = LiveHost(name, key, memory, reached, virtual_routes(self.topology, key), regions, self)
         for device_name in {name for region in regions for name in region.key.devices}:
             self._firmware(live, self.devices[device_name])
         return live
@@ -352,12 +427,23 @@ class Fabric:
             }
 
     @contextmanager
-    def door(self, host: str, device: str, folder: str | Path, *, spin_us: float = 0) -> Iterator[Door]:
-        """Open a vfio-user door, ``folder/NAME.sock``, by which `host` comes to one device.
+    def door(
+        self,
+        host: str,
+        device: str,
+        folder: str | Path,
+        *,
+        spin_us: float = 0,
+        bound: bool = False,
+        left: Callable[[], None] | None = None,
+    ) -> Iterator[Door]:
+        """Open a vfio-user door, ``folder/NAME.sock``, by which `host` comes to one device. `left` is called whenever
+        a client has gone.
 
         A device that the topology plugs in elsewhere, or nowhere, is this host's while the door is open: its
-        decoders show in this host's windows, and when the door has closed it has lost power (a cold reset).
-        Raises `BuildError` for a device that there is not or that has an open door, and where the socket cannot
+        decoders show in this host's windows, and when the door has closed it has lost power (a cold reset), or, where
+        a switch has `bound` it to the host and goes on to power it, its link (a hot reset). No window has bytes of it
+        then. Raises `BuildError` for a device that there is not or that has an open door, and where the socket cannot
         be made.
         """
         if device not in self.devices:
@@ -371,9 +457,11 @@ class Fabric:
             raise BuildError(f"devices.{device}: is in use by a host in this process")
         with ExitStack() as stack:
             if device not in live.routes:
-                stack.enter_context(_lent(function, live.memory))
+                stack.enter_context(_lent(function, live.memory, Reset.HOT if bound else Reset.COLD))
             try:
-                door = stack.enter_context(Door(function, Path(folder) / f"{device}.sock", spin_us=spin_us))
+                door = stack.enter_context(
+                    Door(function, Path(folder) / f"{device}.sock", spin_us=spin_us, left=left)
+                )
             except (DoorError, OSError) as error:
                 raise BuildError(f"devices.{device}: {error}") from error
             self.open_doors[device] = door
@@ -386,19 +474,25 @@ def _beside(home: Path) -> Path:
 
 
 @contextmanager
-def _lent(device: Type3, memory: HostMemory) -> Iterator[None]:
+def _lent(device: Type3, memory: HostMemory, kind: Reset) -> Iterator[None]:
     """The device is plugged into a host that is not its own, without its own one's firmware.
 
-    It comes freshly powered on, and in the end its power goes.
+    It comes freshly reset, and goes so; no window of the host has bytes of it in the end.
     """
     usual, firmware = device.decoders.host, device.platform
     device.platform = lambda: None
-    device.reset(Reset.COLD)
-    for one in memory.windows:
-        device.space.attach(one.window)
+    device.reset(kind)
+    windows = [one.window for one in memory.windows]
+    for window in windows:
+        device.space.attach(window)
     memory.plug(device)
     try:
         yield
     finally:
-        device.reset(Reset.COLD)
+        device.reset(kind)
         device.decoders.host, device.platform = usual, firmware
+        for window in windows:
+            try:
+                device.space.detach(window)
+            except MemoryFault as error:
+                log.warning("%s: bytes of it stay in a window of its last host: %s", device.name, error)

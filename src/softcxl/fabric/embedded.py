@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from softcxl.device.decoder import CommitError
-from softcxl.device.type3 import Type3
 from softcxl.fabric import keys
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.host import HostWindow, xor_maps
@@ -13,26 +13,32 @@ from softcxl.fabric.routes import Route
 from softcxl.host import firmware
 from softcxl.memory.errors import GeometryError
 from softcxl.memory.xor import maps_for
+from softcxl.pci.function import Function
 from softcxl.spec.acpi.cedt import WindowRestrictions
+from softcxl.spec.fm.vcs import UnbindOption
+from softcxl.switch.hierarchy import Hierarchy
 from softcxl.switch.host_bridge import HostBridge
 from softcxl.switch.machine import HostMachine
 from softcxl.switch.route import CxlWindow
+from softcxl.switch.tenant import Done
 from softcxl.switch.upstream import UpstreamPort
+
+if TYPE_CHECKING:
+    from softcxl.fabric.build import Fabric, LiveHost
 
 Component = HostBridge | UpstreamPort
 
 
-def build(
-    topology: keys.Topology, host: keys.Host, windows: Sequence[HostWindow], devices: Mapping[str, Type3]
-) -> HostMachine:
-    """The machine of `host`, everything plugged in and its ACPI tables written.
+def build(live: LiveHost, windows: Sequence[HostWindow]) -> HostMachine:
+    """The machine of a host, everything plugged in and its ACPI tables written.
 
-    The devices are its own from then on: they answer to it, and to no door. Raises `BuildError`.
+    The devices and virtual switches are its own from then on: they answer to it, and to no door. Raises `BuildError`.
     """
+    fabric, host = live.fabric, live.key
     bridges: dict[str, HostBridge] = {}
     for uid, (name, key) in enumerate(host.bridges.items()):
         bridges[name] = HostBridge(name, len(key.ports), uid=uid)
-        _plug(topology, devices, bridges[name], key.ports)
+        plug(fabric, bridges[name], key.ports, live)
     try:
         machine = HostMachine(
             list(bridges.values()),
@@ -79,18 +85,53 @@ def program(
         raise BuildError(f"the firmware's region at {hpa:#x}: {error}") from error
 
 
-def _plug(
-    topology: keys.Topology, devices: Mapping[str, Type3], component: Component, ports: Sequence[str | None]
+def plug(
+    fabric: Fabric, component: Component, ports: Sequence[str | None], live: LiveHost | None = None
 ) -> None:
+    """Plug what they name into the ports of a bridge or a switch, of `live` if it is a host's."""
     for number, name in enumerate(ports):
-        if name is None:
-            continue
-        if name in devices:
-            component.ports[number].plug(devices[name])
-            continue
-        below = UpstreamPort(name, len(topology.switches[name].ports))
-        component.ports[number].plug(below)
-        _plug(topology, devices, below, topology.switches[name].ports)
+        if name is not None:
+            component.ports[number].plug(made(fabric, name, live))
+
+
+def made(fabric: Fabric, name: str, live: LiveHost | None = None) -> Function:
+    """The function that is plugged in where a port names it: a device, or the upstream port of a switch, made with all
+    that is below, or of a virtual switch, of which a host in this process is the tenant from now on."""
+    if name in fabric.devices:
+        return fabric.devices[name]
+    if name in fabric.virtual:
+        virtual = fabric.virtual[name]
+        hierarchy = _Slots(live, name, len(virtual.vppbs), serial=virtual.switch.serial)
+        virtual.tenant = hierarchy
+        return hierarchy.upstream
+    key = fabric.topology.switches[name]
+    upstream = UpstreamPort(name, len(key.ports))
+    plug(fabric, upstream, key.ports, live)
+    return upstream
+
+
+class _Slots(Hierarchy):
+    """Whoever runs the host is told when a slot has something to tell."""
+
+    def __init__(self, live: LiveHost | None, name: str, vppbs: int, *, serial: int) -> None:
+        super().__init__(name, vppbs, serial=serial)
+        self._live = live
+
+    def plug(self, vppb: int, function: Function) -> None:
+        super().plug(vppb, function)
+        self._tell()
+
+    def unplug(self, vppb: int, function: Function, option: UnbindOption, done: Done) -> None:
+        super().unplug(vppb, function, option, done)
+        self._tell()
+
+    def link(self, vppb: int, *, up: bool) -> None:
+        super().link(vppb, up=up)
+        self._tell()
+
+    def _tell(self) -> None:
+        for tell in self._live.attention if self._live is not None else ():
+            tell()
 
 
 def _program(component: Component, hpa: int, size: int, granularity: int, routes: Sequence[Route]) -> None:

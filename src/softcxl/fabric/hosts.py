@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -12,18 +14,32 @@ from typing import Any, Protocol
 
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.errors import BuildError, NoSuchHost
+from softcxl.fabric.visitor import Visitor
 from softcxl.host.system import System
 from softcxl.transport.vfio_user import Door
+
+log = logging.getLogger(__name__)
 
 
 class Verb(Protocol):
     """Something that can be done to a host, with its arguments: a dataclass of plain types.
 
-    One that has `of_fabric` is done to the fabric: no host is needed, and none is kept from others meanwhile.
+    One that has `of_fabric` is done to the fabric: no host is needed, and none is kept from others meanwhile. One that
+    `waits` does not keep its host from others.
     """
 
     def perform(self, call: Call) -> None:
         """Do it. What it says goes through `call`; what cannot be is raised."""
+
+
+class Caller(Protocol):
+    """Who has asked for something that may take long."""
+
+    leaving: list[Callable[[], None]]
+    """Called once, when he has gone."""
+
+    def gone(self) -> bool:
+        """Whether he has."""
 
 
 class Hosts:
@@ -39,8 +55,13 @@ class Hosts:
         self._folder = folder
         self._changing = threading.Lock()
         self._locks = {host: threading.Lock() for host in fabric.hosts}
+        self._attending = ThreadPoolExecutor(1, "softcxl-slots")
         self._systems: dict[str, System] = {}
         self._doors: dict[str, ExitStack] = {}
+        self.visitors: dict[str, Visitor] = {}
+        """The guests that are there, or may come through the doors that are open, by host."""
+        self.manager: dict[str, Any] = {}
+        """Where a fabric manager comes in, for people and programs: nothing where none can."""
 
     def host(self, given: str | None) -> str:
         """The name of the host that is meant, the first one if None. Raises `NoSuchHost`."""
@@ -57,21 +78,38 @@ class Hosts:
         host: str | None,
         out: Callable[[str | bytes], None],
         err: Callable[[str], None],
+        caller: Caller | None = None,
     ) -> None:
         """Do something to a host, and nothing else to it meanwhile. Raises what the verb raises, and `NoSuchHost`."""
         if getattr(verb, "of_fabric", False):
-            verb.perform(Call(self, "", out, err))
+            verb.perform(Call(self, host or "", out, err, caller))
             return
         name = self.host(host)
+        call = Call(self, name, out, err, caller)
+        if getattr(verb, "waits", False):
+            verb.perform(call)
+            return
         with self._locks[name]:
-            verb.perform(Call(self, name, out, err))
+            verb.perform(call)
 
     def system(self, host: str) -> System:
         """The operating system of that host, booted when first asked for. Raises `BuildError` while a door is open."""
         with self._changing:
             if host not in self._systems:
-                self._systems[host] = self.fabric.hosts[host].boot()
+                live = self.fabric.hosts[host]
+                self._systems[host] = live.boot()
+                if live.virtual:
+                    live.attention.append(lambda: self._attend(host))
             return self._systems[host]
+
+    def _attend(self, host: str) -> None:
+        """See to the host's slots, when whoever acts on it now has done."""
+        self._attending.submit(self._service, host)
+
+    def _service(self, host: str) -> None:
+        with self._locks[host]:
+            for event in self._systems[host].service_slots():
+                log.info("%s: %s", host, event)
 
     def open_doors(self, host: str) -> dict[str, Door]:
         """The vfio-user doors of a host's devices, by device, opened where they are not open yet.
@@ -84,8 +122,11 @@ class Hosts:
             if host not in self._doors:
                 with ExitStack() as stack:
                     stack.enter_context(self.fabric.doors(host, self._folder))
+                    self.visitors[host] = stack.enter_context(Visitor(self.fabric, host, self._folder))
+                    stack.callback(self.visitors.pop, host)
                     self._doors[host] = stack.pop_all()
-            return {name: self.fabric.open_doors[name] for name in self.fabric.hosts[host].routes}
+            own = {name: self.fabric.open_doors[name] for name in self.fabric.hosts[host].routes}
+            return own | self.visitors[host].doors
 
     def has_doors(self, host: str) -> bool:
         """Whether the doors of a host's devices are open."""
@@ -100,6 +141,7 @@ class Hosts:
         """Close all doors."""
         for host in list(self._doors):
             self.close_doors(host)
+        self._attending.shutdown()
 
 
 def traffic(door: Door) -> dict[str, int]:
@@ -112,10 +154,16 @@ class Call:
     """One verb at work on one host: what it acts on, and where what it says goes."""
 
     def __init__(
-        self, hosts: Hosts, host: str, out: Callable[[str | bytes], None], err: Callable[[str], None]
+        self,
+        hosts: Hosts,
+        host: str,
+        out: Callable[[str | bytes], None],
+        err: Callable[[str], None],
+        caller: Caller | None = None,
     ) -> None:
         self.hosts = hosts
         self.host = host
+        self.caller = caller
         self.out = out
         """Takes text, or bytes of an attribute that is none, as they are to be on stdout."""
         self._err = err
@@ -153,6 +201,7 @@ class Call:
                 }
                 for name, door in doors.items()
             },
+            "virtual": self.hosts.visitors[self.host].begin(),
             "windows": [
                 {
                     "window": one.name,

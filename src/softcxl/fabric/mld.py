@@ -1,4 +1,4 @@
-"""Multi-logical devices, from a topology's keys to live ones; and what the standard does not allow of them."""
+"""Multi-logical devices in a topology: what the standard does not allow of them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,6 @@ from softcxl.fabric import dynamic
 from softcxl.fabric.keys import MultiLogicalDevice
 from softcxl.fabric.limits import Fault, Path
 from softcxl.fabric.sizes import format_size
-
-
-def capacities(key: MultiLogicalDevice) -> dict[int, tuple[int, int]]:
-    """The volatile and the persistent bytes of each logical device that has any, by LD ID."""
-    return {
-        number: (one.volatile, one.persistent)
-        for number, one in enumerate(key.logical_devices)
-        if one.volatile + one.persistent
-    }
 
 
 def faults(device: MultiLogicalDevice, at: Path) -> Iterator[Fault]:

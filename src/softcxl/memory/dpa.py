@@ -118,6 +118,18 @@ class DpaSpace:
             window.admit(self)
             self._windows = (*self._windows, window)
 
+    def detach(self, window: Window) -> None:
+        """Bring what rests in a window home and forget it: whoever has the window cannot reach bytes of this device any
+        more. Raises `AddressError` while a decoder is committed there, `MediumFull` as `commit` does."""
+        with moves.everything_held(self, window):
+            if window not in self._windows:
+                return
+            if any(one.window is window for one in self._commitments):
+                raise AddressError(f"{self.name}: a decoder is committed in {window!r}")
+            moves.send_home(window, list(self._residents(window)))
+            window.dismiss(self)
+            self._windows = tuple(one for one in self._windows if one is not window)
+
     def parts(self, start: int, end: int) -> list[Part]:
         """Where DPA `start` to `end` rests, in order and without gaps."""
         found = sorted(

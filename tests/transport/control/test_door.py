@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from softcxl.transport.control import MAX_REQUEST, Door, NoServer, converse
+from softcxl.transport.control import MAX_REQUEST, Client, Door, NoServer, converse
 from softcxl.transport.errors import DoorInUse
 
 
@@ -20,7 +20,7 @@ class Echo:
         self.let_go = threading.Event()
         self.waiting = threading.Event()
 
-    def answer(self, line: bytes) -> tuple[bytes, bool]:
+    def answer(self, line: bytes, client: Client) -> tuple[bytes, bool]:
         if line == b"slow\n":
             self.waiting.set()
             self.let_go.wait()

@@ -14,7 +14,7 @@ from softcxl.fabric.control.messages import (
     write,
 )
 from softcxl.fabric.errors import sentences
-from softcxl.fabric.hosts import Hosts, Verb
+from softcxl.fabric.hosts import Caller, Hosts, Verb
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Service:
         self._hosts = hosts
         self._verbs = verbs
 
-    def answer(self, line: bytes) -> tuple[bytes, bool]:
+    def answer(self, line: bytes, client: Caller) -> tuple[bytes, bool]:
         """The answer to a line, and whether its sender is to be listened to any more: garbage ends it."""
         stdout: list[bytes] = []
         stderr: list[str] = []
@@ -40,6 +40,7 @@ class Service:
                 request.host,
                 lambda text: stdout.append(text.encode() if isinstance(text, str) else text),
                 stderr.append,
+                client,
             )
         except Exception as error:  # noqa: BLE001  whatever a verb does, it is an answer
             status = self._told(error, stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from typing import Self
 
 _CONNECT_SECONDS = 10
 
@@ -19,20 +20,49 @@ def converse(path: str, line: bytes) -> bytes:
     Waits as long as the server works. Raises `NoServer` where no server is there, or where it has gone before its
     answer was whole.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
-        _connect(server, path)
+    with Connection(path) as server:
+        return server.converse(line)
+
+
+class Connection:
+    """A connection to the server at the socket `path`, for one request after another. Raises `NoServer`."""
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            server.sendall(line + b"\n")
+            _connect(self._socket, path)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._lines = self._socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        self._socket.close()
+
+    def converse(self, line: bytes) -> bytes:
+        """Send a request, a line without its newline; its answer, after as long as that takes."""
+        try:
+            self._socket.sendall(line + b"\n")
         except (BrokenPipeError, ConnectionResetError):
             pass  # it has sent us away, and may have said why
         try:
-            with server.makefile("rb") as lines:
-                answer = lines.readline()
+            answer = self._lines.readline()
         except OSError as error:
             raise NoServer(f"the server has gone in the middle of the request: {error.strerror}") from error
-    if not answer.endswith(b"\n"):
-        raise NoServer("the server has gone before it answered")
-    return answer[:-1]
+        if not answer.endswith(b"\n"):
+            raise NoServer("the server has gone before it answered")
+        return answer[:-1]
+
+    def shut(self) -> None:
+        """End the conversation; whoever waits for an answer finds the server gone. From any thread."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has ended already
 
 
 def _connect(server: socket.socket, path: str) -> None:

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -23,10 +24,25 @@ _BACKLOG = 64
 _CLOSE_SECONDS = 10.0
 
 
+class Client:
+    """Who has sent a request: for an answer that waits for something."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.leaving: list[Callable[[], None]] = []
+        """Called once, when its connection has ended."""
+
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more, or the door closes."""
+        ended = select.poll()
+        ended.register(self._connection, select.POLLRDHUP)
+        return bool(ended.poll(0))
+
+
 class Answerer(Protocol):
     """What a control door serves. Both methods return a line without its newline."""
 
-    def answer(self, line: bytes) -> tuple[bytes, bool]:
+    def answer(self, line: bytes, client: Client) -> tuple[bytes, bool]:
         """The answer to a request, and whether the connection goes on. Called from several threads."""
 
     def refuse(self, reason: str) -> bytes:
@@ -133,15 +149,23 @@ class Door:
                 del self._clients[client]
             client.close()
 
-    def _serve(self, client: socket.socket) -> None:
-        with client.makefile("rb") as lines:
+    def _serve(self, connection: socket.socket) -> None:
+        client = Client(connection)
+        try:
+            self._converse(connection, client)
+        finally:
+            for tell in client.leaving:
+                tell()
+
+    def _converse(self, connection: socket.socket, client: Client) -> None:
+        with connection.makefile("rb") as lines:
             while line := lines.readline(MAX_REQUEST):
                 if not line.endswith(b"\n"):
                     if len(line) == MAX_REQUEST:
-                        _send(client, self._answerer.refuse(f"a request has at most {MAX_REQUEST} bytes"))
+                        _send(connection, self._answerer.refuse(f"a request has at most {MAX_REQUEST} bytes"))
                     return  # else it left in the middle of a line
-                answer, goes_on = self._answerer.answer(line)
-                client.sendall(answer + b"\n")
+                answer, goes_on = self._answerer.answer(line, client)
+                connection.sendall(answer + b"\n")
                 if not goes_on:
                     return
 

@@ -18,6 +18,8 @@ from softcxl.transport.vfio_user.session import MAX_MESSAGE, Session
 from softcxl.transport.vfio_user.traffic import Traffic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from softcxl.transport.port import Port
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,8 @@ class Door:
 
     `spin_us` is how many microseconds the thread looks for the next message before it sleeps: it saves a wake
     where a core is free, and takes that core. `record` names a file for a log of all messages (`recording`).
-    `dma_timeout` is in seconds, for guest memory that takes messages. `traffic` counts.
+    `dma_timeout` is in seconds, for guest memory that takes messages. `traffic` counts. `left` is called on the door's
+    thread whenever a client has gone.
 
     Raises `DoorInUse` where a live server listens at `path`, `DoorError` where `path` cannot be a socket. A
     socket that a dead server left is replaced. The socket's mode is 0600.
@@ -48,8 +51,10 @@ class Door:
         spin_us: float = 0,
         record: str | os.PathLike[str] | None = None,
         dma_timeout: float = 2.0,
+        left: Callable[[], None] | None = None,
     ) -> None:
         self.port = port
+        self._left = left
         self.path = Path(path)
         self.traffic = Traffic()
         self._spin_us = spin_us
@@ -160,6 +165,8 @@ class Door:
         finally:
             with self._lock:
                 self._session = None
+            if self._left is not None:
+                self._left()
 
     def _end(self) -> None:
         with self._lock:

@@ -1,0 +1,325 @@
+"""A guest at a host's virtual switches: what the fabric manager binds is a hot plug in another program's machine.
+
+The program that runs the machine takes `Order`s and carries them out: "add" the device whose door is at a socket to a
+port, "remove" it, or "keep" it after all. A device has left the machine when the machine has left its door, whoever
+has brought that about: an order, the guest itself, or the end of the machine. Bindings stay when a guest goes, and the
+next one finds them.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from softcxl.device.cci import CommandError
+from softcxl.device.type3 import Type3
+from softcxl.fabric.errors import BuildError
+from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.fm.vcs import UnbindOption
+from softcxl.switch.tenant import Done, Nobody, Tenant
+from softcxl.wire import Reset
+
+if TYPE_CHECKING:
+    from softcxl.fabric.build import Fabric
+    from softcxl.pci.function import Function
+    from softcxl.switch.virtual import VirtualSwitch
+    from softcxl.transport.vfio_user import Door
+
+log = logging.getLogger(__name__)
+
+GRACE = 15.0
+"""Seconds that a machine has to let go of a device that was taken from it without notice."""
+
+
+def port_name(virtual: str, vppb: int) -> str:
+    """What the port of a vPPB is called in the guest's machine."""
+    return f"{virtual}-port{vppb}"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Something to be done in the machine. `socket` is that of the device's door, for "add"."""
+
+    number: int
+    act: Literal["add", "remove", "keep"]
+    device: str
+    port: str
+    socket: str = ""
+
+
+@dataclass(slots=True)
+class _Place:
+    """A vPPB with a device below."""
+
+    port: str
+    function: Type3
+    door: Door
+    open: ExitStack
+    leaving: Done | None = None
+    stays: bool = False
+    """A removal was given up."""
+    cut: bool = False
+    """The link below the vPPB is down."""
+    over: bool = field(default=False)
+
+
+class Visitor:
+    """The guest of `host`, from `open` (or `with`) until `close`. Doors are in `folder`, as those of `Fabric.door`.
+
+    `present` says whether somebody takes orders; until then, and when he has gone, a removal takes no time unless the
+    device's door is in use. Raises `BuildError` where a virtual switch of the host is in use, or a door cannot be made.
+    """
+
+    def __init__(self, fabric: Fabric, host: str, folder: Path, *, spin_us: float = 0) -> None:
+        self.fabric, self.host = fabric, host
+        self.virtual = {name: fabric.virtual[name] for name in fabric.hosts[host].virtual}
+        self.present = False
+        self._folder, self._spin_us = folder, spin_us
+        self._changed = threading.Condition()
+        self._orders: list[Order] = []
+        self._given: dict[int, _Place] = {}
+        self._number = 0
+        self._places: dict[str, _Place] = {}
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._worker: threading.Thread | None = None
+        self._closing = False
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Come to the virtual switches: what is bound has a door from now on."""
+        for virtual in self.virtual.values():
+            if not isinstance(virtual.tenant, Nobody):
+                raise BuildError(f"{virtual.name}: is in use by {self.host} already")
+        if self.virtual:
+            self._worker = threading.Thread(target=self._run, name=f"visitor {self.host}", daemon=True)
+            self._worker.start()
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            for virtual in self.virtual.values():
+                virtual.tenant = _Guest(self, virtual)
+            undo.pop_all()
+
+    def close(self) -> None:
+        """The guest has gone for good: all doors of what is bound are closed. Twice does no harm."""
+        with self._changed:
+            self._closing = True
+            self.present = False
+            self._changed.notify_all()
+        for virtual in self.virtual.values():
+            if isinstance(virtual.tenant, _Guest) and virtual.tenant.visitor is self:
+                virtual.tenant = Nobody()
+        if self._worker is not None:
+            self._work.put(None)
+            self._worker.join()
+            self._worker = None
+
+    # -- whoever runs the machine --------------------------------------------------------------------------------
+
+    @property
+    def doors(self) -> dict[str, Door]:
+        """The doors of what is bound, by device."""
+        with self._changed:
+            return {place.function.name: place.door for place in self._places.values()}
+
+    def begin(self) -> dict[str, list[str | None]]:
+        """What is bound now, by virtual switch and vPPB: a machine is made with it. Orders are about what changes from
+        now on."""
+        with self._changed:
+            self._orders.clear()
+            self._given.clear()
+            bound: dict[str, list[str | None]] = {}
+            for name, virtual in self.virtual.items():
+                ports = (self._places.get(port_name(name, vppb)) for vppb in range(len(virtual.vppbs)))
+                bound[name] = [None if one is None or one.cut else one.function.name for one in ports]
+            return bound
+
+    def arrive(self) -> None:
+        """Somebody takes orders from now on."""
+        with self._changed:
+            self.present = True
+
+    def leave(self) -> None:
+        """Nobody takes orders any more. What is not in use goes at once, where it has to go."""
+        with self._changed:
+            self.present = False
+            going = [one for one in self._places.values() if one.leaving and not one.door.connected]
+        for place in going:
+            self._work.put(lambda place=place: self._out(place))  # type: ignore[misc]
+
+    def take(self, gone: Callable[[], bool], seconds: float = 20.0) -> list[Order]:
+        """The orders that there are; waits for one, up to so many seconds, or until `gone` says that nobody wants them,
+        which it is asked four times a second."""
+        with self._changed:
+            for _ in range(int(seconds * 4)):
+                if self._orders or self._closing or gone():
+                    break
+                self._changed.wait(0.25)
+            taken, self._orders = self._orders, []
+            return taken
+
+    def told(self, number: int, problem: str = "") -> None:
+        """What became of an order: it has been carried out, or why it cannot be."""
+        with self._changed:
+            place = self._given.pop(number, None)
+        if place is None:
+            return
+        if problem:
+            log.warning("%s: %s at %s: %s", self.host, place.function.name, place.port, problem)
+            done, place.leaving = place.leaving, None
+            if done is not None:
+                done(ReturnCode.RETRY_REQUIRED)
+        elif place.leaving is not None:
+            self._work.put(lambda: self._out(place))
+
+    # -- the virtual switch --------------------------------------------------------------------------------------
+
+    def plug(self, port: str, function: Function) -> None:
+        """A function has come to be below a vPPB."""
+        if not isinstance(function, Type3):
+            raise CommandError(
+                ReturnCode.UNSUPPORTED
+            )  # a guest's switches are QEMU's, and take devices alone
+        if port in self._places:
+            raise CommandError(ReturnCode.RETRY_REQUIRED)  # the machine has not let go of what was there
+        opened = ExitStack()
+        place: list[_Place] = []
+        try:
+            door = opened.enter_context(
+                self.fabric.door(
+                    self.host,
+                    function.name,
+                    self._folder,
+                    spin_us=self._spin_us,
+                    bound=True,
+                    left=lambda: self._work.put(lambda: self._left(place)),
+                )
+            )
+        except BuildError as error:
+            log.warning("%s: %s cannot be plugged in: %s", self.host, function.name, error)
+            raise CommandError(ReturnCode.RETRY_REQUIRED) from error
+        with self._changed:
+            place.append(_Place(port, function, door, opened))
+            self._places[port] = place[0]
+            self._order("add", place[0])
+
+    def unplug(self, port: str, option: UnbindOption, done: Done) -> None:
+        """It is to go."""
+        place = self._places.get(port)
+        if place is None:
+            done(ReturnCode.SUCCESS)
+            return
+        if self._closing:
+            self._shut(place)
+            done(ReturnCode.SUCCESS)
+            return
+        if option is UnbindOption.SURPRISE_HOT_REMOVE:
+            place.function.silence()
+            self.fabric.clock.call_later(GRACE, lambda: self._work.put(lambda: self._out(place)))
+        with self._changed:
+            place.leaving, place.stays = done, False
+            if self.present or place.door.connected:
+                self._order("remove", place)
+                return
+        self._work.put(lambda: self._out(place))
+
+    def keep(self, port: str) -> None:
+        """A removal is given up."""
+        with self._changed:
+            place = self._places.get(port)
+            if place is not None:
+                place.leaving, place.stays = None, True
+                self._order("keep", place)
+
+    def link(self, port: str, *, up: bool) -> None:
+        """The link below a vPPB is another: a machine has no such thing, and loses the device or gets it back."""
+        with self._changed:
+            place = self._places.get(port)
+            if place is not None and place.cut is up:
+                place.cut = not up
+                self._order("add" if up else "remove", place)
+
+    # -- the devices ---------------------------------------------------------------------------------------------
+
+    def _order(self, act: Literal["add", "remove", "keep"], place: _Place) -> None:
+        """The lock is held."""
+        self._number += 1
+        name, socket = place.function.name, str(place.door.path) if act == "add" else ""
+        self._orders.append(Order(self._number, act, name, place.port, socket))
+        self._given[self._number] = place
+        self._changed.notify_all()
+
+    def _left(self, at: list[_Place]) -> None:
+        """The machine has left the device's door."""
+        if not at:
+            return
+        place = at[0]
+        if place.leaving is not None:
+            self._out(place)
+            return
+        with self._changed:
+            if place.stays and self.present and not place.over:  # it went when it had been given up
+                place.stays = False
+                self._order("add", place)
+
+    def _out(self, place: _Place) -> None:
+        """No machine has the device any more."""
+        done, place.leaving = place.leaving, None
+        if done is None:
+            return
+        self._shut(place)
+        done(ReturnCode.SUCCESS)
+
+    def _shut(self, place: _Place) -> None:
+        with self._changed:
+            if place.over:
+                return
+            place.over = True
+            if self._places.get(place.port) is place:
+                del self._places[place.port]
+            self._orders = [one for one in self._orders if self._given.get(one.number) is not place]
+        if place.function.silent:
+            place.function.wake(Reset.HOT)
+        place.open.close()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except Exception:
+                log.exception("%s: a device could not be taken out; a bug", self.host)
+
+
+class _Guest(Tenant):
+    """The guest, for one of its virtual switches."""
+
+    def __init__(self, visitor: Visitor, virtual: VirtualSwitch) -> None:
+        self.visitor = visitor
+        self._name = virtual.name
+
+    @property
+    def link_up(self) -> bool:
+        return self.visitor.present or any(one.connected for one in self.visitor.doors.values())
+
+    def plug(self, vppb: int, function: Function) -> None:
+        self.visitor.plug(port_name(self._name, vppb), function)
+
+    def unplug(self, vppb: int, function: Function, option: UnbindOption, done: Done) -> None:
+        self.visitor.unplug(port_name(self._name, vppb), option, done)
+
+    def keep(self, vppb: int, function: Function) -> None:
+        self.visitor.keep(port_name(self._name, vppb))
+
+    def link(self, vppb: int, *, up: bool) -> None:
+        self.visitor.link(port_name(self._name, vppb), up=up)
