@@ -166,3 +166,32 @@ hosts: {a: {bridges: {h: {ports: [left]}}, windows: [{size: 1GiB, targets: [h]}]
         region = a.create_region()
         region.write(0, b"both" * 1000)
         assert region.load(0, 4000) == b"both" * 1000
+
+
+def test_a_device_with_two_heads_gives_each_switch_logical_devices_of_its_own() -> None:
+    with Fabric.loads(
+        """
+devices: {pool: {type: mld, heads: 2, volatile: 1GiB, logical_devices: [256MiB, 256MiB, 256MiB]}}
+switches:
+  one: {ports: [pool], virtual: {left: {ports: [pool.1, null]}}}
+  two: {ports: [null, pool], virtual: {right: {ports: [pool.2]}}}
+hosts:
+  a: {bridges: {h: {ports: [left]}}}
+  b: {bridges: {h: {ports: [right]}}}
+"""
+    ) as fabric:
+        assert list(fabric.hosts["a"].bound) == ["pool.1"]
+        assert list(fabric.hosts["b"].bound) == ["pool.2"]
+        with pytest.raises(BindingError):
+            fabric.switches["one"].bind(0, 1, 0, 2)
+
+
+def test_a_logical_device_below_the_other_head_is_not_to_be_had() -> None:
+    text = """
+devices: {pool: {type: mld, heads: 2, volatile: 1GiB, logical_devices: [256MiB, 256MiB]}}
+switches:
+  one: {ports: [pool], virtual: {left: {ports: [pool.1]}}}
+  two: {ports: [pool], virtual: {right: {ports: [null]}}}
+"""
+    with pytest.raises(BuildError, match=r"^pool\.1 is in no port of one$"), Fabric.loads(text):
+        pass

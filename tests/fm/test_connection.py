@@ -294,7 +294,7 @@ class Server:
         self.line = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.asked: list[object] = []
 
-    def answer(self, line):
+    def answer(self, line, client):
         self.asked.append(json.loads(line))
         return self.line, True
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 from softcxl.device.clock import Clock, SystemClock
 from softcxl.device.decoder import CommitError
 from softcxl.device.mld.device import LdChange, MultiLogicalDevice
+from softcxl.device.mld.head import Head
 from softcxl.device.mld.logical import LogicalDevice
 from softcxl.device.persist import StatePage
 from softcxl.device.type3 import Type3
@@ -147,6 +148,8 @@ class Fabric:
         self.folder = Path(folder)
         self.devices: dict[str, Type3] = {}
         self.mlds: dict[str, MultiLogicalDevice] = {}
+        self.free_heads: dict[str, list[Head]] = {}
+        """Heads of devices that are plugged in, which are in no port."""
         self.switches: dict[str, PhysicalSwitch] = {}
         self.virtual: dict[str, VirtualSwitch] = {}
         self.hosts: dict[str, LiveHost] = {}

@@ -16,6 +16,10 @@ def faults(device: MultiLogicalDevice, at: Path) -> Iterator[Fault]:
     if device.volatile + device.persistent == 0:
         yield Fault(at, "has no capacity; give `volatile` or `persistent`", capacity)
     yield from dynamic.faults(device, at)
+    count = len(device.logical_devices)
+    if device.heads > count:
+        message = f"{device.heads} heads, and there are {count} logical devices; each head needs one"
+        yield Fault((*at, "heads"), message, ((*at, "logical_devices"),))
     unit = format_size(device.granularity)
     for kind in ("volatile", "persistent"):
         whole, sizes = getattr(device, kind), [getattr(one, kind) for one in device.logical_devices]
