@@ -46,6 +46,9 @@ class LogicalDevices(Protocol):
     def reset(self, kind: Reset = Reset.HOT) -> None:
         """Reset it as a whole."""
 
+    def link_changed(self, *, up: bool, perst: bool) -> None:
+        """The link has come up or gone down, maybe because PERST# is asserted."""
+
 
 @runtime_checkable
 class Bindable(Protocol):

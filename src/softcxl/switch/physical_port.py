@@ -9,7 +9,15 @@ from softcxl.pci.function import Function
 from softcxl.spec.cxl.port import FlexBusPortDvsec
 from softcxl.spec.fm.events import PhysicalSwitchEventType
 from softcxl.spec.fm.switch import LtssmState, PortConfigurationState
-from softcxl.switch.occupant import Bindable, Occupant, function, functions, multi_logical, name_of, reset
+from softcxl.switch.occupant import (
+    Bindable,
+    Occupant,
+    function,
+    functions,
+    multi_logical,
+    name_of,
+    reset,
+)
 from softcxl.switch.port import CxlDownstreamPort
 from softcxl.wire import Reset
 
@@ -173,6 +181,8 @@ class PhysicalPort:
         if self.perst:
             for one in functions(device):
                 one.wake(Reset.COLD)
+        if not isinstance(device, Function):
+            device.link_changed(up=False, perst=False)
         reset(device, Reset.COLD)
         return device
 
@@ -214,6 +224,8 @@ class PhysicalPort:
         """The link has gone down or come up: hosts see it."""
         self.switch.reports.physical(self, PhysicalSwitchEventType.LINK_STATE_CHANGE)
         up = self.link_up
+        if self.device is not None and not isinstance(self.device, Function):
+            self.device.link_changed(up=up, perst=self.perst)
         for vppb in list(self.bindings.values()):
             if vppb.function is not None and vppb.function in self._held.values():
                 vppb.virtual.tenant.link(vppb.number, up=up)

@@ -7,6 +7,7 @@ import pytest
 
 from softcxl.switch.host_bridge import HostBridge
 from softcxl.switch.machine import HostMachine
+from softcxl.switch.physical import PhysicalSwitch
 from softcxl.testing.driver import Machine
 from softcxl.wire import Reset
 from tests.device.mld.conftest import GIB, MIB, Door
@@ -73,6 +74,29 @@ def test_head_info(make):
     pool.logical[1].detach()
     for asked in (b"\4\1", b"\xff\1", b"\0\0"):
         assert door.send(0x5501, asked) == (INPUT, b"")
+
+
+def test_heads_in_ports_of_switches(make, clock):
+    """Two switches have a head each: bound through one, an LD is not there for the other; each sees its own link."""
+    pool = make(heads=2, logical_devices=[256 * MIB] * 4)
+    switches = [PhysicalSwitch(name, ports=2, virtual=[("left", 2)], clock=clock) for name in ("one", "two")]
+    for switch, head in zip(switches, pool.heads, strict=True):
+        switch.ports[1].insert(head)
+    door = Door(pool.management)
+
+    def links():
+        return [row[6:9] for row in struct.iter_unpack("9B", door.send(0x5501, b"\0\2")[1][4:])]
+
+    assert links() == [(L0, 0, 0), (L0, 0, 0)]
+    switches[1].bind(0, 0, port=1, ld=1)
+    assert [device.holder for device in pool.logical.values()] == [None, None, None, "two.left.0"]
+    switches[0].ports[1].assert_perst()
+    assert links() == [(DETECT, 0, 2), (L0, 0, 0)]
+    switches[0].ports[1].deassert_perst()
+    switches[1].unbind(0, 0)
+    switches[1].ports[1].remove()
+    assert links() == [(L0, 0, 0), (DETECT, 0, 0)]
+    assert not any(device.in_use for device in pool.logical.values())
 
 
 def test_logical_devices_count_from_0_at_each_head(make):

@@ -107,14 +107,13 @@ def test_what_unbinding_leaves(make, policy):
     pool = make(on_unbind=policy)
     device, other = pool.logical[1], pool.logical[0]
     other.space.write(0, b"volatile")
-    assert pool.claim(1, "rack.left.0")
-    assert not pool.claim(1)
+    device.bind("rack.left.0")
     device.space.write(0, b"volatile")
     device.space.write(512 * MIB, b"persistent")
     Driver(device).send(0x4103, struct.pack("<II", 0, 0) + b"labels")
     Driver(device).commit(0, 1 << 32, 256 * MIB)
     device.inject_poison(4096)
-    pool.release(1)
+    device.unbind()
     assert pool.logical[1] is device
     assert (device.holder, device.decoders.committed) == (None, False)
     volatile, persistent, labels = LEFT[policy]
@@ -123,15 +122,20 @@ def test_what_unbinding_leaves(make, policy):
     assert Driver(device).send(0x4102, struct.pack("<II", 0, 6)) == (SUCCESS, labels)
     assert (device.poison.met(4096, 64) is None) == (policy == "erase")
     assert other.space.read(0, 8) == b"volatile"
-    assert pool.claim(1)
+    device.bind("rack.right.0")
 
 
-def test_claims_of_nothing(pool):
-    assert not pool.claim(2)
-    assert not pool.claim(16)
-    assert not pool.claim(-1)
-    pool.release(2)
-    pool.release(0)  # not bound
+def test_what_nobody_has_used_stays(pool):
+    device = pool.logical[0]
+    device.bind("rack.left.0")
+    device.space.write(0, b"volatile")
+    Driver(device).commit(0, 1 << 32, 256 * MIB)
+    device.unbind(used=False)
+    assert (device.holder, device.space.read(0, 8)) == (None, b"volatile")
+    assert device.decoders.committed
+
+
+def test_bound_once(pool):
     pool.logical[0].bind("here")
     with pytest.raises(LdInUse, match=r"pool\.0 is bound to here"):
         pool.logical[0].bind("there")

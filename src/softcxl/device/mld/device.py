@@ -190,14 +190,6 @@ class MultiLogicalDevice:
         """The logical device with that LD ID in the device; see `Head.function`."""
         return self.pool.function(ld)
 
-    def claim(self, ld: int, holder: str = "a host") -> bool:
-        """Have a logical device bound. False where it is already, or is not there."""
-        return self.pool.claim(ld, holder)
-
-    def release(self, ld: int) -> None:
-        """A logical device is bound to nobody any more; see `LogicalDevice.unbind`."""
-        self.pool.release(ld)
-
     def link_changed(self, *, up: bool, perst: bool = False) -> None:
         """Whoever is at the other end of the only head's link tells what it is now."""
         self.pool.link_changed(up=up, perst=perst)

@@ -76,24 +76,6 @@ class Head:
         with self.mld.lock:
             return (SingleCci if self.single else OwnerCci)(self, send)
 
-    # -- binding -------------------------------------------------------------------------------------------------
-
-    def claim(self, ld: int, holder: str = "a host") -> bool:
-        """Have a logical device bound. False where it is already, or is not there."""
-        with self.mld.lock:
-            device = self.function(ld)
-            if device is None or device.holder is not None:
-                return False
-            device.bind(holder)
-            return True
-
-    def release(self, ld: int) -> None:
-        """A logical device is bound to nobody any more; see `LogicalDevice.unbind`."""
-        with self.mld.lock:
-            device = self.function(ld)
-            if device is not None and device.holder is not None:
-                device.unbind()
-
     # -- the link ------------------------------------------------------------------------------------------------
 
     @property
