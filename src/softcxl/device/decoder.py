@@ -77,6 +77,8 @@ class HdmDecoders(DecoderBank[DeviceDecoder, Mapping]):
     ) -> None:
         super().__init__(component, count, lock)
         self.capacity = capacity
+        self.gap = range(0)
+        """Addresses within the capacity that nothing is at."""
         self.host: Host = Nowhere()
         capability = self.registers.capability
         capability.interleave_3_6_12 = capability.interleave_16 = True
@@ -138,4 +140,9 @@ class HdmDecoders(DecoderBank[DeviceDecoder, Mapping]):
         end = dpa + given.size // given.ways
         if end > self.capacity:
             raise CommitError(f"device addresses {dpa:#x} to {end:#x} do not fit {self.capacity:#x} bytes")
+        gap = self.gap
+        if gap and dpa < gap.stop and gap.start < end:
+            raise CommitError(
+                f"device addresses {dpa:#x} to {end:#x}: there is no memory from {gap.start:#x} to {gap.stop:#x}"
+            )
         return Mapping(number, given.base, given.size, given.ways, given.granularity, dpa, skip)

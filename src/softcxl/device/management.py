@@ -128,7 +128,7 @@ class ManagementCci:
         self._own = Cci(device.clock, device.lock, payload_max=device.cci.payload_max)
         logs = _Logs(device, self._own)
         self._own.add([ComponentCommands(device), self.policy, logs])
-        if device.dynamic.regions:
+        if device.owns_dynamic:
             self._own.add([OwnerCommands(device.dynamic, device.cci.payload_max)])
         self._here = frozenset(self._own.handlers) - {POPULATE_LOG.opcode}
         for opcode, entry in device.cci.handlers.items():

@@ -99,7 +99,8 @@ class MediaCommands(CommandSet):
         keeps them, too), and bad media stay bad."""
         if self._device.security.locked:
             raise CommandError(ReturnCode.INVALID_SECURITY_STATE)
-        self._device.space.clear(0, self._device.capacity.end)
+        for start, end in self._device.own_ranges:
+            self._device.space.clear(start, end - start)
 
     @command(MEDIA_OPERATIONS)
     def media_operations(
@@ -117,7 +118,9 @@ class MediaCommands(CommandSet):
             end = one.start + one.length
             if one.start % GRANULARITY or one.length % GRANULARITY or not one.length:
                 raise CommandError(ReturnCode.INVALID_INPUT)
-            if end > device.dynamic.start and device.dynamic.refusal(one.start, one.length):
+            if end > device.dynamic.start and device.dynamic.refusal(
+                one.start, one.length, host=device.dynamic_host
+            ):
                 raise CommandError(ReturnCode.INVALID_INPUT)
             if end > device.capacity.end:
                 raise CommandError(ReturnCode.INVALID_INPUT)
@@ -152,11 +155,11 @@ class MediaCommands(CommandSet):
 
     def _sanitize(self) -> ReturnCode:
         device = self._device
-        total = device.capacity.end
         try:
-            device.space.clear(0, total)
+            for start, end in device.own_ranges:
+                device.space.clear(start, end - start)
+                device.poison.clear(start, end - start)
             device.labels.clear()
-            device.poison.clear(0, total)
             device.events.forget()
             self._leave_unfinished(False)
         except OSError:

@@ -30,6 +30,7 @@ from softcxl.device.cpmu import PerformanceMonitor
 from softcxl.device.decoder import CommitError, HdmDecoders
 from softcxl.device.dynamic.capacity import DynamicCapacity
 from softcxl.device.dynamic.region import DynamicRegion, place, span
+from softcxl.device.dynamic.shared import Share
 from softcxl.device.endpoint import COMPONENT_BAR, Endpoint
 from softcxl.device.events import EventLogs
 from softcxl.device.faults import MediaFaults
@@ -106,9 +107,10 @@ class Type3(Endpoint, CommandSet):
     mailbox's payload size in bytes. `state` is the file, or the page, of what else outlives power: passphrases,
     firmware, the shutdown state, extents, and what was left unfinished. `decoders` is the number of HDM decoders.
     `dynamic` are the regions of dynamic capacity, at the addresses after the other capacity; `device.dynamic` gives it
-    out. With a `partition_alignment` (bytes) software can move capacity between volatile and persistent in such parts;
-    `volatile` and `persistent` are how it comes from the factory. `features` (`VendorFeature`) are there beside the
-    standard's. With `secondary_mailbox` there is a second mailbox, which takes what does not run in the background.
+    out; a logical device has a `Share` of its device's in their place. With a `partition_alignment` (bytes) software
+    can move capacity between volatile and persistent in such parts; `volatile` and `persistent` are how it comes from
+    the factory. `features` (`VendorFeature`) are there beside the standard's. With `secondary_mailbox` there is a
+    second mailbox, which takes what does not run in the background.
     With `cpmu` it has performance counters (`device.cpmu`), with `compliance` the compliance mode.
     Raises `ValueError` for what the standard does not allow.
     """
@@ -138,7 +140,7 @@ class Type3(Endpoint, CommandSet):
         medium: Medium | None = None,
         label_medium: Medium | None = None,
         state: Path | StatePage | None = None,
-        dynamic: Iterable[DynamicRegion] = (),
+        dynamic: Iterable[DynamicRegion] | Share = (),
         features: Iterable[Feature] = (),
         partition_alignment: int = 0,
         cpmu: bool = False,
@@ -146,9 +148,14 @@ class Type3(Endpoint, CommandSet):
         compliance: bool = False,
     ) -> None:
         self.name = name
-        regions = place(dynamic, volatile + persistent)
+        self._share = dynamic if isinstance(dynamic, Share) else None
+        self.dynamic_host = 0 if self._share is None else self._share.host
+        """By which number its host is known to the owner of its dynamic capacity."""
+        own = volatile + persistent
+        regions = () if isinstance(dynamic, Share) else place(dynamic, own)
+        reach = span(regions) if self._share is None else self._share.end - own
         self.page = StatePage.of(state)
-        self.capacity = divided(self.page, Capacity(volatile, persistent, span(regions)), partition_alignment)
+        self.capacity = divided(self.page, Capacity(volatile, persistent, reach), partition_alignment)
         super().__init__(
             vendor_id=self.vendor_id if vendor_id is None else vendor_id,
             device_id=self.device_id if device_id is None else device_id,
@@ -199,12 +206,13 @@ class Type3(Endpoint, CommandSet):
         if clock is None:
             clock = SystemClock()
             self._owned.callback(clock.close)
-        end = self.capacity.end
+        end, total = self.capacity.end, self.capacity.total
         self.clock = clock
-        self.medium = medium or self._medium(self.name, end)
+        self.medium = medium or self._medium(self.name, end if self._share is None else max(PAGE, total))
         if label_medium is None and label_storage:
             label_medium = self._medium(f"{self.name}-labels", label_storage)
-        self.space = DpaSpace(self.medium, end, self.name)
+        shared = None if self._share is None else self._share.memory
+        self.space = DpaSpace(self.medium, end, self.name, shared=shared)
 
         self.cci = Cci(clock, self.lock, payload_max=payload)
         self._add_registers(payload)
@@ -270,13 +278,23 @@ class Type3(Endpoint, CommandSet):
 
     def _add_dynamic_capacity(self, regions: Sequence[DynamicRegion]) -> None:
         """The regions, and the host's commands for them."""
-        self.dynamic = DynamicCapacity(
-            regions, erase=self._erase, clock=self.clock, lock=self.lock, page=self.page
-        )
+        if self._share is None:
+            self.dynamic = DynamicCapacity(
+                regions, erase=self._erase, clock=self.clock, lock=self.lock, page=self.page
+            )
+        else:
+            owner = self._share.owner
+            self.dynamic = owner
+            self.decoders.gap = range(self.capacity.total, owner.start)
+            owner.erased.append(self._erased)
+            self._owned.callback(owner.erased.remove, self._erased)
         self._keep_persistent()
-        if regions:
-            self.dynamic.changed = self._regions_changed
-            self.cci.add([self.dynamic.connect(0, self.events, self.cci.payload_max)])
+        if self.dynamic.regions:
+            self.dynamic.changed.append(self._regions_changed)
+            self._owned.callback(self.dynamic.changed.remove, self._regions_changed)
+            host = self.dynamic.connect(self.dynamic_host, self.events, self.cci.payload_max)
+            self._owned.callback(host.close)
+            self.cci.add([host])
             self._regions_changed()
 
     def _add_features(self, features: Iterable[Feature]) -> None:
@@ -315,6 +333,9 @@ class Type3(Endpoint, CommandSet):
 
     def _erase(self, dpa: int, length: int) -> None:
         self.space.clear(dpa, length)
+        self.poison.clear(dpa, length)
+
+    def _erased(self, dpa: int, length: int) -> None:
         self.poison.clear(dpa, length)
 
     def _add_registers(self, payload: int) -> None:
@@ -375,7 +396,8 @@ class Type3(Endpoint, CommandSet):
         background ends as a reset ends it."""
         with self.lock:
             self.cci.reset()
-            self.dynamic.close()
+            if self._share is None:
+                self.dynamic.close()
             self.faults.close()
             self.patrol_scrub.stop()
             if self.cpmu is not None:
@@ -445,9 +467,27 @@ class Type3(Endpoint, CommandSet):
 
     @property
     def persistent_ranges(self) -> list[tuple[int, int]]:
-        """The device addresses, from start to end, of memory that does not forget without power."""
+        """The device addresses, from start to end, of memory of its own that does not forget without power."""
         static = [(self.capacity.volatile, self.capacity.total)] if self.capacity.persistent else []
+        if self._share is not None:
+            return static
         return static + [one.range for one in self.dynamic.regions if one.non_volatile]
+
+    @property
+    def own_ranges(self) -> list[tuple[int, int]]:
+        """The device addresses, from start to end, of memory that no other device has: erasing all of a logical
+        device's is no matter of others'."""
+        if self._share is None:
+            return [(0, self.capacity.end)]
+        host = self.dynamic.hosts.get(self.dynamic_host)
+        mine = () if host is None else host.accepted
+        alone = [one.range for one in mine if not self.dynamic.region_of(one.start).sharable]
+        return [(0, self.capacity.total), *alone]
+
+    @property
+    def owns_dynamic(self) -> bool:
+        """There is dynamic capacity, and it is the device's own to give out."""
+        return self._share is None and bool(self.dynamic.regions)
 
     def _keep_persistent(self) -> None:
         """Have the bytes survive from the first device address of memory that does not forget."""
@@ -466,7 +506,7 @@ class Type3(Endpoint, CommandSet):
         if self.capacity.volatile:
             self.space.clear(0, self.capacity.volatile)
         for region in self.dynamic.regions:
-            if not region.non_volatile:
+            if not region.non_volatile and self._share is None:
                 self.space.clear(region.base, region.decode_length)
 
     def on_reset(self, kind: Reset) -> None:
@@ -476,7 +516,8 @@ class Type3(Endpoint, CommandSet):
         self.device_registers.file.reset(kind, [self.memory_status] if kind.of_function else ())
         for mailbox in self.mailboxes:
             mailbox.reset()
-        self.dynamic.reset()
+        which = None if self._share is None else self.dynamic_host
+        self.dynamic.reset(which)
         if kind is not Reset.FLR:
             self.firmware.reset()
             if self.cpmu is not None:
@@ -494,7 +535,7 @@ class Type3(Endpoint, CommandSet):
         self.repair.reset()
         self.features.reset(kind)
         if kind is Reset.COLD:
-            self.dynamic.power_on()
+            self.dynamic.power_on(which)
             self.events.forget()
             self.logs.power_on()
             self.partitions.power_on()

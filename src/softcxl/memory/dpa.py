@@ -2,7 +2,8 @@
 
 Every byte is in exactly one place: the device's own medium, its *home*, in DPA order; or, once a decoder was
 committed over it, the file of a window in HPA order, where it stays when the decoder is released, so that
-committing the same geometry again moves nothing.
+committing the same geometry again moves nothing. Memory that several devices share has a medium of its own, which is
+its home for each of them, and never moves.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softcxl.memory import moves
-from softcxl.memory.errors import AddressError, ResidencyError
-from softcxl.memory.places import Commitment, Part
+from softcxl.memory.errors import AddressError, ResidencyError, SharedStays
+from softcxl.memory.places import Commitment, Part, Shared
 from softcxl.memory.stripe import Stripe
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class DpaSpace:
     The name is how residency maps know the device: give it the same one in every run. `windows` are those
     in which its bytes may rest from earlier runs; without them those bytes cannot be found. DPA from
     `persistent_from` on must survive the process; by default all of it if the medium does, else none. The
-    medium is at least as large as the capacity and stays the caller's to close.
+    medium is at least as large as the capacity and stays the caller's to close. With `shared` the addresses from its
+    start on are others', too; the medium may end before them, and what is between is nobody's.
 
     DPA ranges outside the capacity raise `AddressError`. Methods may be called from any thread.
     """
@@ -53,12 +55,15 @@ class DpaSpace:
         name: str | None = None,
         windows: tuple[Window, ...] = (),
         persistent_from: int | None = None,
+        shared: Shared | None = None,
     ) -> None:
-        if not 0 < capacity <= medium.size:
+        if not 0 < capacity <= (medium.size if shared is None else shared.end):
             raise AddressError(
                 f"{medium.name}: a capacity of {capacity:#x}; the medium has {medium.size:#x} bytes"
             )
-        self.home = medium
+        self.home, self.shared = medium, shared
+        self.own_end = min(capacity, medium.size, capacity if shared is None else shared.start)
+        """The first address that is not the device's alone."""
         self.capacity = capacity
         self.name = name or medium.name
         self.lock = threading.RLock()
@@ -147,9 +152,18 @@ class DpaSpace:
                 parts.append(Part(start, part.start, None, None))
             parts.append(part)
             start = part.end
+        if start < self.own_end < end:
+            parts.append(Part(start, self.own_end, None, None))
+            start = self.own_end
         if start < end:
             parts.append(Part(start, end, None, None))
         return parts
+
+    def home_of(self, dpa: int) -> tuple[Medium, int]:
+        """The medium that is home to `dpa`, and the address of its first byte: the device's own, or the shared one."""
+        if self.shared is not None and dpa >= self.shared.start:
+            return self.shared.medium, self.shared.start
+        return self.home, 0
 
     def read(self, dpa: int, size: int) -> bytes:
         """`size` bytes from `dpa`."""
@@ -158,7 +172,8 @@ class DpaSpace:
         with self.lock:
             for part in self.parts(dpa, dpa + size):
                 if part.window is None or part.stripe is None:
-                    pieces.append(self.home.read(part.start, part.end - part.start))
+                    medium, first = self.home_of(part.start)
+                    pieces.append(medium.read(part.start - first, part.end - part.start))
                 else:
                     out = np.empty(part.end - part.start, np.uint8)
                     part.stripe.read(part.window.medium, part.start, out)
@@ -186,7 +201,8 @@ class DpaSpace:
         with self.lock:
             for part in self.parts(dpa, dpa + size):
                 if part.window is None or part.stripe is None:
-                    self.home.clear(part.start, part.end - part.start)
+                    medium, first = self.home_of(part.start)
+                    medium.clear(part.start - first, part.end - part.start)
                 else:
                     part.stripe.wipe(part.window.medium, part.start, part.end)
 
@@ -194,6 +210,8 @@ class DpaSpace:
         """Bring everything persistent to the disk."""
         with self.lock:
             self.home.sync()
+            if self.shared is not None:
+                self.shared.medium.sync()
             for window in self._windows:
                 window.medium.sync()
 
@@ -215,7 +233,7 @@ class DpaSpace:
         to look at `hpa`. Returns the number of bytes that had to move, 0 if all rested there already.
 
         Raises `AddressError` for a region outside the window, of no whole number of rounds, or over HPA or
-        DPA that another committed decoder of the device has; `GeometryError`, `ResidentAbsent`,
+        DPA that another committed decoder of the device has; `GeometryError`, `ResidentAbsent`, `SharedStays`,
         `PersistenceLost`, `MediumFull` as they say. After any of them nothing is committed and no byte lost.
         """
         if interleave.xor_maps:
@@ -225,13 +243,16 @@ class DpaSpace:
         origin = window.offset(hpa, size)
         wanted = Commitment(window, hpa, size, interleave, position, dpa + skip)
         self._check(wanted.dpa, wanted.dpa_end - wanted.dpa)
+        stays = self._shown_in_place(wanted, origin)
         stripe = Stripe(origin, interleave, position, wanted.dpa)
         with moves.everything_held(self, window):
             for other in self._commitments:
                 if other != wanted and wanted.meets(other):
                     raise AddressError(f"{self.name}: {wanted} overlaps {other}, which is committed")
-            self.attach(window)
-            moved = moves.settle(self, window, stripe, wanted.dpa, wanted.dpa_end)
+            moved = 0
+            if not stays:
+                self.attach(window)
+                moved = moves.settle(self, window, stripe, wanted.dpa, wanted.dpa_end)
             if wanted not in self._commitments:
                 self._commitments = (*self._commitments, wanted)
         return moved
@@ -248,8 +269,9 @@ class DpaSpace:
             self._commitments = staying
 
     def abandon(self) -> None:
-        """Lose all bytes, wherever they rest, and be unknown to every window, whose places are zeros then: the device
-        is no more. Raises `MediumFull` where a window's map cannot be saved; what was abandoned by then is."""
+        """Lose all bytes of its own, wherever they rest, and be unknown to every window, whose places are zeros then:
+        the device is no more. Raises `MediumFull` where a window's map cannot be saved; what was abandoned by then
+        is."""
         with moves.everything_held(self):
             self._commitments = ()
             for window in self._windows:
@@ -258,7 +280,7 @@ class DpaSpace:
                 for one in leaving:
                     one.stripe.wipe(window.medium, one.start, one.end)
                 self._windows = tuple(one for one in self._windows if one is not window)
-            self.home.clear(0, self.capacity)
+            self.home.clear(0, self.own_end)
 
     def dpa_to_hpa(self, dpa: int) -> int | None:
         """The HPA at which a committed decoder shows `dpa`, None if none does."""
@@ -282,9 +304,27 @@ class DpaSpace:
             for part in self.parts(dpa, dpa + data.size):
                 piece = data[part.start - dpa : part.end - dpa]
                 if part.window is None or part.stripe is None:
-                    self.home.write(part.start, piece.data)
+                    medium, first = self.home_of(part.start)
+                    medium.write(part.start - first, piece.data)
                 else:
                     part.stripe.write(part.window.medium, part.start, piece)
+
+    def _shown_in_place(self, wanted: Commitment, origin: int) -> bool:
+        """Whether a decoder is over shared memory, which its window shows without a move. Raises `SharedStays` where
+        the window cannot, or shows shared memory that the decoder is not over."""
+        shared, window = self.shared, wanted.window
+        if shared is None or wanted.dpa_end <= shared.start:
+            if window.shared:
+                raise SharedStays(
+                    f"{self.name}: {wanted} is not of the memory that {window!r} is, which several devices share"
+                )
+            return False
+        if wanted.dpa < shared.start or not shared.shows(wanted, origin):
+            raise SharedStays(
+                f"{self.name}: {wanted} is memory that other devices have, too, and stays in {shared.medium!r}: only"
+                " a window of that memory shows it, each byte at its place"
+            )
+        return True
 
     def _residents(self, window: Window) -> Iterator[Resident]:
         return (one for one in window.residents if one.device == self.name)
@@ -293,6 +333,12 @@ class DpaSpace:
         if dpa < 0 or size < 0 or dpa + size > self.capacity:
             raise AddressError(
                 f"{self.name}: {size:#x} bytes at DPA {dpa:#x} are not within its {self.capacity:#x} bytes"
+            )
+        shared = self.shared
+        if shared is not None and self.own_end < min(dpa + size, shared.start) and dpa < shared.start:
+            raise AddressError(
+                f"{self.name}: {size:#x} bytes at DPA {dpa:#x}; it has none from {self.own_end:#x} to"
+                f" {shared.start - 1:#x}"
             )
 
     def _checked_boundary(self, dpa: int) -> int:

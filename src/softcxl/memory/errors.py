@@ -13,6 +13,7 @@
     └── ResidencyError               who rests where in a window
         ├── ResidentAbsent           bytes in the way belong to a device that is not here to take them
         ├── PersistenceLost          persistent capacity would rest in a window that does not survive
+        ├── SharedStays              memory that several devices have would move, or others' into its window
         └── MapDamaged               the saved residency map cannot be read, or contradicts itself
 
 Every message says what was given, what is allowed, and which file or device it was. Whatever is raised,
@@ -64,6 +65,10 @@ class ResidentAbsent(ResidencyError):
 
 class PersistenceLost(ResidencyError):
     """Persistent capacity would rest in a window whose file does not survive."""
+
+
+class SharedStays(ResidencyError):
+    """Memory that several devices have stays where it is, and no other memory may rest in a window of it."""
 
 
 class MapDamaged(ResidencyError):

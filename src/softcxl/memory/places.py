@@ -7,13 +7,40 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from softcxl.memory.interleave import Interleave
+    from softcxl.memory.media import Medium
     from softcxl.memory.stripe import Stripe
     from softcxl.memory.window import Window
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """Memory that several devices have: for each of them its addresses from `start` on are the bytes of `medium`, in
+    order from its first one."""
+
+    start: int
+    medium: Medium
+
+    @property
+    def end(self) -> int:
+        """The first address after it."""
+        return self.start + self.medium.size
+
+    def shows(self, commitment: Commitment, origin: int) -> bool:
+        """Whether a decoder may be committed over it: `origin` is where in its window's file the region begins. It
+        stays in place, so only a window of the same file can show it, each byte at its place."""
+        return (
+            commitment.window.medium is self.medium
+            and commitment.interleave.ways == 1
+            and origin == commitment.dpa - self.start
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
-    """DPA `start` to `end` and its place: a stripe of a window's file, or home if both are None."""
+    """DPA `start` to `end` and its place: a stripe of a window's file, or home if both are None.
+
+    The addresses of a part at home are all the device's own, or all shared ones.
+    """
 
     start: int
     end: int

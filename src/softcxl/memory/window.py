@@ -31,11 +31,13 @@ class Window:
 
     The medium has exactly that size and stays the caller's to close. With a named medium the residency map
     is kept in ``<file>.json``: bytes that rested here when the process ended, or was killed, are found again
-    by the devices of the same names once they are attached. Raises `MediumUnfit` for a medium of another
+    by the devices of the same names once they are attached. `shared` says that the medium is memory of several
+    devices (`softcxl.memory.places.Shared`), which other windows have, too: no device's own bytes come to rest in it,
+    and there is no map. Raises `MediumUnfit` for a medium of another
     size, `AddressError` for addresses past 2**52, `MapDamaged` for a page that cannot be used.
     """
 
-    def __init__(self, base: int, size: int, medium: Medium) -> None:
+    def __init__(self, base: int, size: int, medium: Medium, *, shared: bool = False) -> None:
         if medium.size != size:
             raise MediumUnfit(
                 f"window at {base:#x}: {size:#x} bytes, its medium {medium.name} has {medium.size:#x}"
@@ -45,9 +47,10 @@ class Window:
         self.base = base
         self.size = size
         self.medium = medium
+        self.shared = shared
         self.lock = threading.RLock()
         self.serial = next(_serials)
-        self._page = residency.page_beside(medium.path) if medium.path else None
+        self._page = residency.page_beside(medium.path) if medium.path and not shared else None
         self._residents = residency.load(self._page, size) if self._page else ()
         self._saved = self._residents
         self._spaces: dict[str, DpaSpace] = {}

@@ -271,7 +271,9 @@ class HostMachine(RootComplex):
         _, landing = self._walk(hpa)
         device, dpa = landing.device, landing.locate(hpa)
         self._serving(landing, hpa, size)
-        if dpa + size > device.dynamic.start and (why := device.dynamic.refusal(dpa, size)):
+        if dpa + size > device.dynamic.start and (
+            why := device.dynamic.refusal(dpa, size, host=device.dynamic_host)
+        ):
             raise DecodeError(hpa, f"{device.name}: {why}")
         if device.traffic is not None:
             device.traffic.read(landing.mapping.decoder, dpa, size)
@@ -285,7 +287,7 @@ class HostMachine(RootComplex):
         device, dpa = landing.device, landing.locate(hpa)
         self._serving(landing, hpa, len(data))
         if dpa + len(data) > device.dynamic.start and (
-            why := device.dynamic.refusal(dpa, len(data), write=True)
+            why := device.dynamic.refusal(dpa, len(data), write=True, host=device.dynamic_host)
         ):
             raise DecodeError(hpa, f"{device.name}: {why}")
         landing.rest.write(dpa, data)

@@ -15,13 +15,14 @@ class Rest:
     An access lies within 256 bytes that begin at a multiple of 256: no interleave divides it.
     """
 
-    __slots__ = ("_end", "_medium", "_seen", "_space", "_start", "_stripe", "_windows")
+    __slots__ = ("_end", "_first", "_medium", "_seen", "_space", "_start", "_stripe", "_windows")
 
     def __init__(self, space: DpaSpace, start: int, end: int) -> None:
         self._space, self._start, self._end = space, start, end
         self._windows: tuple[Window, ...] | None = None
         self._seen: tuple[tuple[Window, tuple[Resident, ...]], ...] = ()
         self._medium: Medium | None = None
+        self._first = 0  # the address of the medium's first byte, where it is home
         self._stripe: Stripe | None = None
 
     def _look(self) -> None:
@@ -40,7 +41,10 @@ class Rest:
         if len(parts) == 1:
             part = parts[0]
             self._stripe = part.stripe
-            self._medium = space.home if part.window is None else part.window.medium
+            if part.window is None:
+                self._medium, self._first = space.home_of(part.start)
+            else:
+                self._medium = part.window.medium
 
     def read(self, dpa: int, size: int) -> bytes:
         with self._space.lock:
@@ -48,7 +52,7 @@ class Rest:
             medium, stripe = self._medium, self._stripe
             if medium is None:
                 return self._space.read(dpa, size)
-            return medium.read(dpa if stripe is None else stripe.offset(dpa), size)
+            return medium.read(dpa - self._first if stripe is None else stripe.offset(dpa), size)
 
     def write(self, dpa: int, data: bytes) -> None:
         with self._space.lock:
@@ -57,4 +61,4 @@ class Rest:
             if medium is None:
                 self._space.write(dpa, data)
             else:
-                medium.write(dpa if stripe is None else stripe.offset(dpa), data)
+                medium.write(dpa - self._first if stripe is None else stripe.offset(dpa), data)

@@ -108,7 +108,8 @@ class DynamicCapacity:
         """How many hosts there can be; their numbers are lower."""
         self.extents_supported, self.tags_supported = EXTENTS, TAGS
         self.clock, self.lock = clock, lock
-        self.changed: Callable[[], None] = lambda: None  # a region's configuration has
+        self.changed: list[Callable[[], None]] = []
+        """Called when a region's configuration has changed."""
         self._erase, self._page = erase, page
         self._tags_seen: tuple[int, list[TagUse]] = (0, [])
         self._doomed: list[Range] = []  # to be erased when nobody has them any more
@@ -117,13 +118,21 @@ class DynamicCapacity:
         self._doomed += kept.doomed
 
     def connect(self, host: int, events: EventLogs, payload_max: int) -> HostCapacity:
-        """Let a host in. Its commands are the result's."""
+        """Let a host in. Its commands are the result's. One that is in by this number leaves first."""
+        self.disconnect(host)
         self.hosts_supported = max(self.hosts_supported, host + 1)
         one = HostCapacity(self, host, events, payload_max)
         if record := self._records.get(host):
             one.put(record.extents, record.generation)
         self.hosts[host] = one
         return one
+
+    def disconnect(self, host: int) -> None:
+        """A host is there no more: what it had and was offered is others' to have. Nothing if it is not there."""
+        with self.lock:
+            one = self.hosts.pop(host, None)
+            if one is not None:
+                one.leave()
 
     # -- what there is -------------------------------------------------------------------------------------------
 
@@ -321,7 +330,8 @@ class DynamicCapacity:
             self._put(self._records, self._references, configured)
             self._configured = configured
             self.regions = (*self.regions[:region], new, *self.regions[region + 1 :])
-            self.changed()
+            for told in self.changed:
+                told()
             for host in self.hosts.values():
                 host.configured(region)
 
@@ -356,21 +366,26 @@ class DynamicCapacity:
 
     # -- what happens to the device; the lock is held ----------------------------------------------------------------
 
-    def reset(self) -> None:
-        """Any reset."""
-        for host in self.hosts.values():
-            host.reset()
+    def reset(self, host: int | None = None) -> None:
+        """Any reset, of the device or of the logical device `host` alone."""
+        for one in self._those(host):
+            one.reset()
 
-    def power_on(self) -> None:
-        """A cold reset: volatile regions have no extents then, and nobody is waited for."""
-        for host in self.hosts.values():
-            host.power_on()
-        self._keep(self._lasting(self._references))
+    def power_on(self, host: int | None = None) -> None:
+        """A cold reset, of the device or of the logical device `host` alone: it has no extents in volatile regions
+        then, and is not waited for."""
+        for one in self._those(host):
+            one.power_on()
+        if host is None:
+            self._keep(self._lasting(self._references))
 
     def close(self) -> None:
         """Let go of the clock."""
         for host in self.hosts.values():
             host.close()
+
+    def _those(self, host: int | None) -> list[HostCapacity]:
+        return [one for number, one in self.hosts.items() if host in (None, number)]
 
     # -- who has what ------------------------------------------------------------------------------------------------
 

@@ -143,6 +143,12 @@ class HostCapacity(CommandSet):
             self._settle(removal, RemovalState.EXPIRED)
         self.removals.clear()
 
+    def leave(self) -> None:
+        """The host is there no more: nothing of it stays."""
+        self.power_on()
+        self._take([one.range for one in self.accepted], sanitize=False)
+        self.events.emptied.pop(EventLog.DYNAMIC_CAPACITY, None)
+
     def close(self) -> None:
         """Let go of the clock."""
         for timer in [*(one.timer for one in self.offers), *(one.timer for one in self.removals)]:
