@@ -130,9 +130,17 @@ class DynamicCapacity:
     def disconnect(self, host: int) -> None:
         """A host is there no more: what it had and was offered is others' to have. Nothing if it is not there."""
         with self.lock:
+            self.deprive(host, sanitize=False)
             one = self.hosts.pop(host, None)
             if one is not None:
                 one.leave()
+
+    def deprive(self, host: int, *, sanitize: bool = True) -> None:
+        """Take from a host all that it has and was offered, without telling it. What nobody has then is erased where
+        its region says so, or with `sanitize`."""
+        with self.lock:
+            if one := self.hosts.get(host):
+                one.lose(sanitize)
 
     # -- what there is -------------------------------------------------------------------------------------------
 

@@ -143,10 +143,13 @@ class HostCapacity(CommandSet):
             self._settle(removal, RemovalState.EXPIRED)
         self.removals.clear()
 
-    def leave(self) -> None:
-        """The host is there no more: nothing of it stays."""
+    def lose(self, sanitize: bool) -> None:
+        """All that the host has and was offered is taken from it, and it is not told."""
+        self._take([one.range for one in self.accepted], sanitize)
         self.power_on()
-        self._take([one.range for one in self.accepted], sanitize=False)
+
+    def leave(self) -> None:
+        """The host is there no more."""
         self.events.emptied.pop(EventLog.DYNAMIC_CAPACITY, None)
 
     def close(self) -> None:

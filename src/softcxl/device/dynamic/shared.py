@@ -90,9 +90,13 @@ class SharedCapacity(DynamicCapacity):
         """The power of the whole device goes and comes: volatile regions have no extents, and have lost their bytes."""
         with self.lock:
             self.power_on()
-            for region in self.regions:
-                if not region.non_volatile:
-                    self._clear(region.base, region.decode_length)
+            self.forget_volatile()
+
+    def forget_volatile(self) -> None:
+        """Volatile regions have lost their bytes. The lock is held."""
+        for region in self.regions:
+            if not region.non_volatile:
+                self._clear(region.base, region.decode_length)
 
     def _clear(self, dpa: int, length: int) -> None:
         self.medium.clear(dpa - self.start, length)

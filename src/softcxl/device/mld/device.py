@@ -24,6 +24,9 @@ from typing import Any, Final
 
 from softcxl.device.cci import CommandSet
 from softcxl.device.clock import Clock, SystemClock
+from softcxl.device.dynamic.owner import OwnerCommands
+from softcxl.device.dynamic.region import DynamicRegion
+from softcxl.device.dynamic.shared import SharedCapacity, size_of
 from softcxl.device.events import EventLogs
 from softcxl.device.mld.allocation import NOTHING, Allocation, Allocations
 from softcxl.device.mld.errors import LdInUse
@@ -39,6 +42,7 @@ from softcxl.memory.errors import MemoryFault
 from softcxl.memory.media import Medium
 from softcxl.spec.command.events import EventLog, EventNotificationRequest
 from softcxl.spec.cxl.dvsec import VENDOR_CXL
+from softcxl.spec.cxl.events import DynamicCapacityEvent
 from softcxl.wire import Reset
 
 PAYLOAD: Final = 8192
@@ -70,6 +74,10 @@ class MultiLogicalDevice:
     of all. Allocations, and the logical devices' own state, are kept in `state`; with a `folder` logical devices with
     persistent memory have their bytes in files there: ``name.ID.mem`` and ``name.ID.mem.labels``. `options` are those
     of `softcxl.device.type3.Type3`, for every logical device.
+
+    `dynamic` are regions of dynamic capacity, which logical devices share: `MultiLogicalDevice.dynamic` gives it out,
+    to the host IDs that are LD IDs, and a fabric manager by the commands of the pool. Its bytes are in one medium, a
+    file ``name.dynamic.mem`` in the `folder` where some of it is non-volatile.
     Raises `ValueError` for what the standard does not allow, `StateDamaged` for a page of another device, and
     `MemoryFault` for files that cannot be used.
     """
@@ -95,6 +103,7 @@ class MultiLogicalDevice:
         label_storage: int = LABEL_STORAGE,
         state: Path | StatePage | None = None,
         folder: Path | None = None,
+        dynamic: Iterable[DynamicRegion] = (),
         **options: Any,
     ) -> None:
         self.name, self.serial = name, serial
@@ -103,7 +112,8 @@ class MultiLogicalDevice:
         self.lock = threading.RLock()
         """One for the device, its FM-owned LDs and all logical devices."""
         self.event_log_depth, self.payload = event_log_depth, payload
-        self.dynamic_capable = False
+        self.dynamic: SharedCapacity | None = None
+        """The dynamic capacity that logical devices share, if there are regions of it."""
         self.listeners: list[Callable[[LdChange], None]] = []
         self.heads: tuple[Head, ...] = ()
         self.command_sets: list[CommandSet] = []
@@ -126,6 +136,8 @@ class MultiLogicalDevice:
             self.clock: Clock = clock
             self._pages = [LdPage(self.page, f"ld{ld}") for ld in range(len(factory.each))]
             self.qos = BandwidthTelemetry(len(factory.each), self.page, self.lock)
+            if regions := list(dynamic):
+                self._add_dynamic_capacity(regions)
             self._add_heads(heads, ld_map)
             for ld in range(len(factory.each)):
                 if ld in fresh:
@@ -138,6 +150,35 @@ class MultiLogicalDevice:
             if fresh:
                 self._keep(self.allocations, [])
             undo.pop_all()
+
+    def _add_dynamic_capacity(self, regions: Sequence[DynamicRegion]) -> None:
+        """What logical devices share, at addresses that none of them has otherwise, and the commands for it."""
+        size, name = size_of(regions), f"{self.name}-dynamic"
+        if self._folder is not None and any(one.non_volatile for one in regions):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            medium = Medium.open(self._folder / f"{self.name}.dynamic.mem", size)
+        else:
+            medium = Medium.memfd(name, size)
+        self._owned.callback(medium.close)
+        pool = SharedCapacity(
+            regions,
+            start=self.volatile + self.persistent,
+            medium=medium,
+            clock=self.clock,
+            lock=self.lock,
+            page=self.page,
+        )
+        pool.hosts_supported = self.ld_count
+        pool.listeners.append(self._note)
+        self._owned.callback(pool.close)
+        if medium.persistent:
+            pool.forget_volatile()  # of an earlier run
+        self.dynamic = pool
+        self.command_sets.append(OwnerCommands(pool, self.payload))
+
+    def _note(self, event: DynamicCapacityEvent) -> None:
+        """What a host has answered or released, in the fabric manager's log."""
+        self.record_event(EventLog.DYNAMIC_CAPACITY, event)
 
     def _add_heads(self, count: int, ld_map: Sequence[int] | None) -> None:
         """The heads, and the pool that all of them are of; a single head is both."""
@@ -217,6 +258,8 @@ class MultiLogicalDevice:
             self.qos.reset()
             for device in self.logical.values():
                 device.power_cycle()
+            if self.dynamic is not None:
+                self.dynamic.power_cycle()
 
     # -- allocations ---------------------------------------------------------------------------------------------
 
@@ -265,6 +308,8 @@ class MultiLogicalDevice:
     def _replace(self, ld: int) -> None:
         """The logical device starts anew, with its new allocation, if that is any."""
         old, new = self.logical.pop(ld, None), None
+        if self.dynamic is not None:
+            self.dynamic.disconnect(ld)
         try:
             self._discard(ld)
             new = self._make(ld)
@@ -298,6 +343,7 @@ class MultiLogicalDevice:
                 label_storage=labels,
                 clock=self.clock,
                 state=self._pages[ld],
+                dynamic=() if self.dynamic is None else self.dynamic.share(ld),
                 **media,
                 **self._options,
             )

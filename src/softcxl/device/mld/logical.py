@@ -91,7 +91,9 @@ class LogicalDevice(Type3):
             self.power_cycle()
 
     def erase(self) -> None:
-        """Leave nothing of what it holds: bytes, labels, poison. The lock is held."""
+        """Leave nothing of what it holds: bytes, labels, poison, extents. The lock is held."""
+        if self.mld.dynamic is not None:
+            self.mld.dynamic.deprive(self.ld)
         self.space.clear(0, self.capacity.total)
         self.poison.clear(0, self.capacity.total)
         self.labels.clear()

@@ -50,7 +50,7 @@ class FmOwnedDevice(Function):
             vectors=self.vectors[self.interrupts],
             interrupt=self.interrupt,
             lock=self.lock,
-            dynamic_capacity=mld.dynamic_capable,
+            dynamic_capacity=mld.dynamic is not None,
         )
         self.cci = Cci(mld.clock, self.lock, payload_max=mld.payload)
         self.cci.ended = self._background_ended
