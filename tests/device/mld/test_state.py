@@ -1,0 +1,215 @@
+"""What outlives a device's process: allocations, what logical devices remember, and their persistent bytes; after a
+kill at any instant of an allocation, too."""
+
+import json
+import struct
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from softcxl.device.mld.device import MultiLogicalDevice
+from softcxl.device.persist import StateDamaged, StatePage
+from softcxl.memory.errors import MediumUnfit
+from softcxl.memory.media import Medium
+from softcxl.testing.driver import Driver
+from tests.device.mld.conftest import GIB, MIB, Door
+
+SUCCESS = 0
+UNIT = 256 * MIB
+
+
+@pytest.fixture
+def kept(make, tmp_path):
+    def build(**options):
+        return make(state=tmp_path / "pool.state", folder=tmp_path, **options)
+
+    return build
+
+
+def dirty_shutdowns(device):
+    return struct.unpack_from("<I", Driver(device).send(0x4200)[1], 6)[0]
+
+
+def test_a_restart(kept, tmp_path):
+    first = kept()
+    first.allocate({0: 0, 2: (UNIT, UNIT)})
+    one, two = first.logical[1], first.logical[2]
+    for device, text in ((one, b"one"), (two, b"two")):
+        device.space.write(0, text)
+        device.space.write(device.capacity.volatile, text)
+        Driver(device).send(0x4103, struct.pack("<II", 0, 0) + text)
+    Driver(two).send(0x4204, b"\1")  # the shutdown state is dirty
+    assert {path.name for path in tmp_path.iterdir()} >= {"pool.1.mem", "pool.1.mem.labels", "pool.2.mem"}
+    for device in first.logical.values():
+        device.medium.close()  # the process was killed
+        device.labels._medium.close()
+    again = kept(logical_devices=[GIB, 0, 0, 0])
+    assert sorted(again.logical) == [1, 2]
+    for ld, text in ((1, b"one"), (2, b"two")):
+        device = again.logical[ld]
+        assert device.space.read(device.capacity.volatile, 3) == text
+        assert device.space.read(0, 3) == bytes(3)
+        assert Driver(device).send(0x4102, struct.pack("<II", 0, 3)) == (SUCCESS, text)
+    assert [dirty_shutdowns(again.logical[ld]) for ld in (1, 2)] == [0, 1]
+    again.allocate({2: 0})
+    assert not (tmp_path / "pool.2.mem").exists()
+    again.allocate({2: (UNIT, UNIT)})
+    assert again.logical[2].space.read(UNIT, 3) == bytes(3)
+    assert dirty_shutdowns(again.logical[2]) == 0
+
+
+def test_without_persistent_memory_there_are_no_files(kept, tmp_path):
+    kept(logical_devices=[GIB, 0])
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".mem"] == []
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"each": [[GIB, 0]] * 3, "fresh": []},
+        {"each": [[5 * GIB, 0], [0, 0], [0, 0], [0, 0]], "fresh": []},
+        {"each": [[1, 0], [0, 0], [0, 0], [0, 0]], "fresh": []},
+        {"each": "all", "fresh": []},
+        {"each": [[0, 0]] * 4},
+        {"each": [[0]] * 4, "fresh": []},
+    ],
+    ids=str,
+)
+def test_state_of_another_device(make, tmp_path, section):
+    page = tmp_path / "pool.state"
+    page.write_text(json.dumps({"format": 1, "sections": {"allocations": section}}))
+    with pytest.raises(StateDamaged, match="allocations cannot have been"):
+        make(state=page)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"allocated": [0] * 3, "limits": [255] * 4},
+        {"allocated": [256, 0, 0, 0], "limits": [255] * 4},
+        {"allocated": [100, 100, 100, 0], "limits": [255] * 4},
+        {"allocated": [0] * 4},
+    ],
+    ids=str,
+)
+def test_fractions_of_another_device(make, tmp_path, section):
+    page = tmp_path / "pool.state"
+    page.write_text(json.dumps({"format": 1, "sections": {"qos": section}}))
+    with pytest.raises(StateDamaged, match="qos cannot have been"):
+        make(state=page)
+
+
+class Full(StatePage):
+    """A page on a disk that is full."""
+
+    def _keep(self, section, content):
+        raise OSError(28, "No space left on device")
+
+
+def test_what_cannot_be_kept_has_not_happened(make):
+    pool = make(state=Full())
+    device = pool.logical[0]
+    device.space.write(0, b"bytes")
+    door = Door(pool.management)
+    code, _ = door.send(0x5402, struct.pack("<BBxxQQ", 1, 0, 0, 0))
+    assert (code, pool.logical[0], device.space.read(0, 5)) == (0x04, device, b"bytes")
+    assert door.send(0x5407, b"\1\0\1") == (0x04, b"")
+    assert door.send(0x5406, b"\1\0") == (SUCCESS, b"\1\0\0")
+
+
+def test_a_medium_that_cannot_be_made(kept, tmp_path):
+    """That logical device has no memory then; the others have what was asked for, and another start finds the same."""
+    pool = kept(logical_devices=[0, 0, 0, 0])
+    opened = Medium.open
+
+    def fails(path, size, reserve=False):
+        if Path(path).name.startswith("pool.1"):
+            raise MediumUnfit("no room")
+        return opened(path, size, reserve)
+
+    with mock.patch.object(Medium, "open", fails), pytest.raises(MediumUnfit):
+        pool.allocate({0: UNIT, 1: (0, UNIT), 2: (0, UNIT)})
+    assert sorted(pool.logical) == [0, 2]
+    assert pool.allocations.free.persistent == 2 * GIB - UNIT
+    pool.allocate({1: (0, UNIT)})
+    assert sorted(pool.logical) == [0, 1, 2]
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+def test_a_kill_at_any_instant(make, tmp_path):
+    """Every write to the page, and every file that is made or deleted, may be the last thing that happens."""
+
+    def attempt(folder, last):
+        """Allocations, bytes and labels as they are after a restart, and whether the process came through."""
+        folder.mkdir()
+        options = {
+            "state": folder / "pool.state",
+            "folder": folder,
+            "logical_devices": [(0, UNIT), (UNIT, UNIT), 0, 0],
+        }
+        pool = make(**options)
+        for ld, device in pool.logical.items():
+            device.space.write(device.capacity.volatile, b"secret%d" % ld)
+        done = 0
+
+        def counted(real):
+            def call(*given, **named):
+                nonlocal done
+                done += 1
+                if done > last:
+                    raise Killed
+                return real(*given, **named)
+
+            return call
+
+        through = True
+        before = list(pool.logical.values())
+        with (
+            mock.patch.object(StatePage, "_keep", counted(StatePage._keep)),
+            mock.patch.object(Path, "unlink", counted(Path.unlink)),
+            mock.patch.object(Medium, "open", counted(Medium.open)),
+        ):
+            try:
+                pool.allocate({1: (2 * UNIT, UNIT), 2: (0, UNIT), 3: UNIT})
+            except Killed:
+                through = False
+        for device in {*before, *pool.logical.values()}:
+            device.medium.close()
+            if device.labels.size:
+                device.labels._medium.close()
+        again = make(**options)
+        found = {
+            ld: (device.capacity.volatile, device.space.read(device.capacity.volatile, 7))
+            for ld, device in again.logical.items()
+            if device.capacity.persistent
+        }
+        assert not again.page.sections.get("allocations", {}).get("fresh")
+        assert found.pop(0) == (0, b"secret0")
+        return found, through
+
+    old, erased, new = (
+        {1: (UNIT, b"secret1")},
+        {1: (UNIT, bytes(7))},
+        {1: (2 * UNIT, bytes(7)), 2: (0, bytes(7))},
+    )
+    outcomes, through, last = [], False, 0
+    while not through:
+        found, through = attempt(tmp_path / str(last), last)
+        outcomes.append(found)
+        last += 1
+    assert all(found in (old, erased, new) for found in outcomes)
+    assert (outcomes[0], outcomes[1], outcomes[-1]) == (old, erased, new)
+    order = [(old, erased, new).index(found) for found in outcomes]
+    assert order == sorted(order)
+
+
+def test_a_page_of_ones_own(make):
+    page = StatePage()
+    pool = make(state=page)
+    pool.allocate({3: GIB})
+    assert page.sections["allocations"]["each"][3] == [GIB, 0]
+    assert isinstance(pool, MultiLogicalDevice)
