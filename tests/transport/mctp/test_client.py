@@ -191,6 +191,8 @@ def test_nobody_listens() -> None:
         port = listener.getsockname()[1]
     with pytest.raises(ConnectionEnded, match=f"127.0.0.1:{port}: cannot connect"):
         run(MctpClient.connect("127.0.0.1", port))
+    with pytest.raises(ConnectionEnded, match="cannot connect: ports are 1 to 65535"):
+        run(MctpClient.connect("127.0.0.1", 70000))
 
 
 def test_requests_end_with_the_connection(door) -> None:

@@ -51,6 +51,7 @@ from softcxl.transport.mctp.cci import (
 )
 from softcxl.transport.mctp.errors import ConnectionEnded, ControlError, MessageError, NoAnswer, PacketError
 from softcxl.transport.mctp.packet import Assembler, Fragmenter, Message
+from softcxl.transport.mctp.tcp import MAX_PORT
 from softcxl.wire import LayoutError, Record
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,8 @@ class MctpClient(asyncio.Protocol):
         Raises `ConnectionEnded` where nobody answers within `timeout` seconds.
         """
         address = f"{host}:{port}"
+        if not 0 < port <= MAX_PORT:
+            raise ConnectionEnded(f"{address}: cannot connect: ports are 1 to {MAX_PORT}")
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
@@ -141,9 +144,8 @@ class MctpClient(asyncio.Protocol):
                 )
         except TimeoutError:
             raise ConnectionEnded(f"{address}: nobody answered within {timeout:g} s") from None
-        except (OSError, OverflowError) as error:
-            says = getattr(error, "strerror", None) or error
-            raise ConnectionEnded(f"{address}: cannot connect: {says}") from error
+        except OSError as error:
+            raise ConnectionEnded(f"{address}: cannot connect: {error.strerror or error}") from error
         return client
 
     async def __aenter__(self) -> Self:

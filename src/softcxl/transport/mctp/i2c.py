@@ -181,7 +181,8 @@ class MctpI2cDoor:
             raise DoorError(
                 f"I2C address {self.address:#x}: a command has not returned for {_CLOSE_SECONDS:.0f} s"
             )
-        self._loop = None
+        if loop.ended:
+            self._loop = None
 
     def _shut(self) -> None:
         bus = self._bus

@@ -131,7 +131,8 @@ class MctpKernelDoor:
         loop.post(self._shut)
         if not loop.stop(_CLOSE_SECONDS):
             raise DoorError(f"MCTP of the kernel: a command has not returned for {_CLOSE_SECONDS:.0f} s")
-        self._loop = None
+        if loop.ended:
+            self._loop = None
 
     def _shut(self) -> None:
         assert self._loop is not None, "the door is open"

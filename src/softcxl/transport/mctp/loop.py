@@ -55,6 +55,11 @@ class Loop:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
+    @property
+    def ended(self) -> bool:
+        """It has stopped, and calls nothing any more."""
+        return self._closed
+
     def watch(self, fd: int, events: int, call: Callable[[int], None]) -> None:
         """Call it with what has happened at `fd`, whenever one of `events` (of epoll) has."""
         self._watched[fd] = call

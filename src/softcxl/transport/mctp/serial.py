@@ -210,7 +210,8 @@ class MctpSerialDoor:
             raise DoorError(
                 f"serial line {self._given}: a command has not returned for {_CLOSE_SECONDS:.0f} s"
             )
-        self._loop = None
+        if loop.ended:
+            self._loop = None
 
     def _shut(self) -> None:
         if self._stream is not None:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS: Final = 256
 """Connections that a door serves at a time; one more is closed at once."""
 
+MAX_PORT: Final = 0xFFFF
+
 _BACKLOG = 128
 _CLOSE_SECONDS = 10.0
 
@@ -77,13 +79,14 @@ class MctpTcpDoor:
         if self._loop is not None:
             raise DoorError(f"{self._place}: this door is open already")
         host, port = self.address
+        if not 0 <= port <= MAX_PORT:
+            raise DoorError(f"{self._place}: cannot listen: ports are 0 to {MAX_PORT}")
         try:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-        except (OSError, OverflowError) as error:
-            kind = DoorInUse if getattr(error, "errno", None) == errno.EADDRINUSE else DoorError
-            says = getattr(error, "strerror", None) or error
-            raise kind(f"{self._place}: cannot listen: {says}") from error
+        except OSError as error:
+            kind = DoorInUse if error.errno == errno.EADDRINUSE else DoorError
+            raise kind(f"{self._place}: cannot listen: {error.strerror or error}") from error
         listener.setblocking(False)
         self.address = listener.getsockname()[:2]
         self._listener = listener
@@ -102,21 +105,23 @@ class MctpTcpDoor:
         loop.post(self._shut)
         if not loop.stop(_CLOSE_SECONDS):
             raise DoorError(f"{self._place}: a command has not returned for {_CLOSE_SECONDS:.0f} s")
-        self._loop = None
+        if loop.ended:
+            self._loop = None
 
     def _shut(self) -> None:
         listener = self._listener
-        assert listener is not None, "the door is open"
         assert self._loop is not None, "the door is open"
-        self._loop.forget(listener.fileno())
-        listener.close()
+        if listener is not None:
+            self._loop.forget(listener.fileno())
+            listener.close()
+            self._listener = None
         for connection in list(self._connections.values()):
             connection.close()
 
     def _accept(self, events: int) -> None:
         listener, loop = self._listener, self._loop
-        assert listener is not None, "the door is open"
-        assert loop is not None, "the door is open"
+        if listener is None or loop is None:
+            return  # closed by a call before
         try:
             sock, peer = listener.accept()
         except (BlockingIOError, ConnectionError):
