@@ -127,7 +127,7 @@ class Operation:
 
     def _end(self, code: ReturnCode) -> None:
         """It is over, with all in place."""
-        self.switch.reports.binding(self.vppb, failed=code is not ReturnCode.SUCCESS)
+        self.switch.reports.binding(self.vppb, failed=code != ReturnCode.SUCCESS)
         self.code = code
         self._over.set()
         for tell in self.ended:
@@ -274,7 +274,7 @@ class Unbind(Operation):
         vppb = self.vppb
         if not self._decide():
             return
-        if code is not ReturnCode.SUCCESS:
+        if code != ReturnCode.SUCCESS:
             self._fail(code)
             return
         vppb.function = None

@@ -36,6 +36,7 @@ class Hierarchy(Tenant):
         self.slots: list[VppbPort] = []
         self.told: Callable[[int, VirtualSwitchEventType], None] = lambda vppb, what: None
         self.heard: Callable[[int, Message], None] = lambda vppb, message: None
+        self.restarted: Callable[[], None] = lambda: None
         self.upstream = _Upstream(
             self, name, vppbs, decoders=decoders, serial=serial, performance=performance
         )
@@ -89,6 +90,11 @@ class _Upstream(UpstreamPort):
     ) -> None:
         self._hierarchy = hierarchy
         super().__init__(name, vppbs, decoders=decoders, serial=serial, performance=performance)
+
+    def on_reset(self, kind: Reset) -> None:
+        super().on_reset(kind)
+        if not kind.of_function:
+            self._hierarchy.restarted()
 
     def make_port(self, number: int) -> CxlLink:
         slot = VppbPort(self._hierarchy, f"{self.name} vPPB {number}", number)

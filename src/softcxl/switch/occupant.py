@@ -37,6 +37,10 @@ class LogicalDevices(Protocol):
     def ld_count(self) -> int:
         """LD IDs that there can be, from 0 on, those without memory too."""
 
+    @property
+    def fm_owned(self) -> Function:
+        """The FM-owned logical device."""
+
     def function(self, ld: int | None = None) -> Function | None:
         """A logical device, None where it has no memory; without an LD ID the single one."""
 

@@ -106,7 +106,8 @@ class PhysicalSwitch:
         return f"<physical switch {self.name}: {len(self.ports)} ports, {len(self.virtual)} virtual switches>"
 
     def close(self) -> None:
-        """Let go of the clock."""
+        """Let go of the clock, and of what is in the ports."""
+        self.commands.mld_ports.close()
         if self._own_clock is not None:
             self._own_clock.close()
 
@@ -144,7 +145,10 @@ class PhysicalSwitch:
         operation.run()
         return operation
 
-    def management(self, send: Callable[[EventNotificationRequest], None]) -> SwitchManagement:
+    def management(
+        self, send: Callable[[EventNotificationRequest], None], vcs: int | None = None
+    ) -> SwitchManagement:
         """A command interface of the switch, for an MCTP endpoint or whatever other door: `send` is called with each
-        Event Notification that is due, locks held: it only passes it on. Close it with its door."""
-        return SwitchManagement(self, send)
+        Event Notification that is due, locks held: it only passes it on. `vcs` says of which virtual switch the host
+        is whose door it is, where it is one's. Close it with its door."""
+        return SwitchManagement(self, send, None if vcs is None else self.virtual[vcs])

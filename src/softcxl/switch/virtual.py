@@ -124,12 +124,18 @@ class VirtualSwitch:
         if isinstance(self._tenant, Hierarchy):
             self._tenant.told = lambda vppb, what: None
             self._tenant.heard = lambda vppb, message: None
+            self._tenant.restarted = lambda: None
         self._tenant = tenant
-        self.secret = None
+        self._forget()
         if isinstance(tenant, Hierarchy):
             tenant.told = lambda vppb, what: self.switch.reports.slot(self.vppbs[vppb], what)
             tenant.heard = lambda vppb, message: self.switch.reports.message(self.vppbs[vppb], message)
+            tenant.restarted = self._forget
         for vppb in self.vppbs:
             if vppb.operation is not None:
                 vppb.operation.tenant_left()
             vppb.settle()
+
+    def _forget(self) -> None:
+        """The upstream port is reset: its host has named no domain."""
+        self.secret = None

@@ -34,6 +34,7 @@ from softcxl.device.mld.head import Head
 from softcxl.device.mld.heads import MultiHeadedCommands
 from softcxl.device.mld.logical import LogicalDevice, OnUnbind
 from softcxl.device.mld.management import OwnerCci
+from softcxl.device.mld.owner import FmOwnedDevice
 from softcxl.device.mld.page import LdPage
 from softcxl.device.mld.qos import BandwidthTelemetry
 from softcxl.device.persist import StatePage
@@ -222,6 +223,11 @@ class MultiLogicalDevice:
     def events(self) -> EventLogs:
         """The event logs that a fabric manager reads."""
         return self.pool.fm_owned.events
+
+    @property
+    def fm_owned(self) -> FmOwnedDevice:
+        """The FM-owned logical device."""
+        return self.pool.fm_owned
 
     def record_event(self, log: EventLog, event: Any) -> bool:
         """Log an event record for the fabric manager. Returns False where the log was full."""

@@ -12,7 +12,8 @@ from softcxl.device.management import OF_MAILBOXES
 from softcxl.device.notification import NotificationPolicy
 from softcxl.spec.command.base import ReturnCode
 from softcxl.switch.fm.generic import SwitchComponentCommands, SwitchLogs
-from softcxl.switch.fm.physical_switch import PhysicalSwitchCommands
+from softcxl.switch.fm.mld_port import MldPortCommands
+from softcxl.switch.fm.physical_switch import DomainCommands, PhysicalSwitchCommands
 from softcxl.switch.fm.virtual_switch import VirtualSwitchCommands
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from softcxl.spec.pci.header import CommonHeader
     from softcxl.switch.binding import Operation
     from softcxl.switch.physical import PhysicalSwitch
+    from softcxl.switch.virtual import VirtualSwitch
 
 
 class Commands:
@@ -39,12 +41,14 @@ class Commands:
         self._switch = switch
         self._operation: Operation | None = None
         self.cci.ended = self._ended
+        self.mld_ports = MldPortCommands(switch)
         self.sets: list[CommandSet] = [
             switch.events,
             switch.timestamp,
             BackgroundCommands(self.cci),
             PhysicalSwitchCommands(switch),
             VirtualSwitchCommands(switch, self),
+            self.mld_ports,
         ]
         self.cci.add(self.sets)
 
@@ -84,14 +88,22 @@ class Commands:
 
 class SwitchManagement:
     """A door's command interface: the switch's commands, and what is of this door alone. `send` gets each Event
-    Notification, with locks held. Safe from any thread."""
+    Notification, with locks held. With `virtual` it is the one of the host at that virtual switch's upstream port,
+    which can name its domain, too. Safe from any thread."""
 
-    def __init__(self, switch: PhysicalSwitch, send: Callable[[EventNotificationRequest], None]) -> None:
+    def __init__(
+        self,
+        switch: PhysicalSwitch,
+        send: Callable[[EventNotificationRequest], None],
+        virtual: VirtualSwitch | None = None,
+    ) -> None:
         self._commands = commands = switch.commands
         with commands.lock, switch.lock:
             self.policy = NotificationPolicy(switch.events, send)
             self._own = Cci(switch.clock, commands.lock, payload_max=switch.payload_max)
             self._own.add([SwitchComponentCommands(commands), self.policy, SwitchLogs(self._own)])
+            if virtual is not None:
+                self._own.add([DomainCommands(virtual)])
             self._here = frozenset(self._own.handlers)
             for opcode, entry in commands.cci.handlers.items():
                 if opcode not in OF_MAILBOXES:

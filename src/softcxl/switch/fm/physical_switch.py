@@ -5,34 +5,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from softcxl.device.cci import CommandError, CommandSet, command
-from softcxl.pci.region import CONFIG_REGION
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.fm.switch import (
+    GET_DOMAIN_VALIDATION_SV,
+    GET_DOMAIN_VALIDATION_SV_STATE,
     GET_PHYSICAL_PORT_STATE,
+    GET_VCS_DOMAIN_VALIDATION_SV_STATE,
     IDENTIFY_SWITCH_DEVICE,
     PHYSICAL_PORT_CONTROL,
     SEND_PPB_CXL_IO_CONFIGURATION_REQUEST,
-    ConfigurationResponse,
-    ConfigurationTransaction,
+    SET_DOMAIN_VALIDATION_SV,
+    DomainValidationState,
+    DomainValidationStateResponse,
+    DomainValidationSv,
     GetPhysicalPortStateRequest,
     GetPhysicalPortStateResponse,
     IdentifySwitchDeviceResponse,
     PhysicalPortControlRequest,
     PortOperation,
     SendPpbConfigurationRequest,
+    VcsIdRequest,
 )
+from softcxl.switch.fm.access import configuration_request
 from softcxl.switch.fm.port_state import information, nothing
 
 if TYPE_CHECKING:
-    from softcxl.pci.function import Function
+    from softcxl.spec.fm.switch import ConfigurationResponse
     from softcxl.switch.physical import PhysicalSwitch
     from softcxl.switch.physical_port import PhysicalPort
-
-_DWORD = 4
+    from softcxl.switch.virtual import VirtualSwitch
 
 
 class PhysicalSwitchCommands(CommandSet):
-    """Commands 5100h to 5103h of `switch`."""
+    """Commands 5100h to 5107h of `switch`, but for those by which a host sets the secret of its own domain."""
 
     def __init__(self, switch: PhysicalSwitch) -> None:
         self._switch = switch
@@ -82,6 +87,24 @@ class PhysicalSwitchCommands(CommandSet):
         assert port.ppb is not None, "only an upstream port has none"
         return configuration_request(port.ppb, request.transaction, request.data)
 
+    @command(GET_VCS_DOMAIN_VALIDATION_SV_STATE)
+    def get_vcs_domain_validation_state(self, request: VcsIdRequest) -> DomainValidationStateResponse:
+        return state_of(self._virtual(request.vcs))
+
+    @command(GET_DOMAIN_VALIDATION_SV)
+    def get_domain_validation(self, request: VcsIdRequest) -> DomainValidationSv:
+        """Invalid Input where it is not set."""
+        secret = self._virtual(request.vcs).secret
+        if secret is None:
+            raise CommandError(ReturnCode.INVALID_INPUT)
+        return DomainValidationSv(secret_value=secret)
+
+    def _virtual(self, number: int) -> VirtualSwitch:
+        virtual = self._switch.virtual.get(number)
+        if virtual is None:
+            raise CommandError(ReturnCode.INVALID_INPUT)
+        return virtual
+
     def _free(self, number: int) -> PhysicalPort:
         """A downstream port that is the fabric manager's: unbound, or with logical devices."""
         port = self._switch.ports.get(number)
@@ -90,29 +113,27 @@ class PhysicalSwitchCommands(CommandSet):
         return port
 
 
-def configuration_request(
-    function: Function, transaction: ConfigurationTransaction, data: int
-) -> ConfigurationResponse:
-    """Read or write a dword of configuration space. Bytes that are not enabled are not written, and read as zero."""
-    offset = transaction.extended_register_number << 8 | transaction.register_number
-    if offset % _DWORD:
-        raise CommandError(ReturnCode.INVALID_INPUT)
-    given, answer = data.to_bytes(_DWORD, "little"), bytearray(_DWORD)
-    for first, end in runs(transaction.first_byte_enables, _DWORD):
-        if transaction.write:
-            function.write(CONFIG_REGION, offset + first, given[first:end])
-        else:
-            answer[first:end] = function.read(CONFIG_REGION, offset + first, end - first)
-    return ConfigurationResponse(data=int.from_bytes(answer, "little"))
+class DomainCommands(CommandSet):
+    """Commands 5104h and 5105h: a host that is below the upstream port of `virtual` names its hierarchy."""
+
+    def __init__(self, virtual: VirtualSwitch) -> None:
+        self._virtual = virtual
+
+    @command(GET_DOMAIN_VALIDATION_SV_STATE)
+    def get_domain_validation_state(self) -> DomainValidationStateResponse:
+        return state_of(self._virtual)
+
+    @command(SET_DOMAIN_VALIDATION_SV)
+    def set_domain_validation(self, request: DomainValidationSv) -> None:
+        """It is set once, until the upstream port is reset: Invalid Input where it has been."""
+        if self._virtual.secret is not None:
+            raise CommandError(ReturnCode.INVALID_INPUT)
+        self._virtual.secret = request.secret_value
 
 
-def runs(enables: int, count: int) -> list[tuple[int, int]]:
-    """Of `count` bytes those that are enabled, one bit each: where each run of them begins and ends."""
-    found: list[tuple[int, int]] = []
-    for place in range(count):
-        if enables >> place & 1:
-            if found and found[-1][1] == place:
-                found[-1] = found[-1][0], place + 1
-            else:
-                found.append((place, place + 1))
-    return found
+def state_of(virtual: VirtualSwitch) -> DomainValidationStateResponse:
+    """Whether a virtual switch's host has set its secret."""
+    known = virtual.secret is not None
+    return DomainValidationStateResponse(
+        state=DomainValidationState.SET if known else DomainValidationState.NOT_SET
+    )

@@ -8,11 +8,13 @@ from softcxl.device.cci import Background, CommandError, CommandSet, command
 from softcxl.spec.command.base import CommandEffects, ReturnCode
 from softcxl.spec.fm.vcs import (
     BIND_VPPB,
+    GENERATE_AER_EVENT,
     GET_VIRTUAL_CXL_SWITCH_INFO,
     NO_BOUND_LD,
     NO_LD,
     UNBIND_VPPB,
     BindVppbRequest,
+    GenerateAerEventRequest,
     GetVcsInfoRequest,
     GetVcsInfoResponse,
     UnbindOption,
@@ -21,12 +23,20 @@ from softcxl.spec.fm.vcs import (
     VcsState,
     VppbInformation,
 )
+from softcxl.spec.pci.extended import CorrectableErrorStatus, UncorrectableErrorStatus
 from softcxl.switch.binding import Bind, Unbind
 
 if TYPE_CHECKING:
     from softcxl.switch.fm.management import Commands
     from softcxl.switch.physical import PhysicalSwitch
     from softcxl.switch.virtual import Vppb
+
+_CORRECTABLE = {field.lo: field.name for field in CorrectableErrorStatus.__layout__.fields}
+_UNCORRECTABLE = {field.lo: field.name for field in UncorrectableErrorStatus.__layout__.fields}
+"""Errors by the position of their bit."""
+
+_HEADER_LOG = 16
+"""Bytes of the header log; those of the prefixes that may follow have no register here."""
 
 _IN_BACKGROUND = CommandEffects.make(background_operation=True, abort_supported=True)
 
@@ -70,6 +80,21 @@ class VirtualSwitchCommands(CommandSet):
         operation = Unbind(self._switch, request.vcs, request.vppb, UnbindOption(option))
         operation.run()
         return self._commands.follow(operation)
+
+    @command(GENERATE_AER_EVENT)
+    def generate_aer_event(self, request: GenerateAerEventRequest) -> None:
+        """Numbers vPPBs otherwise: 0 is the upstream one. Invalid Input for a bit that is no error's."""
+        virtual = self._switch.virtual.get(request.vcs)
+        if virtual is None or request.vppb > len(virtual.vppbs):
+            raise CommandError(ReturnCode.INVALID_INPUT)
+        correctable = not request.error.uncorrectable
+        name = (_CORRECTABLE if correctable else _UNCORRECTABLE).get(request.error.position)
+        if name is None:
+            raise CommandError(ReturnCode.INVALID_INPUT)
+        header = int.from_bytes(request.header[:_HEADER_LOG], "little")
+        virtual.tenant.error(
+            request.vppb - 1 if request.vppb else None, name, correctable=correctable, header=header
+        )
 
 
 def _told(vppb: Vppb) -> bytes:
