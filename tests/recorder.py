@@ -27,6 +27,7 @@ import pytest
 from softcxl.device import coverage
 from softcxl.device.cci import Cci, Reply
 from softcxl.device.endpoint import Endpoint
+from softcxl.device.mld.owner import FmOwnedDevice
 from softcxl.device.reach import Capability, capabilities
 from softcxl.pci.doe import DoeMailbox
 from softcxl.pci.function import Function
@@ -98,7 +99,7 @@ class Recorder:
     def _access(self, real: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(real)
         def access(function: Function, region: int, offset: int, what: Any) -> Any:
-            if isinstance(function, Endpoint) and not getattr(self._looking, "now", False):
+            if isinstance(function, Endpoint | FmOwnedDevice) and not getattr(self._looking, "now", False):
                 for one in self._capabilities(function):
                     if one.region == region and one.start <= offset < one.end:
                         self.note(one.key)

@@ -21,9 +21,11 @@ import softcxl.device
 from softcxl.device.cci import CommandSet
 from softcxl.device.clock import ManualClock
 from softcxl.device.dynamic.region import DynamicRegion
+from softcxl.device.mld.device import MultiLogicalDevice
 from softcxl.device.reach import capabilities
 from softcxl.device.type3 import Type3
 from softcxl.pci.doe import DoeMailbox
+from softcxl.pci.function import Function
 from softcxl.spec.command import features, registry
 from softcxl.spec.command.features import (
     GET_SUPPORTED_FEATURES,
@@ -60,8 +62,8 @@ PROCESS, GUEST = "process", "guest"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing of the standard. `clause` is empty where it is not declared, `handler` where a Type 3 device does not
-    have it. `key` is what `Evidence` knows it by."""
+    """One thing of the standard. `clause` is empty where it is not declared, `handler` where neither a Type 3 device
+    nor the FM-owned LD of a multi-logical one has it. `key` is what `Evidence` knows it by."""
 
     key: str
     number: str
@@ -91,16 +93,18 @@ def tables() -> dict[str, list[Row]]:
         secondary_mailbox=True,
         clock=ManualClock(),
     )
+    pool = MultiLogicalDevice("pool", clock=ManualClock())
     try:
         return {
             "Commands": list(_commands(memory)),
             "Event records": list(_events()),
-            "Register capabilities": list(_capabilities(memory)),
+            "Register capabilities": list(_capabilities(memory, pool.pool.fm_owned)),
             "Data objects": list(_objects(memory)),
             "Features": list(_features(memory)),
         }
     finally:
         memory.close()
+        pool.close()
 
 
 def evidence(file: Path) -> Evidence:
@@ -218,8 +222,8 @@ _OF_DEVICES: dict[str, tuple[int, ...]] = {
 }
 
 
-def _capabilities(memory: Type3) -> Iterator[Row]:
-    present = {one.key: one for one in capabilities(memory)}
+def _capabilities(*functions: Function) -> Iterator[Row]:
+    present = {one.key: one for function in reversed(functions) for one in capabilities(function)}
     for place, numbers in _OF_DEVICES.items():
         for number in numbers:
             key = f"{place} {number:#x}"
