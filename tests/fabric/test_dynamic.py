@@ -79,7 +79,7 @@ def test_slips(dynamic, path, says):
 
 
 def test_a_device_needs_some_capacity():
-    assert loads(device_with("[{length: 2MiB}]")).devices["mem0"].dynamic
+    assert loads(device_with("[{length: 2MiB}]")).memory["mem0"].dynamic
     with pytest.raises(TopologyError, match="give `volatile`, `persistent` or `dynamic`"):
         loads(device_with("[]"))
 

@@ -55,7 +55,7 @@ def test_json_goes_round():
 
 def test_the_tree_has_what_a_host_sees_and_what_the_switch_has():
     fabric = loads(GOOD)
-    serial = fabric.devices["pool"].serial
+    serial = fabric.pools["pool"].serial
     assert str(tree(fabric)) == (
         "fabric\n"
         "├── host a: 1GiB of RAM, 1 CPU\n"

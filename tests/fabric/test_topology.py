@@ -94,9 +94,9 @@ def test_persistent_capacity_has_labels_unless_told_otherwise():
 def test_a_serial_comes_from_the_name_alone():
     one = loads("devices: {mem0: {volatile: 256MiB}}")
     two = loads("devices: {aaa: {volatile: 256MiB}, mem0: {volatile: 512MiB}}")
-    assert one.devices["mem0"].serial == two.devices["mem0"].serial
-    assert one.devices["mem0"].serial != two.devices["aaa"].serial
-    assert (one.devices["mem0"].serial or 0) >> 32 == 0x5C
+    assert one.memory["mem0"].serial == two.memory["mem0"].serial
+    assert one.memory["mem0"].serial != two.memory["aaa"].serial
+    assert (one.memory["mem0"].serial or 0) >> 32 == 0x5C
 
 
 def test_a_region_takes_what_its_devices_have_left_alike():

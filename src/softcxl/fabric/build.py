@@ -24,13 +24,14 @@ from softcxl.fabric import dynamic, embedded, keys, shared, topology, vendor
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.host import HostMemory, HostWindow
 from softcxl.fabric.layout import window_bases
-from softcxl.fabric.routes import Route, routes, virtual_routes
+from softcxl.fabric.routes import Route, cci_routes, routes, virtual_routes
 from softcxl.fabric.store import Store
 from softcxl.host.system import System
 from softcxl.memory.errors import MemoryFault
 from softcxl.memory.media import Medium
 from softcxl.memory.window import Window
 from softcxl.switch.machine import HostMachine
+from softcxl.switch.mailbox_cci import SwitchMailboxCci
 from softcxl.switch.physical import PhysicalSwitch
 from softcxl.switch.tenant import Nobody
 from softcxl.switch.virtual import VirtualSwitch
@@ -42,14 +43,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LiveHost:
-    """A host: what the topology says of it, its memory windows, and the way to each of its devices and to each of its
-    virtual switches."""
+    """A host: what the topology says of it, its memory windows, and the way to each of its devices, to each of its
+    virtual switches, and to each mailbox CCI of a switch."""
 
     name: str
     key: keys.Host
     memory: HostMemory
     routes: dict[str, Route]
     virtual: dict[str, Route]
+    ccis: dict[str, Route]
     regions: tuple[FirmwareProgram, ...]
     fabric: Fabric
     attention: list[Callable[[], None]] = field(default_factory=list)
@@ -64,7 +66,7 @@ class LiveHost:
         """The host as a machine in this process. Its devices are the machine's from the first time it is asked for:
         no door opens for them any more. Raises `BuildError` while one is open."""
         if not self._machines:
-            for name in self.routes:
+            for name in (*self.routes, *self.ccis):
                 if name in self.fabric.open_doors:
                     raise BuildError(
                         f"devices.{name}: is in use, its door is {self.fabric.open_doors[name].path}"
@@ -130,8 +132,8 @@ class Fabric:
     """A whole fabric, live in this process, until `close`.
 
     `devices` are its memory devices by name, logical devices among them (`pool.0`), `mlds` the devices that these are
-    of, `switches` those that hosts share and `virtual` their virtual switches, `hosts` its hosts, `open_doors` the
-    doors open now, by device, `store` what survives of it, with the journal of what happened.
+    of, `switches` those that hosts share, `virtual` their virtual switches and `ccis` their mailbox CCIs, `hosts` its
+    hosts, `open_doors` the doors open now, by device, `store` what survives of it, with the journal of what happened.
     Raises `BuildError` where a part cannot be made: a file that is in use or of the wrong size, a disk that is
     full, a device class that does not import.
 
@@ -152,6 +154,7 @@ class Fabric:
         """Heads of devices that are plugged in, which are in no port."""
         self.switches: dict[str, PhysicalSwitch] = {}
         self.virtual: dict[str, VirtualSwitch] = {}
+        self.ccis: dict[str, SwitchMailboxCci] = {}
         self.hosts: dict[str, LiveHost] = {}
         self.open_doors: dict[str, Door] = {}
         self._stack = ExitStack()
@@ -204,6 +207,11 @@ class Fabric:
                 self._pool(name, pool, clock)
             for name, switch in self.topology.shared.items():
                 shared.plug(self, self._switch(name, switch, clock), switch)
+            for name, one in self.topology.ccis.items():
+                self.ccis[name] = cci = SwitchMailboxCci(
+                    name, self.switches[one.switch], interrupts=one.interrupts
+                )
+                self._stack.callback(cci.close)
             for name, host in self.topology.hosts.items():
                 self.hosts[name] = self._host(name, host)
             self._recover()
@@ -370,7 +378,16 @@ class Fabric:
             for one in memory.windows:
                 device.space.attach(one.window)
             memory.plug(device)
-        live = LiveHost(name, key, memory, reached, virtual_routes(self.topology, key), regions, self)
+        live = LiveHost(
+            name,
+            key,
+            memory,
+            reached,
+            virtual_routes(self.topology, key),
+            cci_routes(self.topology, key),
+            regions,
+            self,
+        )
         for device_name in {name for region in regions for name in region.key.devices}:
             self._firmware(live, self.devices[device_name])
         return live
@@ -426,7 +443,7 @@ class Fabric:
         with ExitStack() as stack:
             yield {
                 name: stack.enter_context(self.door(host, name, folder, spin_us=spin_us))
-                for name in self.hosts[host].routes
+                for name in (*self.hosts[host].routes, *self.hosts[host].ccis)
             }
 
     @contextmanager
@@ -449,17 +466,17 @@ class Fabric:
         then. Raises `BuildError` for a device that there is not or that has an open door, and where the socket cannot
         be made.
         """
-        if device not in self.devices:
-            raise BuildError(
-                f"devices.{device}: there is none; there are {', '.join(self.devices) or 'none'}"
-            )
+        function = self.ccis.get(device) or self.devices.get(device)
+        if function is None:
+            names = ", ".join([*self.devices, *self.ccis])
+            raise BuildError(f"devices.{device}: there is none; there are {names or 'none'}")
         if device in self.open_doors:
             raise BuildError(f"devices.{device}: is in use, its door is {self.open_doors[device].path}")
-        live, function = self.hosts[host], self.devices[device]
+        live = self.hosts[host]
         if function.attached:
             raise BuildError(f"devices.{device}: is in use by a host in this process")
         with ExitStack() as stack:
-            if device not in live.routes:
+            if device not in live.routes and isinstance(function, Type3):
                 stack.enter_context(_lent(function, live.memory, Reset.HOT if bound else Reset.COLD))
             try:
                 door = stack.enter_context(

@@ -99,6 +99,8 @@ def made(fabric: Fabric, name: str, live: LiveHost | None = None) -> Function:
     that is below, or of a virtual switch, of which a host in this process is the tenant from now on."""
     if name in fabric.devices:
         return fabric.devices[name]
+    if name in fabric.ccis:
+        return fabric.ccis[name]
     if name in fabric.virtual:
         virtual = fabric.virtual[name]
         hierarchy = _Slots(live, name, len(virtual.vppbs), serial=virtual.switch.serial)

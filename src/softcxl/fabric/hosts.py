@@ -125,7 +125,8 @@ class Hosts:
                     self.visitors[host] = stack.enter_context(Visitor(self.fabric, host, self._folder))
                     stack.callback(self.visitors.pop, host)
                     self._doors[host] = stack.pop_all()
-            own = {name: self.fabric.open_doors[name] for name in self.fabric.hosts[host].routes}
+            live = self.fabric.hosts[host]
+            own = {name: self.fabric.open_doors[name] for name in (*live.routes, *live.ccis)}
             return own | self.visitors[host].doors
 
     def has_doors(self, host: str) -> bool:

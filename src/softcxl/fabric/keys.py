@@ -267,6 +267,17 @@ class MultiLogicalDevice(
     ] = None
 
 
+class SwitchCci(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="switch-cci"
+):
+    """The mailbox CCI of a switch: a PCI function, in a port of a host, by which the host is a fabric manager."""
+
+    switch: Annotated[Name, _key("the switch that it manages, one with `virtual` switches")]
+    interrupts: Annotated[
+        Literal["msi", "msix"], _key("how it interrupts: one MSI vector, or 16 MSI-X vectors")
+    ] = "msi"
+
+
 class VirtualSwitch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A virtual CXL switch: what one host sees of a switch. A root port names it."""
 
@@ -385,7 +396,9 @@ class Host(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole fabric."""
 
-    devices: Annotated[Mapping[Name, Type3 | MultiLogicalDevice], _key("the devices, by name", most=8192)]
+    devices: Annotated[
+        Mapping[Name, Type3 | MultiLogicalDevice | SwitchCci], _key("the devices, by name", most=8192)
+    ]
     switches: Annotated[dict[Name, Switch], _key("the switches, by name", most=1024)] = field(
         default_factory=dict
     )
@@ -404,6 +417,11 @@ class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def pools(self) -> dict[str, MultiLogicalDevice]:
         """The devices that have logical devices."""
         return {name: one for name, one in self.devices.items() if isinstance(one, MultiLogicalDevice)}
+
+    @property
+    def ccis(self) -> dict[str, SwitchCci]:
+        """The mailbox CCIs of switches."""
+        return {name: one for name, one in self.devices.items() if isinstance(one, SwitchCci)}
 
     @property
     def shared(self) -> dict[str, Switch]:

@@ -16,7 +16,13 @@ def routes(topology: Topology, host: Host) -> dict[str, Route]:
 
     A circle of switches is walked once; `softcxl.fabric.rules` refuses it.
     """
-    return {name: route for name, route in _reached(topology, host).items() if name in topology.devices}
+    memory = topology.devices.keys() - topology.ccis.keys()
+    return {name: route for name, route in _reached(topology, host).items() if name in memory}
+
+
+def cci_routes(topology: Topology, host: Host) -> dict[str, Route]:
+    """Every mailbox CCI of a switch that `host` reaches, and its route."""
+    return {name: route for name, route in _reached(topology, host).items() if name in topology.ccis}
 
 
 def virtual_routes(topology: Topology, host: Host) -> dict[str, Route]:

@@ -12,7 +12,16 @@ from pathlib import Path as FilePath
 import msgspec
 
 from softcxl.fabric import dynamic, mld, vendor, virtual
-from softcxl.fabric.keys import LABEL_STORAGE, WAYS, Host, MultiLogicalDevice, Switch, Topology, Type3
+from softcxl.fabric.keys import (
+    LABEL_STORAGE,
+    WAYS,
+    Host,
+    MultiLogicalDevice,
+    Switch,
+    SwitchCci,
+    Topology,
+    Type3,
+)
 from softcxl.fabric.limits import Fault, Path, closest, spell
 from softcxl.fabric.regions import settled
 from softcxl.fabric.sizes import CAPACITY_UNIT, format_size, shorten
@@ -32,6 +41,9 @@ def devices(topology: Topology) -> Iterator[Fault]:
     files: dict[str, str] = {}
     for name, device in topology.devices.items():
         at: Path = ("devices", name)
+        if isinstance(device, SwitchCci):
+            yield from virtual.managed(topology, name, device)
+            continue
         serial = serial_of(name, device)
         if serial in serials:
             other = serials[serial]
@@ -90,6 +102,8 @@ def ports(topology: Topology) -> Iterator[Fault]:
                 f"{name} has logical devices; plug it into a switch with `virtual` switches, which bind them"
             )
             yield Fault(path, message, (("switches",),))
+        elif name in topology.ccis and path[0] == "switches" and path[1] in topology.shared:
+            yield Fault(path, f"{name} is for a host to manage a switch; plug it into a port of the host")
         elif len(before) >= (1 if pool is None else pool.heads):
             heads = "" if pool is None else f"; it has {pool.heads} heads (`heads`)"
             yield Fault(path, f"{name} is plugged in already, at {' and '.join(before)}{heads}")
@@ -179,9 +193,13 @@ def filled(topology: Topology, folder: FilePath) -> Topology:
         file = None if given.file is None else str(folder / given.file)
         return msgspec.structs.replace(given, serial=serial_of(name, given), label_storage=labels, file=file)
 
-    def either(name: str, given: Type3 | MultiLogicalDevice) -> Type3 | MultiLogicalDevice:
+    def either(
+        name: str, given: Type3 | MultiLogicalDevice | SwitchCci
+    ) -> Type3 | MultiLogicalDevice | SwitchCci:
         if isinstance(given, Type3):
             return device(name, given)
+        if isinstance(given, SwitchCci):
+            return given
         return msgspec.structs.replace(given, serial=serial_of(name, given))
 
     def switch(name: str, given: Switch) -> Switch:

@@ -21,6 +21,7 @@ from softcxl.fabric.keys import (
     Host,
     LogicalDevice,
     MultiLogicalDevice,
+    SwitchCci,
     Topology,
     Type3,
     Window,
@@ -133,13 +134,15 @@ def _bound(topology: Topology, name: str | None, vppb: int) -> Node:
         return Node("empty", "empty", port=vppb)
     device, ld = split(name)
     key = topology.devices[device]
-    if isinstance(key, Type3):
+    if not isinstance(key, MultiLogicalDevice):
         return _device(name, key, vppb)
     own = key.logical_devices[ld or 0]
     return Node("device", name, _sizes(own), vppb)
 
 
-def _device(name: str, key: Type3 | MultiLogicalDevice, port: int | None) -> Node:
+def _device(name: str, key: Type3 | MultiLogicalDevice | SwitchCci, port: int | None) -> Node:
+    if isinstance(key, SwitchCci):
+        return Node("device", name, f"mailbox CCI of {key.switch}", port)
     if isinstance(key, Type3):
         return Node("device", name, _facts(key), port)
     facts = [_sizes(key), f"{len(key.logical_devices)} logical devices"]

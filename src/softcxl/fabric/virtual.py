@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from softcxl.fabric.keys import Switch, Topology, Type3, split
+from softcxl.fabric.keys import Switch, SwitchCci, Topology, Type3, split
 from softcxl.fabric.limits import Fault, Path, closest
 from softcxl.fabric.sizes import shorten
 
@@ -21,6 +21,20 @@ def names(topology: Topology) -> Iterator[Fault]:
             elif name in taken:
                 yield Fault(at, f"{name} is also a virtual switch of {taken[name]}")
             taken.setdefault(name, switch_name)
+
+
+def managed(topology: Topology, name: str, cci: SwitchCci) -> Iterator[Fault]:
+    """A mailbox CCI is of a switch that can be managed."""
+    if cci.switch in topology.shared:
+        return
+    at: Path = ("devices", name, "switch")
+    if cci.switch in topology.switches:
+        message = f"{cci.switch} has no `virtual` switches: there is nothing to manage"
+        yield Fault(at, message, (("switches", cci.switch, "virtual"),))
+    else:
+        hint = closest(cci.switch, topology.shared)
+        listing = hint or f"; there are {', '.join(topology.shared) or 'none with `virtual` switches'}"
+        yield Fault(at, f"{shorten(cci.switch)} is no switch{listing}", within=(("switches",),))
 
 
 def bindings(topology: Topology) -> Iterator[Fault]:
@@ -49,6 +63,8 @@ def _target(topology: Topology, switch_name: str, switch: Switch, name: str) -> 
         listing = ", ".join(map(str, known)) or "none"
         hint = closest(device, known) or f"; there are {listing}"
         return f"{shorten(name)} is no device in a port of {switch_name}{hint}"
+    if isinstance(key, SwitchCci):
+        return f"{device} is a switch's mailbox CCI, and nothing to bind"
     if device not in switch.ports:
         return f"{device} is in no port of {switch_name}; plug it in there first (`ports`)"
     if isinstance(key, Type3):

@@ -256,7 +256,8 @@ def boot(
     parts = parts or setup(options.get("progress", silent)).parts()
     tools = (compiled.overlay(parts), *overlays)
     with runtime_folder() as folder, Doors(fabric, name, folder, spin_us) as doors:
-        sockets = {device: doors.open(device) for device in fabric.hosts[name].routes}
+        live = fabric.hosts[name]
+        sockets = {device: doors.open(device) for device in (*live.routes, *live.ccis)}
         with Machine(doors, plan(fabric, name, sockets), parts, overlays=tools, **options) as guest:
             yield guest
 

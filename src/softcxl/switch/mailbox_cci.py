@@ -194,7 +194,9 @@ class SwitchMailboxCci(Function):
         return f"<mailbox CCI {self.name}: serial {self.serial:#x}>"
 
     def close(self) -> None:
-        """Let go of the switch and the registers, before the clock goes. It must not be attached."""
+        """Let go of the switch and the registers. It must not be attached."""
+        with self.lock:
+            self.cci.closed = True
         self._door.close()
         self._file.close()
 
@@ -210,6 +212,8 @@ class SwitchMailboxCci(Function):
         if told & _BACKGROUND:
             self.cci.look()
         with self.lock:
+            if self.cci.closed:
+                return
             if told & _BACKGROUND:
                 self.mailbox.background_ended()
             for log in _LOGS:
@@ -286,6 +290,7 @@ class _SwitchCci(Cci):
         super().__init__(clock, function.lock, payload_max=door.payload_max)
         self._door = door
         self.answered: Callable[[], object] = lambda: None
+        self.closed = False
 
     def execute(self, opcode: int, payload: bytes = b"") -> Reply:
         if opcode in self.handlers:
@@ -303,7 +308,8 @@ class _SwitchCci(Cci):
                 self.look()
             with self.lock:
                 answer.append(given)
-                self.answered()
+                if not self.closed:
+                    self.answered()
 
         self.clock.call_later(0, ask)
         return reply()
