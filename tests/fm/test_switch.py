@@ -153,7 +153,7 @@ def background(percent, opcode=0x5201, code=0, running=True):
 
 def test_a_bind_that_is_done_at_once():
     switch, link = switch_of({0x5201: b""}, Switch)
-    asyncio.run(switch.bind(1, 2, 3, 4))
+    assert asyncio.run(switch.bind(1, 2, 3, 4))
     assert link.inputs(0x5201) == ["010203000400"]
     assert [opcode for opcode, _ in link.asked] == [0x5201]
 
@@ -168,13 +168,13 @@ def test_a_bind_in_the_background_is_waited_for():
     states = [background(0), background(40), background(99), background(100, running=False)]
     switch, _ = switch_of({0x5201: ReturnCode.BACKGROUND_STARTED, 0x0002: states}, Switch)
     seen: list[int] = []
-    asyncio.run(switch.bind(0, 0, 1, progress=seen.append))
+    assert asyncio.run(switch.bind(0, 0, 1, progress=seen.append))
     assert seen == [0, 40, 99, 100]
 
 
 def test_a_bind_need_not_be_waited_for():
     switch, link = switch_of({0x5201: ReturnCode.BACKGROUND_STARTED}, Switch)
-    asyncio.run(switch.bind(0, 0, 1, wait=False))
+    assert not asyncio.run(switch.bind(0, 0, 1, wait=False))
     assert [opcode for opcode, _ in link.asked] == [0x5201]
 
 

@@ -42,6 +42,7 @@ COMMANDS = {
     "serve": "softcxl.cli.serve:serve",
     "doors": "softcxl.cli.serve:doors",
     "journal": "softcxl.cli.journal:journal",
+    "fm": "softcxl.cli.fm:fm",
     "vm": "softcxl.cli.vm:vm",
     "lab": "softcxl.cli.lab:lab",
 }
@@ -64,6 +65,7 @@ SUMMARIES = {
     "serve": "Keep the fabric of TOPOLOGY live, and serve it at a control socket.",
     "doors": "Open the doors by which a guest comes to the devices of a server's host, and print them as JSON.",
     "journal": "Print what happened to the fabric of TOPOLOGY, in order: a line each, with its number and when (UTC).",
+    "fm": "Manage a fabric by the FM API: switches, virtual switches, logical devices, dynamic capacity.",
     "vm": "Virtual machines whose CXL devices are served by this program.",
     "lab": "QEMU, a kernel and its tools: what there is, and how to get it.",
 }

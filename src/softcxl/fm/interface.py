@@ -91,6 +91,13 @@ class Interface:
             raise self.refused(command, request, answer)
         return None if command.response is None else self._read(command, command.response, answer.payload)
 
+    async def start(self, command: Command, request: Record | None = None) -> bool:
+        """Send a command that has no output; whether it goes on in the background (`wait`)."""
+        answer = await self.execute(command.opcode, b"" if request is None else request.pack())
+        if answer.code not in (ReturnCode.SUCCESS, ReturnCode.BACKGROUND_STARTED):
+            raise self.refused(command, request, answer)
+        return answer.code == ReturnCode.BACKGROUND_STARTED
+
     async def _do(self, command: Command, request: Record | None = None) -> None:
         await self.request(command, request)
 

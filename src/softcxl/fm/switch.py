@@ -181,13 +181,13 @@ class Switch(Component):
         *,
         wait: bool = True,
         progress: Progress | None = None,
-    ) -> None:
+    ) -> bool:
         """Bind a vPPB to a physical port, or to a logical device behind it (Bind vPPB, 5201h).
 
-        Until it is bound, or with `wait` False until that has begun: `background_operation` says how far it is then.
+        Returns whether it is bound: False where that has begun and goes on, which is waited for unless `wait` is False.
         """
         request = BindVppbRequest(vcs=vcs, vppb=vppb, port=port, ld=NO_LD if ld is None else ld)
-        await self.request(BIND_VPPB, request, wait=wait, progress=progress)
+        return await self._change(BIND_VPPB, request, wait, progress)
 
     async def unbind(
         self,
@@ -197,13 +197,20 @@ class Switch(Component):
         *,
         wait: bool = True,
         progress: Progress | None = None,
-    ) -> None:
+    ) -> bool:
         """Unbind a vPPB (5202h): the host gives up what is there, or loses it (`SURPRISE_HOT_REMOVE`).
 
-        Until it is unbound, or with `wait` False until that has begun.
+        Returns whether it is unbound: False where that has begun and goes on, which is waited for unless `wait` is
+        False.
         """
         request = UnbindVppbRequest(vcs=vcs, vppb=vppb, options=UnbindOptions.make(option=option))
-        await self.request(UNBIND_VPPB, request, wait=wait, progress=progress)
+        return await self._change(UNBIND_VPPB, request, wait, progress)
+
+    async def _change(self, command: Command, request: Record, wait: bool, progress: Progress | None) -> bool:
+        goes_on = await self.start(command, request)
+        if goes_on and wait:
+            await self.wait(command, request, progress)
+        return wait or not goes_on
 
     async def generate_aer_event(
         self, vcs: int, vppb: int, position: int, *, uncorrectable: bool = False, header: bytes = b""
@@ -247,9 +254,7 @@ class Switch(Component):
             request = SendLdConfigurationRequest(port=port, transaction=transaction, ld=ld, data=data)
         if not transaction.write:
             return (await self._get(ConfigurationResponse, command, request)).data
-        answer = await self.execute(command.opcode, request.pack())  # what a write returns says nothing
-        if answer.code:
-            raise self.refused(command, request, answer)
+        await self.start(command, request)  # what a write returns says nothing
         return 0
 
     async def read_memory(self, port: int, ld: int, address: int, size: int) -> bytes:

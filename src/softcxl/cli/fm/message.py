@@ -1,0 +1,280 @@
+"""Verbs of the command interface itself: `commands`, `background`, `abort`, `limit`, `raw`, `tunnel`, `control`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from softcxl import fm as library
+from softcxl.cli.booted import JSON
+from softcxl.cli.fm import tables, words
+from softcxl.cli.fm.access import dump
+from softcxl.cli.fm.group import fm
+from softcxl.cli.fm.parameters import LD, PORT, Hex, Number, Opcode
+from softcxl.cli.fm.reach import Reach, Target, emit, targeted
+from softcxl.fm import Answer, CommandRefused
+from softcxl.fm.channel import naming
+from softcxl.fm.errors import return_code
+from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.command.registry import COMMANDS, NAMES
+from softcxl.spec.mctp.control import BASE_VERSION, MctpVersion
+from softcxl.spec.mctp.packet import MessageType
+from softcxl.wire import LayoutError, to_plain
+
+
+@fm.command()
+@targeted
+@JSON
+@click.pass_obj
+def commands(reach: Reach, target: Target, as_json: bool) -> None:
+    """Show which commands a component has, and their effects, as its Command Effects Log has them."""
+    found = reach.device(target, lambda device: device.command_effects())
+    data = [
+        {
+            "opcode": f"{one.opcode:04X}h",
+            "name": NAMES.get(one.opcode),
+            "effects": [name for name, has in to_plain(one.effects).items() if has],
+        }
+        for one in found
+    ]
+
+    def render(given: list[dict[str, Any]]) -> Any:
+        rows = ((one["opcode"], one["name"], one["effects"]) for one in given)
+        return tables.table("opcode", "command", "effects", rows=rows)
+
+    emit(as_json, data, render)
+
+
+@fm.command()
+@targeted
+@JSON
+@click.pass_obj
+def background(reach: Reach, target: Target, as_json: bool) -> None:
+    """Show the background operation that a component started last: how far it is, or how it ended."""
+    found = reach.device(target, lambda device: device.background_operation())
+    running = bool(found.status.in_progress)
+    data = {
+        "opcode": f"{found.opcode:04X}h",
+        "name": NAMES.get(found.opcode),
+        "in_progress": running,
+        "percentage_complete": int(found.status.percentage_complete),
+        "return_code": None if running else words.name_of(ReturnCode, found.return_code),
+        "vendor_status": found.vendor_status,
+    }
+    emit(as_json, data, tables.facts)
+
+
+@fm.command()
+@targeted
+@click.pass_obj
+def abort(reach: Reach, target: Target) -> None:
+    """Ask a component to abort its background operation."""
+    reach.device(target, lambda device: device.abort_background_operation())
+
+
+@fm.command()
+@click.argument("size", type=Number("bytes", 256, 1 << 20), required=False)
+@targeted
+@JSON
+@click.pass_obj
+def limit(reach: Reach, size: int | None, target: Target, as_json: bool) -> None:
+    """Show the largest response that a component sends, in bytes; with SIZE, a power of two, limit it first."""
+    if size is not None and size & size - 1:
+        raise click.UsageError(f"{size} is no power of two; 256, 512 and so on to 1048576 are allowed")
+
+    async def ask(device: library.Device) -> int:
+        if size is None:
+            return await device.response_message_limit()
+        return await device.set_response_message_limit(size)
+
+    emit(as_json, {"response_message_limit": reach.device(target, ask)}, tables.facts)
+
+
+# -- any command ---------------------------------------------------------------------------------------------
+
+
+@fm.command()
+@click.argument("opcode", type=Opcode())
+@click.argument("data", type=Hex(), default=b"", metavar="[HEX]")
+@targeted
+@JSON
+@click.pass_obj
+def raw(reach: Reach, opcode: int, data: bytes, target: Target, as_json: bool) -> None:
+    """Send any command with these bytes as its input, and show its output.
+
+    OPCODE is a number as the standard prints it (5100h) or a name (identify-switch-device). Output that is declared is
+    decoded. A return code that is no success is exit status 1.
+    """
+    _send(reach, opcode, data, target, as_json)
+
+
+@fm.command()
+@click.argument("port", type=PORT)
+@click.argument("opcode", type=Opcode())
+@click.argument("data", type=Hex(), default=b"", metavar="[HEX]")
+@click.option(
+    "--ld",
+    type=LD,
+    metavar="N",
+    help="To this logical device of the MLD behind the port: a tunnel in a tunnel.",
+)
+@click.option(
+    "--pool", is_flag=True, help="To the LD pool's command interface of the device behind the port."
+)
+@JSON
+@click.pass_obj
+def tunnel(
+    reach: Reach, port: int, opcode: int, data: bytes, ld: int | None, pool: bool, as_json: bool
+) -> None:
+    """Send any command to the device behind PORT, as `raw` does to the endpoint."""
+    _send(reach, opcode, data, Target(port, ld, pool), as_json)
+
+
+def _send(reach: Reach, opcode: int, data: bytes, target: Target, as_json: bool) -> None:
+    async def ask(device: library.Device) -> tuple[Answer, str]:
+        return await device.execute(opcode, data), device.name
+
+    answer, name = reach.device(target, ask)
+    decoded = _decoded(opcode, answer)
+    found = {
+        "opcode": f"{opcode:04X}h",
+        "name": NAMES.get(opcode),
+        "return_code": answer.code,
+        "return_code_name": words.name_of(ReturnCode, answer.code),
+        "vendor_status": answer.vendor_status,
+        "output": answer.payload.hex(),
+        "decoded": decoded,
+    }
+    succeeded = answer.code in (ReturnCode.SUCCESS, ReturnCode.BACKGROUND_STARTED)
+    if as_json:
+        emit(True, found, str)
+    elif not succeeded:
+        raise CommandRefused(naming(opcode), None, name, answer.code, answer.vendor_status)
+    else:
+        if answer.code:
+            click.echo(return_code(answer.code))
+        for line in dump(answer.payload):
+            click.echo(line)
+        if decoded is not None:
+            emit(False, decoded, lambda given: tables.facts(_flat(given)))
+    if not succeeded:
+        click.get_current_context().exit(1)
+
+
+def _decoded(opcode: int, answer: Answer) -> dict[str, Any] | None:
+    """The output of a command that is declared, where it fits its declaration."""
+    command = COMMANDS.get(opcode)
+    if command is None or command.response is None or answer.code != ReturnCode.SUCCESS:
+        return None
+    try:
+        found: dict[str, Any] = to_plain(command.response.unpack_from(answer.payload))
+    except LayoutError:
+        return None
+    return found
+
+
+def _flat(given: Any, lead: str = "") -> dict[str, Any]:
+    """Nested values as one level of dotted names."""
+    if isinstance(given, dict):
+        return {
+            name: one for key, value in given.items() for name, one in _flat(value, f"{lead}.{key}").items()
+        }
+    if isinstance(given, list) and any(isinstance(one, dict) for one in given):
+        return {
+            name: one for at, value in enumerate(given) for name, one in _flat(value, f"{lead}[{at}]").items()
+        }
+    return {lead.removeprefix("."): given}
+
+
+# -- MCTP ----------------------------------------------------------------------------------------------------
+
+
+@fm.group()
+def control() -> None:
+    """The MCTP control protocol: endpoints at the address, and what messages they take."""
+
+
+@control.command("endpoints")
+@JSON
+@click.pass_obj
+def endpoints(reach: Reach, as_json: bool) -> None:
+    """Show all endpoints at the address: IDs, UUIDs, message types and their versions."""
+
+    async def ask(connection: library.Connection) -> list[dict[str, Any]]:
+        return [await _endpoint(connection, eid) for eid in await connection.endpoint_ids()]
+
+    def render(given: list[dict[str, Any]]) -> Any:
+        headings = "endpoint", "kind", "UUID", "messages", "MCTP"
+        rows = (
+            (
+                one["eid"],
+                one["endpoint_type"],
+                one["uuid"],
+                ", ".join(
+                    f"{kind['name']} {kind['versions'][-1]}"
+                    for kind in one["message_types"]
+                    if kind["versions"]
+                ),
+                one["mctp_versions"],
+            )
+            for one in given
+        )
+        return tables.table(*headings, rows=rows)
+
+    emit(as_json, reach.connected(ask), render)
+
+
+async def _endpoint(connection: library.Connection, eid: int) -> dict[str, Any]:
+    """What the control protocol says of an endpoint; what it does not say is None."""
+    found = await connection.endpoint_id(eid)
+    types = []
+    for kind in await connection.message_types(eid):
+        name = str(words.name_of(MessageType, kind))
+        versions = await _or_none(connection.versions(kind, eid))
+        types.append({"type": kind, "name": name, "versions": list(map(version, versions or ()))})
+    uuid = await _or_none(connection.endpoint_uuid(eid))
+    base = await _or_none(connection.versions(BASE_VERSION, eid))
+    return {
+        "eid": found.eid,
+        "endpoint_type": "bus_owner_or_bridge" if found.type.endpoint_type == 1 else "simple",
+        "id_type": ("dynamic", "static", "static_and_as_assigned", "static_and_changed")[found.type.id_type],
+        "uuid": None if uuid is None else str(uuid),
+        "message_types": types,
+        "mctp_versions": list(map(version, base or ())),
+    }
+
+
+async def _or_none(asked: Any) -> Any:
+    """What an endpoint answers, None where it does not have that message."""
+    try:
+        return await asked
+    except library.EndpointRefused:
+        return None
+
+
+def version(one: MctpVersion) -> str:
+    """A version as people write it: `1.3.1`."""
+    digits = [_bcd(one.major), _bcd(one.minor)]
+    if one.update != 0xFF:
+        digits.append(_bcd(one.update))
+    return ".".join(digits) + (chr(one.alpha) if one.alpha else "")
+
+
+def _bcd(byte: int) -> str:
+    return f"{byte & 0xF:x}" if byte >> 4 == 0xF else f"{byte:x}"
+
+
+@control.command("set-eid")
+@click.argument("new", type=Number("eid", 8, 0xFE))
+@JSON
+@click.pass_obj
+def set_eid(reach: Reach, new: int, as_json: bool) -> None:
+    """Give an endpoint the ID NEW. One that keeps its own is exit status 1."""
+    found = reach.connected(lambda connection: connection.set_endpoint_id(new, reach.eid))
+    accepted = found.status.rejected == 0
+    data = {"eid": found.eid, "accepted": accepted}
+    said = f"the endpoint has ID {found.eid}" if accepted else f"the endpoint keeps its ID, {found.eid}"
+    emit(as_json, data, lambda _: said)
+    if not accepted:
+        click.get_current_context().exit(1)

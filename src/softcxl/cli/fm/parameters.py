@@ -1,0 +1,172 @@
+"""What the verbs of `softcxl fm` take: numbers and their limits, sizes, bytes, extents, tags."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import UUID
+
+import click
+
+from softcxl.fabric.sizes import parse_number, parse_size, shorten
+from softcxl.fm import Extent
+from softcxl.spec.command.registry import NAMES
+
+# As of click 8.3 it is generic to type checkers; before that, and when it runs, it is not.
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType
+
+
+class Number(_ParamType):
+    """A whole number from `lo` to `hi`, decimal or 0x…."""
+
+    def __init__(self, name: str, lo: int, hi: int) -> None:
+        self.name, self.lo, self.hi = name, lo, hi
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """As `click.ParamType`."""
+        if isinstance(value, int):
+            return value
+        try:
+            number = parse_number(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not self.lo <= number <= self.hi:
+            self.fail(f"{value}; {self.lo} to {self.hi} are allowed", param, ctx)
+        return number
+
+
+class Size(_ParamType):
+    """Bytes: `256MiB`, `1GiB`, a number."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """As `click.ParamType`."""
+        return value if isinstance(value, int) else _size(self, value, param, ctx)
+
+
+class Ranges(_ParamType):
+    """The memory of a logical device: the size of its range 1, and after a comma that of its range 2."""
+
+    name = "range1[,range2]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """As `click.ParamType`."""
+        parts = value.split(",")
+        if len(parts) > 2:
+            self.fail(
+                f"{shorten(value)} has more than two sizes; a logical device has two ranges", param, ctx
+            )
+        first, second = (_size(self, one, param, ctx) for one in (*parts, "0")[:2])
+        return first, second
+
+
+class ExtentType(_ParamType):
+    """An extent: DPA and length, `0x10000000:64MiB`."""
+
+    name = "dpa:length"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Extent:
+        """As `click.ParamType`."""
+        start, colon, length = value.partition(":")
+        if not colon:
+            self.fail(f"{shorten(value)} is no extent; write one like 0x10000000:64MiB", param, ctx)
+        return Extent(_size(self, start, param, ctx), _size(self, length, param, ctx))
+
+
+class Uuid(_ParamType):
+    """16 bytes, as a UUID is written."""
+
+    name = "uuid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
+        """As `click.ParamType`."""
+        if isinstance(value, UUID):
+            return value
+        try:
+            return UUID(value)
+        except ValueError:
+            says = f"{shorten(value)} is no {self.name}; write 32 hexadecimal digits, as of a UUID"
+            self.fail(says, param, ctx)
+
+
+class Tag(Uuid):
+    """A tag of dynamic capacity."""
+
+    name = "tag"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
+        """As `click.ParamType`."""
+        tag = super().convert(value, param, ctx)
+        if not tag.int:
+            self.fail("a tag of zeros stands for none", param, ctx)
+        return tag
+
+
+class Hex(_ParamType):
+    """Bytes in hexadecimal, with or without spaces, at most so many."""
+
+    name = "hex"
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """As `click.ParamType`."""
+        if isinstance(value, bytes):
+            return value
+        try:
+            data = bytes.fromhex(value.removeprefix("0x"))
+        except ValueError:
+            self.fail(f"{shorten(value)} is not bytes in hexadecimal, two digits each", param, ctx)
+        if self.most is not None and len(data) > self.most:
+            self.fail(f"{len(data)} bytes; {self.most} at most are allowed", param, ctx)
+        return data
+
+
+class Opcode(_ParamType):
+    """An opcode, in hexadecimal as the standard prints it (`5100h`, `0x5100`, `5100`), or the command's name."""
+
+    name = "opcode"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """As `click.ParamType`."""
+        if match := re.fullmatch(r"(?:0[xX])?([0-9a-fA-F]{1,4})[hH]?", value):
+            return int(match[1], 16)
+        found = [opcode for opcode, name in NAMES.items() if _plain(name) == _plain(value)]
+        if not found:
+            says = (
+                f"{shorten(value)} is neither an opcode like 5100h nor a command like identify-switch-device"
+            )
+            self.fail(says, param, ctx)
+        return found[0]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _size(kind: _ParamType, text: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        _fail(kind, str(error), param, ctx)
+
+
+def _fail(kind: _ParamType, says: str, param: click.Parameter | None, ctx: click.Context | None) -> NoReturn:
+    kind.fail(says, param, ctx)
+
+
+BYTE = Number("number", 0, 0xFF)
+PORT = Number("port", 0, 0xFF)
+LD = Number("ld", 0, 0xFF)
+VCS = Number("vcs", 0, 0xFF)
+VPPB = Number("vppb", 0, 0xFF)
+HOST = Number("host", 0, 0xFFFF)
+REGION = Number("region", 0, 7)
+ADDRESS = Number("address", 0, (1 << 64) - 1)

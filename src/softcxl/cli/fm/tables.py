@@ -1,0 +1,76 @@
+"""How what `softcxl fm` finds looks in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from softcxl.fabric.sizes import format_size
+
+
+def table(*headings: str, rows: Iterable[Iterable[object]], title: str | None = None) -> Table:
+    """A table without lines: a heading for each column, what is None as a dash."""
+    made = Table(
+        box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", title_style="bold"
+    )
+    for heading in headings:
+        made.add_column(heading)
+    for row in rows:
+        made.add_row(*map(cell, row))
+    return made
+
+
+def facts(found: Mapping[str, Any]) -> Table:
+    """Names and values, a line each."""
+    made = Table(box=None, pad_edge=False, show_header=False)
+    made.add_column(style="bold")
+    made.add_column()
+    for name, value in found.items():
+        made.add_row(words(name), cell(value))
+    return made
+
+
+def cell(value: object) -> Text:
+    """A value as text."""
+    if value is None:
+        return Text("-", "dim")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, list):
+        return Text(
+            ranges(value)
+            if value and all(type(one) is int for one in value)
+            else ", ".join(map(words, map(str, value))) or "-"
+        )
+    return Text(words(value) if isinstance(value, str) else str(value))
+
+
+def words(name: str) -> str:
+    """A name as people write it."""
+    return name.replace("_", " ")
+
+
+def ranges(numbers: list[int]) -> str:
+    """Numbers in order, neighbours as a range: `0-3, 7`."""
+    found: list[list[int]] = []
+    for one in numbers:
+        if found and one == found[-1][1] + 1:
+            found[-1][1] = one
+        else:
+            found.append([one, one])
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in found)
+
+
+def size(value: int | None) -> str | None:
+    """Bytes as people write them; None stays."""
+    return None if value is None else format_size(value) if value else "0"
+
+
+def lanes(link: Mapping[str, Any]) -> str:
+    """A link: its width and speed, or its state where it has none."""
+    if not link["width"] or link["speed"] is None:
+        return words(str(link["ltssm"]))
+    return f"x{link['width']} {link['speed']:g} GT/s, {words(str(link['ltssm']))}"
