@@ -99,3 +99,32 @@ def switch_of(handlers, kind, **options):
 
 async def _at_once(seconds: float) -> None:
     assert 0 < seconds <= 1
+
+
+@dataclass
+class _Reply:
+    code: int
+    payload: bytes
+    vendor_status: int = 0
+
+
+class Scripts:
+    """A command interface behind a door that answers from a table."""
+
+    payload_max = 1 << 16
+
+    def __init__(self, handlers: dict[int, Handler]) -> None:
+        self.handlers = handlers
+        self.senders: list[Callable[[int, bytes], None]] = []
+        self.asked: list[tuple[int, str]] = []
+
+    def open(self, send):
+        self.senders.append(send)
+        return self
+
+    def execute(self, opcode, payload):
+        self.asked.append((opcode, payload.hex()))
+        return _Reply(*told(self.handlers.get(opcode, 0x03), payload))
+
+    def close(self):
+        pass

@@ -4,7 +4,6 @@ import asyncio
 import json
 import struct
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 
 import pytest
 
@@ -13,36 +12,7 @@ from softcxl.device.type3 import Type3
 from softcxl.spec.command.events import EventLog, MctpEventInterrupts
 from softcxl.transport.control import Door
 from softcxl.transport.mctp import Endpoint, MctpTcpDoor
-from tests.fm.scripted import Handler, told
-
-
-@dataclass
-class _Reply:
-    code: int
-    payload: bytes
-    vendor_status: int = 0
-
-
-class Scripts:
-    """A command interface behind a door that answers from a table."""
-
-    payload_max = 1 << 16
-
-    def __init__(self, handlers: dict[int, Handler]) -> None:
-        self.handlers = handlers
-        self.senders: list = []
-        self.types: list[int] = []
-
-    def open(self, send):
-        self.senders.append(send)
-        return self
-
-    def execute(self, opcode, payload):
-        return _Reply(*told(self.handlers.get(opcode, 0x03), payload))
-
-    def close(self):
-        pass
-
+from tests.fm.scripted import Scripts
 
 IDENTITY = struct.pack("<HHHHQBB", 0x1AF4, 2, 3, 4, 5, 12, 3)
 

@@ -80,7 +80,7 @@ def in_words(record: Record) -> str:
     return ", ".join(
         f"{item.name} {_short(getattr(record, item.name))}"
         for item in type(record).__layout__.fields
-        if item.kind != "reserved"
+        if item.kind != "reserved" and getattr(record, item.name) != b""
     )
 
 

@@ -50,7 +50,7 @@ def ld_list(reach: Reach, target: Target, as_json: bool) -> None:
             f"{tables.size(found['memory_size'])}, {tables.size(max(0, free))} of it free, in multiples of "
             f"{tables.size(found['granularity'])}; up to {found['supported_lds']} logical devices"
         )
-        return tables.table("LD", "range 1", "range 2", rows=rows, title=title)
+        return tables.titled(title, tables.table("LD", "range 1", "range 2", rows=rows))
 
     emit(as_json, reach.device(target, ask), render)
 

@@ -80,26 +80,27 @@ def _print(as_json: bool, log: EventLog, event: library.Event) -> None:
 
 
 def line(data: dict[str, Any]) -> str:
-    """An event record as a line for people: when, which log, what, and what its record says."""
-    fields = {name: value for name, value in data.items() if name not in _HEADER}
-    said = ", ".join(
-        f"{tables.words(name)} {_value(value)}" for name, value in _flat(fields) if value not in (None, False)
-    )
-    return f"{_time(data['timestamp'])} {data['log']}: {tables.words(data['event'])}: {said}"
+    """An event record as a line for people: when, which log, where, what."""
+    return f"{_time(data['timestamp'])} {data['log']}: {tables.words(_said(data))}"
 
 
-def _flat(given: dict[str, Any]) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in given.items():
-        if isinstance(value, dict):
-            found += [(f"{name} {inner}", one) for inner, one in _flat(value)]
-        else:
-            found.append((name, value))
-    return found
-
-
-def _value(value: object) -> str:
-    return tables.words(value) if isinstance(value, str) else "yes" if value is True else str(value)
+def _said(data: dict[str, Any]) -> str:
+    match data["event"]:
+        case "physical_switch_event":
+            return f"port {data['port']}: {data['type']}: {data['device']}, {tables.lanes(data['link'])}"
+        case "virtual_switch_event":
+            ld = "" if data["ld"] is None else f"LD {data['ld']} of "
+            to = "" if data["port"] is None else f" ({ld}port {data['port']})"
+            return f"vPPB {data['vppb']} of VCS {data['vcs']}: {data['type']}: {data['status']}{to}"
+        case "mld_port_event":
+            return f"port {data['port']}: {data['type']}: {data['message']}"
+        case "dynamic_capacity_event":
+            extent = data["extent"]
+            tag = "" if extent["tag"] is None else f", tag {extent['tag']}"
+            where = f"{extent['dpa']:#x}, {tables.size(extent['length'])}{tag}"
+            return f"host {data['host']}: {data['type']}: {where}"
+    fields = ((name, one) for name, one in data.items() if name not in _HEADER)
+    return f"{data['event']}: {', '.join(f'{name} {json.dumps(one)}' for name, one in fields)}"
 
 
 def _time(timestamp: int) -> str:

@@ -108,5 +108,9 @@ def emit(as_json: bool, data: Any, render: Callable[[Any], Any]) -> None:
     """Print what a verb has found: as JSON, or as `render` makes it for people."""
     if as_json:
         click.echo(json.dumps(data, indent=2, ensure_ascii=False))
-    else:
-        console().print(render(data))
+        return
+    terminal = console()
+    with terminal.capture() as captured:
+        terminal.print(render(data))
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())  # a table's last column is padded, too

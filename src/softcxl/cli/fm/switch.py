@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 from uuid import UUID
 
 import click
 from rich.console import Group
-from rich.text import Text
 
 from softcxl import fm as library
 from softcxl.cli.booted import JSON
@@ -125,13 +125,13 @@ def switches(reach: Reach, numbers: tuple[int, ...], as_json: bool) -> None:
     def render(given: list[dict[str, Any]]) -> Any:
         parts: list[Any] = []
         for one in given:
-            state = f"VCS {one['vcs']}: {tables.words(str(one['state']))}"
+            title = f"VCS {one['vcs']}: {tables.words(str(one['state']))}"
             if not one["vppbs"]:
-                parts.append(Text(state, "bold"))
+                parts.append(tables.titled(title))
                 continue
             rows = ((vppb["vppb"], vppb["status"], vppb["port"], vppb["ld"]) for vppb in one["vppbs"])
-            title = f"{state}, upstream port {one['usp']}"
-            parts.append(tables.table("vPPB", "binding", "port", "LD", rows=rows, title=title))
+            found = tables.table("vPPB", "binding", "port", "LD", rows=rows)
+            parts.append(tables.titled(f"{title}, upstream port {one['usp']}", found))
         return Group(*parts)
 
     emit(as_json, [words.virtual_switch(one) for one in found], render)
@@ -154,7 +154,7 @@ def bind(reach: Reach, vcs: int, vppb: int, port: int, ld: int | None, no_wait: 
     """
     what = f"vPPB {vppb} of VCS {vcs}"
     to = f"port {port}" if ld is None else f"LD {ld} of port {port}"
-    with shown() as listen:
+    with shown(quiet=not sys.stderr.isatty()) as listen:
         done = reach.switch(
             lambda switch: switch.bind(
                 vcs,
@@ -187,7 +187,7 @@ def bind(reach: Reach, vcs: int, vppb: int, port: int, ld: int | None, no_wait: 
 def unbind(reach: Reach, vcs: int, vppb: int, option: str, no_wait: bool, as_json: bool) -> None:
     """Unbind a vPPB of a virtual switch: its host sees the device go."""
     what = f"vPPB {vppb} of VCS {vcs}"
-    with shown() as listen:
+    with shown(quiet=not sys.stderr.isatty()) as listen:
         done = reach.switch(
             lambda switch: switch.unbind(
                 vcs,

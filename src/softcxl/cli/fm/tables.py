@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from softcxl.fabric.sizes import format_size
 
 
-def table(*headings: str, rows: Iterable[Iterable[object]], title: str | None = None) -> Table:
+def table(*headings: str, rows: Iterable[Iterable[object]]) -> Table:
     """A table without lines: a heading for each column, what is None as a dash."""
-    made = Table(
-        box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", title_style="bold"
-    )
+    made = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         made.add_column(heading)
     for row in rows:
         made.add_row(*map(cell, row))
     return made
+
+
+def titled(title: str, *parts: RenderableType) -> Group:
+    """A line above other things."""
+    return Group(Text(title, "bold"), *parts)
 
 
 def facts(found: Mapping[str, Any]) -> Table:

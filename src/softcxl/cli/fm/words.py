@@ -8,9 +8,16 @@ from typing import Any
 from softcxl.fm import Event, Extent, Tag, VirtualSwitch
 from softcxl.fm.bitmap import set_bits
 from softcxl.spec.command.events import EventLog
-from softcxl.spec.cxl.events import DynamicCapacityEventType
+from softcxl.spec.cxl.events import DynamicCapacityEvent, DynamicCapacityEventType, EventRecord
 from softcxl.spec.fm.dcd import GetDcdInfoResponse, HostDcRegion
-from softcxl.spec.fm.events import MldPortEventType, PhysicalSwitchEventType, VirtualSwitchEventType
+from softcxl.spec.fm.events import (
+    MldPortEvent,
+    MldPortEventType,
+    PhysicalSwitchEvent,
+    PhysicalSwitchEventType,
+    VirtualSwitchEvent,
+    VirtualSwitchEventType,
+)
 from softcxl.spec.fm.mhd import HeadInformation
 from softcxl.spec.fm.switch import (
     ConnectedDeviceType,
@@ -64,7 +71,7 @@ def switch(identity: IdentifySwitchDeviceResponse) -> dict[str, Any]:
     }
 
 
-def _link(one: PortInformation | HeadInformation) -> dict[str, Any]:
+def _link(one: PortInformation | HeadInformation | PhysicalSwitchEvent) -> dict[str, Any]:
     return {
         "ltssm": name_of(LtssmState, one.ltssm_state),
         "width": one.negotiated_link_width,
@@ -167,29 +174,9 @@ def tag(one: Tag) -> dict[str, Any]:
     }
 
 
-_EVENT_TYPES: dict[str, type[enum.IntEnum]] = {
-    "PhysicalSwitchEvent": PhysicalSwitchEventType,
-    "VirtualSwitchEvent": VirtualSwitchEventType,
-    "MldPortEvent": MldPortEventType,
-    "DynamicCapacityEvent": DynamicCapacityEventType,
-}
-_NAMED: dict[str, type[enum.IntEnum]] = {
-    "binding_status": BindingStatus,
-    "ltssm_state": LtssmState,
-    "connected_device_type": ConnectedDeviceType,
-}
-
-
 def event(log: EventLog, one: Event) -> dict[str, Any]:
     """An event record: its log, what of its header says something, and its own fields."""
-    kind = type(one).__name__
-    plain = {name: value for name, value in to_plain(one).items() if name != "header"}
-    for name, of in _NAMED.items():
-        if name in plain:
-            plain[name] = name_of(of, plain[name])
-    if kind in _EVENT_TYPES:
-        plain["event_type"] = name_of(_EVENT_TYPES[kind], plain["event_type"])
-    header = one.header
+    header, kind = one.header, type(one).__name__
     found = {
         "log": log.name.lower(),
         "event": "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind)[1:],
@@ -197,6 +184,43 @@ def event(log: EventLog, one: Event) -> dict[str, Any]:
         "timestamp": header.timestamp,
         "severity": field_of(header.flags, "severity"),
     }
-    if kind == "EventRecord":
-        found["identifier"] = str(header.identifier)
+    match one:
+        case PhysicalSwitchEvent():
+            return found | {
+                "port": one.port,
+                "type": name_of(PhysicalSwitchEventType, one.event_type),
+                "slot_status": one.slot_status,
+                "state": field_of(one.configuration, "state"),
+                "device": name_of(ConnectedDeviceType, one.connected_device_type),
+                "link": _link(one),
+            }
+        case VirtualSwitchEvent():
+            bound = one.binding_status not in (BindingStatus.UNBOUND, BindingStatus.IN_PROGRESS)
+            return found | {
+                "vcs": one.vcs,
+                "vppb": one.vppb,
+                "type": name_of(VirtualSwitchEventType, one.event_type),
+                "status": name_of(BindingStatus, one.binding_status),
+                "port": one.bound_port if bound else None,
+                "ld": one.bound_ld if bound and one.bound_ld != NO_BOUND_LD else None,
+                "link_control": one.link_control,
+                "slot_control": one.slot_control,
+            }
+        case MldPortEvent():
+            kind_of = name_of(MldPortEventType, one.event_type)
+            return found | {"port": one.port, "type": kind_of, "message": one.message.hex()}
+        case DynamicCapacityEvent():
+            return found | {
+                "host": one.host_id,
+                "type": name_of(DynamicCapacityEventType, one.event_type),
+                "region": one.updated_region,
+                "more": bool(one.flags.more),
+                "extent": extent(Extent.of(one.extent)),
+                "extents_available": one.extents_available if one.validity.extents_available else None,
+                "tags_available": one.tags_available if one.validity.tags_available else None,
+            }
+        case EventRecord():
+            found["identifier"] = str(header.identifier)
+    plain: dict[str, Any] = to_plain(one)
+    del plain["header"]
     return found | plain
