@@ -154,10 +154,9 @@ def test_no_address(fail, monkeypatch):
 
 def test_an_address_that_is_none(fail):
     status, says = fail("--at", "localhost:2508", "ports")
-    assert (status, says) == (
-        2,
-        "'localhost:2508' is no address of an endpoint; "
-        + "tcp:HOST:PORT (tcp:HOST has port 2508) and unix:PATH are allowed",
+    assert status == 2
+    assert says.startswith(
+        "'localhost:2508' is no address of an endpoint; tcp:HOST:PORT (tcp:HOST has port 2508) and "
     )
 
 
