@@ -18,17 +18,16 @@ import os
 import select
 import socket
 import statistics
-import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
-from softcxl.device.cci import Cci, CommandSet, Reply, command
-from softcxl.device.clock import ManualClock
+from softcxl.device.type3 import Type3
+from softcxl.spec.command.events import EVENT_NOTIFICATION
 from softcxl.spec.fm.switch import IDENTIFY_SWITCH_DEVICE, IdentifySwitchDeviceResponse
 from softcxl.spec.mctp.packet import MessageType
-from softcxl.transport.mctp import Dialect, Endpoint, MctpClient, MctpTcpDoor
+from softcxl.switch.physical import PhysicalSwitch
+from softcxl.transport.mctp import Dialect, Endpoint, MctpClient, MctpTcpDoor, Open
 from softcxl.transport.mctp.cci import pack_request
 from softcxl.transport.mctp.packet import Fragmenter, Message
 
@@ -48,44 +47,20 @@ REQUEST = REQUESTS[0]
 ANSWER = 2 * len(REQUEST)
 
 
-class SwitchCommands(CommandSet):
-    """A switch, as far as Identify goes."""
-
-    @command(IDENTIFY_SWITCH_DEVICE)
-    def identify(self) -> IdentifySwitchDeviceResponse:
-        return IdentifySwitchDeviceResponse(
-            ingress_port=0,
-            port_count=32,
-            vcs_count=4,
-            active_ports=(0xFFFFFFFF).to_bytes(32, "little"),
-            active_vcss=(0xF).to_bytes(32, "little"),
-            vppb_count=64,
-            bound_vppb_count=32,
-            hdm_decoder_count=8,
-        )
-
-
-class Interface:
-    """The commands, with a lock as a switch has it."""
-
-    payload_max = 4096
-
-    def __init__(self) -> None:
-        self._lock: AbstractContextManager[object] = threading.RLock()
-        self._cci = Cci(ManualClock(), self._lock, payload_max=self.payload_max)
-        self._cci.add([SwitchCommands()])
-
-    def execute(self, opcode: int, payload: bytes) -> Reply:
-        with self._lock:
-            return self._cci.execute(opcode, payload)
-
-    def close(self) -> None:
-        pass
+def open_switch() -> Open:
+    """A switch of 32 ports and four virtual switches, half of whose 64 vPPBs are bound to devices."""
+    switch = PhysicalSwitch("rack", ports=32, virtual=[(f"host{n}", 16) for n in range(4)], serial=1)
+    for port in range(32):
+        switch.ports[port].insert(Type3(f"mem{port}", volatile=256 << 20, serial=port))
+        switch.bind(port % 4, port // 4, port)
+    return lambda send: switch.management(
+        lambda notification: send(EVENT_NOTIFICATION.opcode, notification.pack())
+    )
 
 
 def serve(pipe: Any) -> None:
     """Our server."""
-    with MctpTcpDoor({8: Endpoint("switch", lambda send: Interface())}, port=0) as door:
+    with MctpTcpDoor({8: Endpoint("switch", open_switch())}, port=0) as door:
         pipe.send(door.address)
         pipe.recv()
 

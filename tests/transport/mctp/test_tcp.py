@@ -107,6 +107,37 @@ def test_identify_switch_of_jack(jack) -> None:
     assert second[26:] == bytes(42)
 
 
+def test_a_request_of_jack_in_five_packets() -> None:
+    """`jack show port -a`: Get Physical Port State of 255 ports, 269 bytes with type and header."""
+    heads = [
+        "0100008807000000015100010000000000ff00010203",
+        "0100001832333435363738393a3b3c3d3e3f40414243",
+        "0100002872737475767778797a7b7c7d7e7f80818283",
+        "01000038b2b3b4b5b6b7",
+        "01000048f2f3f4f5f6f7",
+    ]
+    body = bytes.fromhex("07 00000001 51 000100 0000 0000") + b"\xff" + ports
+    sent = [
+        bytes([1, 0, 0, flags]) + (body[64 * n : 64 * n + 64] + STALE)[:64]
+        for n, flags in enumerate((0x88, 0x18, 0x28, 0x38, 0x48))
+    ]
+    assert [one.hex()[: len(head)] for one, head in zip(sent, heads, strict=True)] == heads
+    took: list[bytes] = []
+
+    class Ports(Switch):
+        def execute(self, opcode: int, payload: bytes) -> Plain:
+            took.append(payload)
+            return Plain()
+
+    with (
+        MctpTcpDoor({8: Endpoint("switch", lambda send: Ports())}, port=0, dialect=Dialect.CXL2) as door,
+        Peer(door) as peer,
+    ):
+        peer.send(*sent)
+        assert peer.packet()[4:17].hex(" ") == "07 10 00 00 01 51 00 00 00 00 00 00 00"
+    assert took == [b"\xff" + ports]
+
+
 def test_packet_numbers_of_jack_go_on_over_messages(jack) -> None:
     for n in range(9):
         jack.send(packet(0xC8 | n % 4 << 4, cci(0x5100, tag=n)))
