@@ -23,6 +23,7 @@ from softcxl.device.type3 import Type3
 from softcxl.fabric import dynamic, embedded, keys, shared, topology, vendor
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.host import HostMemory, HostWindow
+from softcxl.fabric.keeper import keep
 from softcxl.fabric.layout import window_bases
 from softcxl.fabric.routes import Route, cci_routes, routes, virtual_routes
 from softcxl.fabric.store import Store
@@ -157,6 +158,8 @@ class Fabric:
         self.ccis: dict[str, SwitchMailboxCci] = {}
         self.hosts: dict[str, LiveHost] = {}
         self.open_doors: dict[str, Door] = {}
+        self.problems: list[str] = []
+        """What of an earlier run could not be restored, a sentence each."""
         self._stack = ExitStack()
         with ExitStack() as undo:
             undo.callback(self.close)
@@ -205,8 +208,11 @@ class Fabric:
                 self.devices[name] = self._device(name, key, clock)
             for name, pool in self.topology.pools.items():
                 self._pool(name, pool, clock)
-            for name, switch in self.topology.shared.items():
-                shared.plug(self, self._switch(name, switch, clock), switch)
+            first = {
+                name: shared.plug(self, self._switch(name, switch, clock), switch)
+                for name, switch in self.topology.shared.items()
+            }
+            self.problems = keep(self.store, self.switches, self.mlds, self.devices, first)
             for name, one in self.topology.ccis.items():
                 self.ccis[name] = cci = SwitchMailboxCci(
                     name, self.switches[one.switch], interrupts=one.interrupts

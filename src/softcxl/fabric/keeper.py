@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from softcxl.device.dynamic.extents import Extent
+from softcxl.device.mld.logical import LogicalDevice
 from softcxl.fabric.errors import StateUnwritable
 from softcxl.fabric.store import WHOLE, Binding, Store, Vppb
 from softcxl.spec.command.base import ReturnCode
@@ -19,6 +20,7 @@ from softcxl.switch.occupant import function, name_of
 if TYPE_CHECKING:
     from softcxl.device.dynamic.capacity import DynamicCapacity
     from softcxl.device.mld.device import LdChange, MultiLogicalDevice
+    from softcxl.device.type3 import Type3
     from softcxl.switch.physical import PhysicalSwitch
     from softcxl.switch.physical_port import PhysicalPort
 
@@ -30,6 +32,31 @@ Target = tuple[int, int | None]
 _SHOWN: Final = 16  # extents of one offer or answer that the journal names
 
 
+First = Mapping[str, Mapping[str, Sequence[Target | None]]]
+"""What vPPBs are bound to when they are here for the first time, by switch and virtual switch."""
+
+
+def keep(
+    store: Store,
+    switches: Mapping[str, PhysicalSwitch],
+    mlds: Mapping[str, MultiLogicalDevice],
+    devices: Mapping[str, Type3],
+    first: First,
+) -> list[str]:
+    """Keep the parts of a fabric in `store` from now on, after what was has been restored. Returns what could not be,
+    a sentence each."""
+    keeper = Keeper(store, switches)
+    problems = keeper.restore(first)
+    for mld in mlds.values():
+        keeper.watch_allocations(mld)
+        if mld.dynamic is not None:
+            keeper.watch_extents(mld.name, mld.dynamic)
+    for name, device in devices.items():
+        if device.dynamic.regions and not isinstance(device, LogicalDevice):
+            keeper.watch_extents(name, device.dynamic)
+    return problems
+
+
 class Keeper:
     """Keeps `switches` (by name) in `store`. `restore` first; then every change is written down."""
 
@@ -38,7 +65,7 @@ class Keeper:
 
     # -- what was ------------------------------------------------------------------------------------------------
 
-    def restore(self, first: Mapping[str, Mapping[str, Sequence[Target | None]]]) -> list[str]:
+    def restore(self, first: First) -> list[str]:
         """Undo what the last server had begun and not made, bind what was bound, and what `first` says, by switch and
         virtual switch, for those that are here for the first time.
 

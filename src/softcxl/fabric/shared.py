@@ -11,7 +11,7 @@ from softcxl.device.mld.head import Head
 from softcxl.device.persist import StatePage
 from softcxl.fabric import dynamic, embedded, keys
 from softcxl.fabric.errors import BuildError
-from softcxl.switch.binding import BindingError
+from softcxl.fabric.keeper import Target
 from softcxl.switch.occupant import multi_logical, name_of
 from softcxl.switch.physical import PhysicalSwitch
 
@@ -42,25 +42,22 @@ def pool(
     )
 
 
-def plug(fabric: Fabric, switch: PhysicalSwitch, key: keys.Switch) -> None:
-    """Have in the switch's ports what the topology says, and its vPPBs bound. Raises `BuildError`."""
+def plug(fabric: Fabric, switch: PhysicalSwitch, key: keys.Switch) -> dict[str, list[Target | None]]:
+    """Have in the switch's ports what the topology says. Returns what the vPPBs of each virtual switch are bound to at
+    first. Raises `BuildError`."""
     for number, name in enumerate(key.ports):
         if name in fabric.mlds:
             free = fabric.free_heads.setdefault(name, list(fabric.mlds[name].heads))
             switch.ports[number].insert(free.pop(0))
         elif name is not None:
             switch.ports[number].insert(embedded.made(fabric, name))
-    for vcs, virtual in enumerate(key.virtual.values()):
-        for vppb, bound in enumerate(virtual.ports):
-            if bound is None:
-                continue
-            try:
-                switch.bind(vcs, vppb, *target(fabric, switch, bound))
-            except BindingError as error:
-                raise BuildError(f"{switch.virtual[vcs].name}.{vppb}: {error}") from error
+    return {
+        name: [None if bound is None else target(fabric, switch, bound) for bound in virtual.ports]
+        for name, virtual in key.virtual.items()
+    }
 
 
-def target(fabric: Fabric, switch: PhysicalSwitch, name: str) -> tuple[int, int | None]:
+def target(fabric: Fabric, switch: PhysicalSwitch, name: str) -> Target:
     """The physical port of a switch, and the LD ID there, of the device or logical device `name`. Raises `BuildError`
     where it is in none of the switch's ports."""
     device, ld = keys.split(name)

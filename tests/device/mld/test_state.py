@@ -118,6 +118,33 @@ def test_what_cannot_be_kept_has_not_happened(make):
     assert door.send(0x5406, b"\1\0") == (SUCCESS, b"\1\0\0")
 
 
+class FullOnce(StatePage):
+    """A page whose disk is full for some writes, by their numbers from 1."""
+
+    def __init__(self, path, *full):
+        super().__init__(path)
+        self.full, self.writes = full, 0
+
+    def _keep(self, section, content):
+        self.writes += 1
+        if self.writes in self.full:
+            raise OSError(28, "No space left on device")
+        super()._keep(section, content)
+
+
+def test_an_allocation_that_is_kept_but_for_its_last_write(make, tmp_path):
+    """It is done. Contents would not be kept yet, so that nobody can have it before they are."""
+    pool = make(state=FullOnce(tmp_path / "pool.state", 3, 4), logical_devices=[0, 0, 0, 0])
+    pool.allocate({1: UNIT})
+    with pytest.raises(ValueError, match=r"pool\.1: its allocation cannot be kept: .*No space left"):
+        pool.logical[1].bind("somebody")
+    assert pool.logical[1].holder is None
+    pool.logical[1].bind("somebody")
+    pool.close()
+    kept = json.loads((tmp_path / "pool.state").read_text())["sections"]["allocations"]
+    assert (kept["each"][1], kept["fresh"]) == ([UNIT, 0], [])
+
+
 def test_a_medium_that_cannot_be_made(kept, tmp_path):
     """That logical device has no memory then; the others have what was asked for, and another start finds the same."""
     pool = kept(logical_devices=[0, 0, 0, 0])

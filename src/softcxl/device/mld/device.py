@@ -15,6 +15,7 @@ softcxl.device.mld.errors.LdInUse: pool.1 is bound to rack.left.0: its allocatio
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -45,6 +46,8 @@ from softcxl.spec.command.events import EventLog, EventNotificationRequest
 from softcxl.spec.cxl.dvsec import VENDOR_CXL
 from softcxl.spec.cxl.events import DynamicCapacityEvent
 from softcxl.wire import Reset
+
+log = logging.getLogger(__name__)
 
 PAYLOAD: Final = 8192
 """The largest payload of an FM-owned LD's commands, in bytes: an LD's mailbox has 4096, and a tunnel adds to it."""
@@ -127,6 +130,7 @@ class MultiLogicalDevice:
             self.page.take("allocations", lambda section: factory.read(section["each"])) or factory
         )
         fresh = self.page.take("allocations", lambda section: [int(one) for one in section["fresh"]]) or []
+        self._fresh = fresh
         self.logical: dict[int, LogicalDevice] = {}
         self._owned = ExitStack()
         with ExitStack() as undo:
@@ -303,13 +307,25 @@ class MultiLogicalDevice:
                 except (MemoryFault, OSError) as error:  # no file, or no room: it has no memory then
                     self.allocations = self.allocations.with_({ld: NOTHING})
                     failed.append(error)
-            self._keep(self.allocations, [])
             if failed:
+                self._keep(self.allocations, [])
                 raise failed[0]
+            try:
+                self.settle()
+            except OSError as error:  # done it is: those that have nothing yet would begin with nothing again
+                log.warning("%s: %s", self.name, error)
+
+    def settle(self) -> None:
+        """Have logical devices keep their contents over the end of the process from now on, if some would not. Raises
+        `OSError`."""
+        if self._fresh:
+            self._keep(self.allocations, [])
 
     def _keep(self, allocations: Allocations, fresh: Iterable[int]) -> None:
         """Have the allocations outlive the process, and which logical devices begin without contents then."""
-        self.page.put("allocations", each=allocations.plain(), fresh=list(fresh))
+        fresh = list(fresh)
+        self.page.put("allocations", each=allocations.plain(), fresh=fresh)
+        self._fresh = fresh
 
     def _replace(self, ld: int) -> None:
         """The logical device starts anew, with its new allocation, if that is any."""

@@ -8,7 +8,7 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from softcxl.device.mld.errors import LdInUse
+from softcxl.device.mld.errors import LdInUse, LogicalDeviceError
 from softcxl.device.mld.qos import LdTelemetry
 from softcxl.device.type3 import Type3
 from softcxl.spec.command.qos import COMMANDS as SLD_QOS
@@ -69,10 +69,15 @@ class LogicalDevice(Type3):
         return self.holder is not None or self.attached or self.seat is not None
 
     def bind(self, holder: str) -> None:
-        """It is bound to `holder` from now on. Raises `LdInUse` where it is bound already."""
+        """It is bound to `holder` from now on. Raises `LdInUse` where it is bound already, `LogicalDeviceError` where
+        its allocation could not be kept and still cannot."""
         with self.lock:
             if self.holder is not None:
                 raise LdInUse(f"{self.name} is bound to {self.holder}")
+            try:
+                self.mld.settle()
+            except OSError as error:
+                raise LogicalDeviceError(f"{self.name}: its allocation cannot be kept: {error}") from error
             self.holder = holder
 
     def unbind(self, *, used: bool = True) -> None:
