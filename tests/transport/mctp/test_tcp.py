@@ -116,6 +116,7 @@ def test_a_request_of_jack_in_five_packets() -> None:
         "01000038b2b3b4b5b6b7",
         "01000048f2f3f4f5f6f7",
     ]
+    ports = bytes(range(255))
     body = bytes.fromhex("07 00000001 51 000100 0000 0000") + b"\xff" + ports
     sent = [
         bytes([1, 0, 0, flags]) + (body[64 * n : 64 * n + 64] + STALE)[:64]
