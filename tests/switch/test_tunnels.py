@@ -146,6 +146,9 @@ def test_ld_memory_request(fm, mapped, base):
     assert fm.send(0x5302, access(high, 4, first=0b0110, last=0, data=b"\xaa\xbb\xcc\xdd"))[0] == SUCCESS
     assert fm.send(0x5302, access(high, 4, last=0))[1][4:] == b"\x11\xbb\xcc\x44"
     assert fm.send(0x5302, access(high, 4, first=0b1001, last=0))[1][4:] == b"\x11\0\0\x44"
+    padded = access(high, 4, last=0) + bytes(4)  # as another one does
+    assert fm.send(0x5302, padded) == (SUCCESS, b"\4\0\0\0\x11\xbb\xcc\x44")
+    assert fm.send(0x5302, padded + b"\0") == (LENGTH, b"")
     assert fm.send(0x5302, access(high + 1, 2))[1][4:] == b"\xbb\xcc"
     # Size high is 8 bytes on: of three dwords the first one's upper half, all between, the last one's lowest byte.
     whole = bytes(range(1, 13))

@@ -91,12 +91,15 @@ class MldPortCommands(CommandSet):
 
     @command(SEND_LD_CXL_IO_MEMORY_REQUEST)
     def send_ld_memory_request(self, request: SendLdMemoryRequest) -> SendLdMemoryResponse:
-        """Of what no BAR claims: Invalid Input. Bytes that are not enabled are not written, and read as zero."""
+        """Of what no BAR claims: Invalid Input. Bytes that are not enabled are not written, and read as zero.
+
+        A read may have as many bytes of data, which mean nothing: jack sends them.
+        """
         function = self._logical(request.port, request.ld)
         length, write = request.length, request.transaction.write
         if not 1 <= length <= MAX_MEMORY_TRANSACTION:
             raise CommandError(ReturnCode.INVALID_INPUT)
-        if len(request.data) != (length if write else 0):
+        if len(request.data) != length and (write or request.data):
             raise CommandError(ReturnCode.INVALID_PAYLOAD_LENGTH)
         lanes = runs(enabled(request.transaction, request.address, length), length)
         answer = bytearray(0 if write else length)
