@@ -154,20 +154,25 @@ class MediaCommands(CommandSet):
         return ReturnCode.SUCCESS
 
     def _sanitize(self) -> ReturnCode:
-        device = self._device
         try:
-            for start, end in device.own_ranges:
-                device.space.clear(start, end - start)
-                device.poison.clear(start, end - start)
-            device.labels.clear()
-            device.events.forget()
-            self._leave_unfinished(False)
+            self.wipe()
         except OSError:
             self._tell(EventLog.FAILURE)  # data may be left: the media stay disabled
             raise
-        device.media_disabled = False
         self._tell(EventLog.INFORMATIONAL)
         return ReturnCode.SUCCESS
+
+    def wipe(self) -> None:
+        """Leave nothing of what it holds, and have the media there. Raises `OSError`, and then something may be left.
+        The lock is held."""
+        device = self._device
+        for start, end in device.own_ranges:
+            device.space.clear(start, end - start)
+            device.poison.clear(start, end - start)
+        device.labels.clear()
+        device.events.forget()
+        self._leave_unfinished(False)
+        device.media_disabled = False
 
     def _leave_unfinished(self, unfinished: bool) -> None:
         self._device.page.put("sanitize", unfinished=unfinished)

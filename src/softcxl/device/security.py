@@ -105,6 +105,13 @@ class SecurityCommands(CommandSet):
             dpa < end and start < dpa + size for start, end in self._device.persistent_ranges
         )
 
+    def forget(self) -> None:
+        """No passphrases any more: what they protected is whoever's who has the device. Raises `OSError` where that
+        cannot be kept. The lock is held."""
+        for kind in PassphraseType:
+            self._keep(kind, None)
+        self.locked = False
+
     # -- commands ------------------------------------------------------------------------------------------------
 
     @command(GET_SECURITY_STATE)

@@ -268,6 +268,13 @@ class DpaSpace:
                 raise AddressError(f"{self.name}: no decoder is committed at HPA {hpa:#x}")
             self._commitments = staying
 
+    def go_home(self) -> None:
+        """Have all bytes of the device's own rest in its medium: no window shows any of them, whoever still has it
+        mapped. Raises `MediumFull`, and then every byte has its place, old or home."""
+        with moves.everything_held(self):
+            for window in self._windows:
+                moves.send_home(window, list(self._residents(window)))
+
     def abandon(self) -> None:
         """Lose all bytes of its own, wherever they rest, and be unknown to every window, whose places are zeros then:
         the device is no more. Raises `MediumFull` where a window's map cannot be saved; what was abandoned by then

@@ -12,6 +12,8 @@ from softcxl.device.mld.errors import (
     LogicalDeviceError,
     NoSuchLd,
 )
+from softcxl.memory import Medium, Window
+from softcxl.memory.interleave import Interleave
 from softcxl.spec.command.events import EventLog
 from softcxl.spec.cxl.events import GeneralMediaEvent
 from softcxl.testing.driver import CONFIG, Driver, Machine
@@ -95,6 +97,7 @@ def test_a_hot_reset_of_the_link_reaches_all(pool, door):
 
 # -- bound and unbound -----------------------------------------------------------------------------------------
 
+DISABLED = 0x07
 LEFT = {
     "clear": (bytes(8), b"persistent", b"labels"),
     "keep": (b"volatile", b"persistent", b"labels"),
@@ -123,6 +126,55 @@ def test_what_unbinding_leaves(make, policy):
     assert (device.poison.met(4096, 64) is None) == (policy == "erase")
     assert other.space.read(0, 8) == b"volatile"
     device.bind("rack.right.0")
+
+
+@pytest.mark.parametrize(("policy", "left"), [("clear", 0b101), ("keep", 0b001), ("erase", 0)])
+def test_passphrases(make, policy, left):
+    """One that a host has set is the next one's, too, unless all is erased; power locks what it protects."""
+    pool = make(on_unbind=policy)
+    device = pool.logical[1]
+    device.bind("rack.left.0")
+    user = b"\1" + bytes(31) + bytes(32) + b"secret".ljust(32, b"\0")  # struct cxl_set_pass of Linux
+    assert Driver(device).send(0x4501, user)[0] == SUCCESS
+    device.unbind()
+    assert Driver(device).send(0x4500) == (SUCCESS, struct.pack("<I", left))  # set, locked
+
+
+@pytest.mark.parametrize("policy", LEFT)
+def test_a_sanitize_that_was_cut_short(make, clock, policy):
+    """Where all is erased nothing is left to sanitize; else the next host finds the media disabled."""
+    pool = make(on_unbind=policy)
+    device = pool.logical[1]
+    device.bind("rack.left.0")
+    assert Driver(device).send(0x4400)[0] == 1
+    device.unbind()
+    clock.advance(10)
+    assert Driver(device).send(0x4102, struct.pack("<II", 0, 6))[0] == (
+        SUCCESS if policy == "erase" else DISABLED
+    )
+
+
+@pytest.mark.parametrize("policy", LEFT)
+def test_windows_show_nothing_of_what_was_unbound(make, policy):
+    """A host may have its window mapped for as long as it likes: what it maps is not the logical device any more."""
+    pool = make(on_unbind=policy)
+    device = pool.logical[1]
+    with Medium.memfd("window", GIB) as medium:
+        window = Window(1 << 32, GIB, medium)
+        device.bind("rack.left.0")
+        device.space.persistent_from = device.space.capacity  # as without a folder
+        device.space.commit(window, 1 << 32, 768 * MIB, Interleave(), 0, 0)
+        mapped = medium.view()
+        mapped[:4] = mapped[512 * MIB : 512 * MIB + 4] = 7
+        device.space.release()
+        device.unbind()
+        assert not mapped[:4].any()
+        assert not mapped[512 * MIB : 512 * MIB + 4].any()
+        mapped[:4] = 9
+        assert device.space.read(0, 4) == bytes([7 if policy == "keep" else 0] * 4)
+        assert device.space.read(512 * MIB, 4) == bytes([0 if policy == "erase" else 7] * 4)
+        assert window.residents == ()
+        del mapped
 
 
 def test_what_nobody_has_used_stays(pool):

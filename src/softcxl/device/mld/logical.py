@@ -4,6 +4,7 @@ decoders, a mailbox, event logs and resets of its own."""
 from __future__ import annotations
 
 import enum
+import logging
 import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
@@ -11,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 from softcxl.device.mld.errors import LdInUse, LogicalDeviceError
 from softcxl.device.mld.qos import LdTelemetry
 from softcxl.device.type3 import Type3
+from softcxl.memory.errors import MemoryFault
 from softcxl.spec.command.qos import COMMANDS as SLD_QOS
 from softcxl.wire import Reset
 
 if TYPE_CHECKING:
     from softcxl.device.mld.device import MultiLogicalDevice
+
+log = logging.getLogger(__name__)
 
 SERIAL_SHIFT: Final = 48
 """LD n has the device's serial number with n + 1 added without carry to its upper 16 bits."""
@@ -81,27 +85,35 @@ class LogicalDevice(Type3):
             self.holder = holder
 
     def unbind(self, *, used: bool = True) -> None:
-        """It is bound to nobody any more: it is reset, and its contents are what the MLD's `on_unbind` says; all stays
-        as it is where nobody has `used` it since."""
+        """It is bound to nobody any more: it is reset, its contents are what the MLD's `on_unbind` says, and no window
+        of a host shows them; all stays as it is where nobody has `used` it since."""
         with self.lock:
             self.holder = None
             if not used:
                 return
             policy = self.mld.on_unbind
+            try:
+                if policy is OnUnbind.ERASE:
+                    self.erase()
+            except OSError as error:
+                log.error("%s is not all erased: %s", self.name, error)
             if policy is OnUnbind.KEEP:
                 self.reset(Reset.HOT)
-                return
-            if policy is OnUnbind.ERASE:
-                self.erase()
-            self.power_cycle()
+            else:
+                self.power_cycle()
+            try:
+                self.space.go_home()
+            except MemoryFault as error:
+                log.error("%s stays in the windows of who had it: %s", self.name, error)
 
     def erase(self) -> None:
-        """Leave nothing of what it holds: bytes, labels, poison, extents. The lock is held."""
+        """Leave nothing of what it holds: bytes, labels, poison, extents, passphrases. Raises `OSError`, and then
+        something may be left. The lock is held."""
+        self.cci.reset()
         if self.mld.dynamic is not None:
             self.mld.dynamic.deprive(self.ld)
-        self.space.clear(0, self.capacity.total)
-        self.poison.clear(0, self.capacity.total)
-        self.labels.clear()
+        self.media.wipe()
+        self.security.forget()
 
     # -- resets --------------------------------------------------------------------------------------------------
 
