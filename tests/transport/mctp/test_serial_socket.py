@@ -11,6 +11,7 @@ import pytest
 
 from softcxl.transport.errors import DoorError, DoorInUse
 from softcxl.transport.mctp import MctpSerialSocket
+from tests.transport.mctp.frames import exactly, fcs, framed
 from tests.transport.mctp.interfaces import Echoing
 
 IDENTIFY_SWITCH = "7e0111010809c807000000005100000000000000cfd87e"
@@ -20,23 +21,6 @@ CHECKED = {
     "010908c0070100000051040000000000007e7d0102": 0x3AD4,
     "010809c0070100000051040000000000007e7d0102": 0x76CB,
 }
-
-
-def fcs(data: bytes) -> int:
-    """DSP0253's check sequence, bit by bit (as RFC 1662 C.2 has it, without the complement)."""
-    value = 0xFFFF
-    for byte in data:
-        value ^= byte
-        for _ in range(8):
-            value = value >> 1 ^ 0x8408 if value & 1 else value >> 1
-    return value
-
-
-def framed(packet: str) -> bytes:
-    body = bytes.fromhex(packet)
-    head = bytes([1, len(body)])
-    escaped = body.replace(b"\x7d", b"\x7d\x5d").replace(b"\x7e", b"\x7d\x5e")
-    return b"\x7e" + head + escaped + fcs(head + body).to_bytes(2, "big") + b"\x7e"
 
 
 @pytest.fixture
@@ -52,18 +36,9 @@ def line(door: MctpSerialSocket) -> socket.socket:
     return sock
 
 
-def exactly(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        more = sock.recv(size - len(data))
-        assert more, f"the line ended after {data.hex()}"
-        data += more
-    return data
-
-
 def answers(sock: socket.socket, request: str, packet: str) -> None:
     sock.sendall(bytes.fromhex(request))
-    expected = framed(packet)
+    expected = framed(bytes.fromhex(packet))
     assert exactly(sock, len(expected)).hex() == expected.hex()
 
 
@@ -80,7 +55,7 @@ def test_what_linux_sends_is_answered(door: MctpSerialSocket, step: int) -> None
         for at in range(0, len(request), step):  # a UART gives them one by one
             sock.sendall(request[at : at + step])
         # version, to, from, flags | type | response, tag, opcode, length, code 3, vendor status | "first"
-        expected = framed("010908c0" + "07" + "010000005105000003003412" + b"first".hex())
+        expected = framed(bytes.fromhex("010908c0" + "07" + "010000005105000003003412") + b"first")
         assert exactly(sock, len(expected)).hex() == expected.hex()
 
 
