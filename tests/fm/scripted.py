@@ -102,7 +102,7 @@ async def _at_once(seconds: float) -> None:
 
 
 @dataclass
-class _Reply:
+class Reply:
     code: int
     payload: bytes
     vendor_status: int = 0
@@ -124,7 +124,7 @@ class Scripts:
 
     def execute(self, opcode, payload):
         self.asked.append((opcode, payload.hex()))
-        return _Reply(*told(self.handlers.get(opcode, 0x03), payload))
+        return Reply(*told(self.handlers.get(opcode, 0x03), payload))
 
     def close(self):
         pass

@@ -273,12 +273,16 @@ class Server:
 
 
 def test_a_server_of_ours_says_where_its_endpoints_are(address, dialect, tmp_path):
-    said = json.dumps({"address": address, "dialect": dialect.value})
+    said = json.dumps(
+        {"address": address, "dialect": dialect.value, "endpoints": {"8": "first", "9": "second"}}
+    )
     server = Server({"version": 1, "status": 0, "stdout": said, "stderr": ""})
 
     async def ask():
-        async with fm.connect(f"unix:{tmp_path}/control") as switch:
-            return await switch.identify()
+        async with fm.Connection.open(f"unix:{tmp_path}/control") as connection:
+            assert connection.names == {"first": 8, "second": 9}
+            assert connection.dialect is dialect
+            return await (await connection.endpoint(fm.Switch)).identify()
 
     with Door(server, tmp_path / "control"):
         assert asyncio.run(ask()).serial_number == 5

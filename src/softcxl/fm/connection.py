@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -35,11 +35,12 @@ class Connection:
     """A connection to the endpoints behind an address; made by `open`, an async context manager.
 
     Commands are what its components have: see `endpoint`. Methods here are of the MCTP control protocol (DSP0236): they
-    raise `EndpointRefused` for a completion code other than success, `NoAnswer` and `BadAnswer`.
+    raise `EndpointRefused` for a completion code other than success, `NoAnswer` and `BadAnswer`. `names` are endpoint
+    IDs by the names that a server of ours gives them; nobody else does.
     """
 
-    def __init__(self, client: MctpClient, address: TcpAddress) -> None:
-        self.address = address
+    def __init__(self, client: MctpClient, address: TcpAddress, names: Mapping[str, int]) -> None:
+        self.address, self.names = address, names
         self._client = client
         self._hearers: WeakSet[_Hearer] = WeakSet()
         self._types: dict[int, tuple[int, ...]] = {}
@@ -52,7 +53,7 @@ class Connection:
         """Connect to an address: `tcp:HOST:PORT`, or `unix:PATH` of a `softcxl serve`, which says where its endpoints
         are and what dialect they speak. An answer that takes longer than `timeout` seconds is none.
         """
-        place, spoken = await _place(address)
+        place, spoken, names = await _place(address)
         connection: Connection | None = None
 
         def notify(eid: int, opcode: int, payload: bytes) -> None:
@@ -63,7 +64,7 @@ class Connection:
             client = await MctpClient.connect(
                 place.host, place.port, dialect=dialect or spoken, timeout=timeout, notify=notify
             )
-        connection = cls(client, place)
+        connection = cls(client, place, names)
         watch = asyncio.create_task(connection._watch())
         try:
             yield connection
@@ -237,16 +238,16 @@ def _meaning(name: str, address: TcpAddress) -> Iterator[None]:
         raise (BadAnswer if isinstance(error, MessageError) else NoAnswer)(says) from None
 
 
-async def _place(text: str) -> tuple[TcpAddress, Dialect]:
-    """Where endpoints are, and the dialect that is spoken unless somebody says another one."""
+async def _place(text: str) -> tuple[TcpAddress, Dialect, dict[str, int]]:
+    """Where endpoints are, the dialect that is spoken unless somebody says another one, and their names."""
     address = parse(text)
     if isinstance(address, TcpAddress):
-        return address, Dialect.STANDARD
+        return address, Dialect.STANDARD, {}
     return await asyncio.to_thread(_ask, address)
 
 
-def _ask(server: ServerAddress) -> tuple[TcpAddress, Dialect]:
-    """Where a server's endpoints are, and their dialect: its control socket tells."""
+def _ask(server: ServerAddress) -> tuple[TcpAddress, Dialect, dict[str, int]]:
+    """Where a server's endpoints are, their dialect and their names: its control socket tells."""
     request = json.dumps({"version": 1, "verb": "fm"}).encode()
     try:
         answer = json.loads(converse(server.path, request))
@@ -257,7 +258,8 @@ def _ask(server: ServerAddress) -> tuple[TcpAddress, Dialect]:
         place = parse(told["address"])
         if not isinstance(place, TcpAddress):
             raise NoAnswer(f"{server}: it says that its endpoints are at {place}")
-        return place, Dialect(told["dialect"])
+        names = {str(name): int(eid) for eid, name in told.get("endpoints", {}).items()}
+        return place, Dialect(told["dialect"]), names
     except NoServer as error:
         raise NoAnswer(f"{server}: {error}") from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:

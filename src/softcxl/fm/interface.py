@@ -82,14 +82,11 @@ class Interface:
         if type(request) is not (command.request or type(None)):
             wanted = command.request.__name__ if command.request is not None else "no input"
             raise TypeError(f"{naming(command.opcode)} takes {wanted}, not {type(request).__name__}")
-        answer = await self.execute(command.opcode, b"" if request is None else request.pack())
-        if answer.code == ReturnCode.BACKGROUND_STARTED:
-            if wait:
-                await self.wait(command, request, progress)
-            return None
-        if answer.code != ReturnCode.SUCCESS:
-            raise self.refused(command, request, answer)
-        return None if command.response is None else self._read(command, command.response, answer.payload)
+        if command.response is not None:
+            return await self._get(command.response, command, request)
+        if await self.start(command, request) and wait:
+            await self.wait(command, request, progress)
+        return None
 
     async def start(self, command: Command, request: Record | None = None) -> bool:
         """Send a command that has no output; whether it goes on in the background (`wait`)."""
@@ -103,10 +100,13 @@ class Interface:
 
     async def _get(self, kind: type[R], command: Command, request: Record | None = None) -> R:
         """The output of a command, which is of that kind."""
-        output = await self.request(command, request)
-        if not isinstance(output, kind):
-            raise BadAnswer(f"{self.name}: {naming(command.opcode)} was answered without its output")
-        return output
+        answer = await self.execute(command.opcode, b"" if request is None else request.pack())
+        if answer.code == ReturnCode.BACKGROUND_STARTED:
+            says = "goes on in the background, and its output never comes"
+            raise BadAnswer(f"{self.name}: {naming(command.opcode)} {says}")
+        if answer.code != ReturnCode.SUCCESS:
+            raise self.refused(command, request, answer)
+        return self._read(command, kind, answer.payload)
 
     def refused(self, command: Command, request: Record | None, answer: Answer) -> CommandRefused:
         """The error for an answer that is no success."""

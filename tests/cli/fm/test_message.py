@@ -105,7 +105,8 @@ def test_endpoints(rack, ask, run):
     assert [one["name"] for one in found["message_types"]] == ["cxl_fm_api", "cxl_cci"]
     assert found["message_types"][0]["versions"] == ["1.0.0"]
     assert found["mctp_versions"][-1] == "1.3.1"
-    assert "\n8         simple  " in run("control", "endpoints")
+    assert found["name"] is None
+    assert "\n8         -     simple  " in run("control", "endpoints")
 
 
 def test_an_endpoint_gets_another_id(rack, ask, run, fail):
@@ -116,3 +117,11 @@ def test_an_endpoint_gets_another_id(rack, ask, run, fail):
     status, says = fail("--eid", 8, "--timeout", 0.1, "limit")
     assert status == 3
     assert "no answer from endpoint 8" in says
+
+
+def test_endpoints_by_name_are_a_servers(rack, fail):
+    status, says = fail("--eid", "rack", "identify")
+    assert status == 2
+    assert says.startswith(
+        f"there is no endpoint 'rack' at {rack}; there are none: only a server of ours, unix:PATH, has"
+    )

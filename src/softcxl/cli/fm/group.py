@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from softcxl.cli.fm.parameters import Number
+from softcxl.cli.fm.parameters import Endpoint
 from softcxl.cli.fm.reach import Reach
 from softcxl.fm import Dialect
 
@@ -55,10 +55,11 @@ class _Sections(click.Group):
 )
 @click.option(
     "--eid",
-    type=Number("eid", 0, 0xFE),
+    type=Endpoint(),
     default=0,
-    metavar="N",
-    help="Which endpoint at the address, by its endpoint ID; without it 0, the first one.",
+    metavar="N|NAME",
+    help="Which endpoint at the address, by its endpoint ID, or at a server of ours by its name; without it "
+    "0, the first one.",
 )
 @click.option(
     "--timeout",
@@ -68,7 +69,7 @@ class _Sections(click.Group):
     help="How long an answer may take; without it 5.",
 )
 @click.pass_context
-def fm(ctx: click.Context, address: str | None, dialect: str | None, eid: int, timeout: float) -> None:
+def fm(ctx: click.Context, address: str | None, dialect: str | None, eid: int | str, timeout: float) -> None:
     """Manage a fabric by the FM API: switches, virtual switches, logical devices, dynamic capacity.
 
     The endpoint may be that of our own service (`softcxl serve TOPOLOGY --fm tcp:HOST:PORT`) or any other one that

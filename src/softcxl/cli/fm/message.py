@@ -205,10 +205,11 @@ def endpoints(reach: Reach, as_json: bool) -> None:
         return [await _endpoint(connection, eid) for eid in await connection.endpoint_ids()]
 
     def render(given: list[dict[str, Any]]) -> Any:
-        headings = "endpoint", "kind", "UUID", "messages", "MCTP"
+        headings = "endpoint", "name", "kind", "UUID", "messages", "MCTP"
         rows = (
             (
                 one["eid"],
+                one["name"],
                 one["endpoint_type"],
                 one["uuid"],
                 ", ".join(
@@ -235,8 +236,10 @@ async def _endpoint(connection: library.Connection, eid: int) -> dict[str, Any]:
         types.append({"type": kind, "name": name, "versions": list(map(version, versions or ()))})
     uuid = await _or_none(connection.endpoint_uuid(eid))
     base = await _or_none(connection.versions(BASE_VERSION, eid))
+    names = {number: name for name, number in connection.names.items()}
     return {
         "eid": found.eid,
+        "name": names.get(eid),
         "endpoint_type": "bus_owner_or_bridge" if found.type.endpoint_type == 1 else "simple",
         "id_type": ("dynamic", "static", "static_and_as_assigned", "static_and_changed")[found.type.id_type],
         "uuid": None if uuid is None else str(uuid),
@@ -271,7 +274,7 @@ def _bcd(byte: int) -> str:
 @click.pass_obj
 def set_eid(reach: Reach, new: int, as_json: bool) -> None:
     """Give an endpoint the ID NEW. One that keeps its own is exit status 1."""
-    found = reach.connected(lambda connection: connection.set_endpoint_id(new, reach.eid))
+    found = reach.connected(lambda connection: connection.set_endpoint_id(new, reach.eid(connection)))
     accepted = found.status.rejected == 0
     data = {"eid": found.eid, "accepted": accepted}
     said = f"the endpoint has ID {found.eid}" if accepted else f"the endpoint keeps its ID, {found.eid}"

@@ -38,6 +38,21 @@ class Number(_ParamType):
         return number
 
 
+class Endpoint(Number):
+    """An endpoint: its ID, or what begins with no digit, a name."""
+
+    def __init__(self) -> None:
+        super().__init__("endpoint", 0, 0xFE)
+
+    def convert(  # type: ignore[override]
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """As `click.ParamType`."""
+        if isinstance(value, str) and not value[:1].isdigit():
+            return value
+        return super().convert(value, param, ctx)
+
+
 class Size(_ParamType):
     """Bytes: `256MiB`, `1GiB`, a number."""
 

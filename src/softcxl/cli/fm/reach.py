@@ -26,7 +26,7 @@ class Reach:
 
     address: str | None
     dialect: fm.Dialect | None
-    eid: int
+    endpoint: int | str
     timeout: float
 
     @asynccontextmanager
@@ -52,7 +52,7 @@ class Reach:
         """What is asked of the switch there."""
 
         async def run(connection: fm.Connection) -> T:
-            return await ask(await connection.endpoint(fm.Switch, self.eid))
+            return await ask(await connection.endpoint(fm.Switch, self.eid(connection)))
 
         return self.connected(run)
 
@@ -60,9 +60,22 @@ class Reach:
         """What is asked of the device there, or of one behind it."""
 
         async def run(connection: fm.Connection) -> T:
-            return await ask(await target.of(connection, self.eid))
+            return await ask(await target.of(connection, self.eid(connection)))
 
         return self.connected(run)
+
+    def eid(self, connection: fm.Connection) -> int:
+        """The endpoint ID that is meant, by number or by name."""
+        if isinstance(self.endpoint, int):
+            return self.endpoint
+        if self.endpoint not in connection.names:
+            named = (
+                ", ".join(connection.names) or "none: only a server of ours, unix:PATH, has names for them"
+            )
+            raise click.UsageError(
+                f"there is no endpoint {self.endpoint!r} at {self.address}; there are {named}"
+            )
+        return connection.names[self.endpoint]
 
 
 @dataclass(frozen=True, slots=True)

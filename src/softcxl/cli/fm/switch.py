@@ -37,7 +37,7 @@ def identify(reach: Reach, target: Target, as_json: bool) -> None:
     """Say what a component is: vendor, serial number, kind; of a switch its ports and virtual switches."""
 
     async def ask(connection: library.Connection) -> dict[str, Any]:
-        component = await target.of(connection, reach.eid)
+        component = await target.of(connection, reach.eid(connection))
         found = await component.identify()
         told: dict[str, Any] = {
             "component_type": words.name_of(ComponentType, found.component_type),
