@@ -193,6 +193,15 @@ def test_bound_once(pool):
         pool.logical[0].bind("there")
 
 
+def test_one_that_is_gone_cannot_be_bound(pool):
+    """A switch that has looked it up, and a fabric manager that takes its memory before it is bound."""
+    one, other = pool.logical[0], pool.logical[1]
+    pool.allocate({0: 2 * GIB, 1: 0})
+    for device in (one, other):
+        with pytest.raises(NoSuchLd, match="is another one now, or has no memory"):
+            device.bind("rack.left.0")
+
+
 # -- allocation ------------------------------------------------------------------------------------------------
 
 

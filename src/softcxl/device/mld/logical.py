@@ -9,7 +9,7 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from softcxl.device.mld.errors import LdInUse, LogicalDeviceError
+from softcxl.device.mld.errors import LdInUse, LogicalDeviceError, NoSuchLd
 from softcxl.device.mld.qos import LdTelemetry
 from softcxl.device.type3 import Type3
 from softcxl.memory.errors import MemoryFault
@@ -73,9 +73,12 @@ class LogicalDevice(Type3):
         return self.holder is not None or self.attached or self.seat is not None
 
     def bind(self, holder: str) -> None:
-        """It is bound to `holder` from now on. Raises `LdInUse` where it is bound already, `LogicalDeviceError` where
-        its allocation could not be kept and still cannot."""
+        """It is bound to `holder` from now on. Raises `LdInUse` where it is bound already, `NoSuchLd` where a fabric
+        manager has given its memory to others meanwhile, `LogicalDeviceError` where its allocation could not be kept
+        and still cannot."""
         with self.lock:
+            if self.mld.logical.get(self.ld) is not self:
+                raise NoSuchLd(f"{self.name} is another one now, or has no memory")
             if self.holder is not None:
                 raise LdInUse(f"{self.name} is bound to {self.holder}")
             try:

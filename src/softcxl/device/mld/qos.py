@@ -95,6 +95,7 @@ class BandwidthTelemetry:
         self._empty()
 
     def _empty(self) -> None:
+        self._tells = bool(self.control.request_completion_basis) or int(self.control.control) != 0
         self._recent: deque[int] = deque()
         self._counts = [0] * len(self.usage)
 
@@ -140,7 +141,7 @@ class BandwidthTelemetry:
             usage = self.usage[ld]
             usage.requests += 1
             usage.bytes += size
-            usage.responses[self.load(ld)] += 1
+            usage.responses[self.load(ld) if self._tells else DevLoad.LIGHT] += 1
 
     def count(self, ld: int) -> int:
         """ReqCmpCnt of a logical device."""
