@@ -198,7 +198,7 @@ def test_nobody_listens() -> None:
 def test_requests_end_with_the_connection(door) -> None:
     async def work() -> None:
         client = await connect(door)
-        waiting = [asyncio.create_task(client.command(NEVER, timeout=60)) for _ in range(12)]
+        waiting = [asyncio.create_task(client.command(NEVER, timeout=60)) for _ in range(40)]
         await client.command(ECHO, eid=9)
         await asyncio.to_thread(door.close)
         for one in waiting:

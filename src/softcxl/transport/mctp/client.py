@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple, Self, TypeVar
 from uuid import UUID
 
@@ -39,26 +37,24 @@ from softcxl.spec.mctp.control import (
     SetEndpointIdResponse,
 )
 from softcxl.spec.mctp.packet import NULL_EID, MessageType
-from softcxl.spec.mctp.tcp import DEFAULT_PORT, PACKET_SIZE, PAYLOAD_SIZE
+from softcxl.spec.mctp.tcp import DEFAULT_PORT
 from softcxl.transport.mctp.cci import (
     CXL_TYPES,
-    MAX_PAYLOAD,
     PREFIX_SIZE,
     Dialect,
     pack_request,
     pack_response,
     unpack,
 )
-from softcxl.transport.mctp.errors import ConnectionEnded, ControlError, MessageError, NoAnswer, PacketError
-from softcxl.transport.mctp.packet import Assembler, Fragmenter, Message
+from softcxl.transport.mctp.errors import ConnectionEnded, ControlError, MessageError
+from softcxl.transport.mctp.exchange import Exchange
+from softcxl.transport.mctp.packet import Message
 from softcxl.transport.mctp.tcp import MAX_PORT
 from softcxl.wire import LayoutError, Record
 
 log = logging.getLogger(__name__)
 
 _R = TypeVar("_R", bound=Record)
-_TAGS = 8
-_MAX_MESSAGE = PREFIX_SIZE + MAX_PAYLOAD + PAYLOAD_SIZE
 _RESPONSE = int(CciCategory.RESPONSE)
 _CONTROL_PREFIX = 1 + ControlHeader.__layout__.size
 
@@ -75,15 +71,7 @@ class CciResponse(NamedTuple):
     background: bool
 
 
-@dataclass(slots=True)
-class _Tags:
-    """The message tags that are free for one endpoint, and who waits for one."""
-
-    free: deque[int] = field(default_factory=lambda: deque(range(_TAGS)))
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
-
-
-class MctpClient(asyncio.Protocol):
+class MctpClient:
     """A connection to the endpoints behind one address; made by `connect`.
 
     Any number of requests may be awaited at a time: up to eight an endpoint are under way, as MCTP has tags, the others
@@ -94,23 +82,10 @@ class MctpClient(asyncio.Protocol):
     def __init__(
         self, address: str, *, eid: int, source: int, dialect: Dialect, timeout: float, notify: Notify | None
     ) -> None:
-        self.address, self.eid, self.dialect, self.timeout, self.notify = (
-            address,
-            eid,
-            dialect,
-            timeout,
-            notify,
-        )
-        self._source = source
-        self._assembler = Assembler(_MAX_MESSAGE, running=True)
-        self._fragmenter = Fragmenter(PAYLOAD_SIZE, padded=True)
-        self._transport: asyncio.Transport | None = None
-        self._rest = b""
-        self._tags: dict[int, _Tags] = {}
-        self._under_way: dict[tuple[int, int], tuple[Callable[[bytes], bool], asyncio.Future[bytes]]] = {}
+        self.address, self.eid, self.dialect, self.timeout = address, eid, dialect, timeout
+        self.notify = notify
+        self._exchange = Exchange(address, source, self._asked)
         self._number = 0
-        self._ended: str | None = None
-        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def connect(
@@ -132,16 +107,11 @@ class MctpClient(asyncio.Protocol):
         address = f"{host}:{port}"
         if not 0 < port <= MAX_PORT:
             raise ConnectionEnded(f"{address}: cannot connect: ports are 1 to {MAX_PORT}")
+        client = cls(address, eid=eid, source=source, dialect=dialect, timeout=timeout, notify=notify)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                _, client = await loop.create_connection(
-                    lambda: cls(
-                        address, eid=eid, source=source, dialect=dialect, timeout=timeout, notify=notify
-                    ),
-                    host,
-                    port,
-                )
+                await loop.create_connection(lambda: client._exchange, host, port)
         except TimeoutError:
             raise ConnectionEnded(f"{address}: nobody answered within {timeout:g} s") from None
         except OSError as error:
@@ -156,14 +126,11 @@ class MctpClient(asyncio.Protocol):
 
     async def close(self) -> None:
         """End the connection; requests under way raise `ConnectionEnded`. More than once does no harm."""
-        if self._transport is not None:
-            self._end("the connection was closed here")
-            self._transport.close()
-        await self.ended()
+        await self._exchange.close()
 
     async def ended(self) -> None:
         """Until the connection has ended, from whichever side."""
-        await asyncio.shield(self._gone)
+        await self._exchange.ended()
 
     # -- requests --------------------------------------------------------------------------------------------
 
@@ -191,7 +158,7 @@ class MctpClient(asyncio.Protocol):
         def ours(answer: bytes) -> bool:
             return answer[0] == type and (len(answer) < PREFIX_SIZE or answer[2] == tag)
 
-        answer = await self._exchange(says, body, ours, eid, timeout)
+        answer = await self._ask(says, body, ours, eid, timeout)
         return self._response(says, opcode, answer)
 
     def _response(self, says: str, opcode: int, answer: bytes) -> CciResponse:
@@ -228,7 +195,7 @@ class MctpClient(asyncio.Protocol):
         )
         expected = bytes((MessageType.CONTROL, instance, command))
         says = f"control command {command:02X}h"
-        answer = await self._exchange(
+        answer = await self._ask(
             says, header + parameters, lambda answer: answer.startswith(expected), eid, timeout
         )
         data = answer[_CONTROL_PREFIX:]
@@ -238,114 +205,16 @@ class MctpClient(asyncio.Protocol):
             raise ControlError(f"{self.address}: {says}", data[0])
         return data
 
-    async def _exchange(
+    async def _ask(
         self, says: str, body: bytes, ours: Callable[[bytes], bool], eid: int | None, timeout: float | None
     ) -> bytes:
-        eid = self.eid if eid is None else eid
-        seconds = self.timeout if timeout is None else timeout
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(seconds):
-                tag = await self._take_tag(eid)
-                try:
-                    if self._transport is None or self._ended is not None:
-                        raise ConnectionEnded(f"{self.address}: {self._ended}")
-                    self._under_way[eid, tag] = ours, answer
-                    self._transmit(Message(eid, self._source, tag, True, body))
-                    return await answer
-                finally:
-                    self._under_way.pop((eid, tag), None)
-                    self._return_tag(eid, tag)
-        except TimeoutError:
-            raise NoAnswer(
-                f"{self.address}: no answer from endpoint {eid} to {says} within {seconds:g} s"
-            ) from None
+        return await self._exchange.ask(
+            self.eid if eid is None else eid, body, ours, self.timeout if timeout is None else timeout, says
+        )
 
     def _next(self) -> int:
         self._number = (self._number + 1) & 0xFF
         return self._number
-
-    async def _take_tag(self, eid: int) -> int:
-        tags = self._tags.get(eid)
-        if tags is None:
-            tags = self._tags[eid] = _Tags()
-        while not tags.free:
-            turn = asyncio.get_running_loop().create_future()
-            tags.waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._wake(tags)  # it was ours to take, and somebody else may
-                raise
-            finally:
-                if turn in tags.waiting:
-                    tags.waiting.remove(turn)
-        return tags.free.popleft()
-
-    def _return_tag(self, eid: int, tag: int) -> None:
-        tags = self._tags[eid]
-        tags.free.append(tag)
-        self._wake(tags)
-
-    @staticmethod
-    def _wake(tags: _Tags) -> None:
-        while tags.waiting:
-            turn = tags.waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-
-    # -- the connection --------------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As `asyncio.Protocol`."""
-        assert isinstance(transport, asyncio.Transport), "a stream has one that writes"
-        self._transport = transport
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """As `asyncio.Protocol`."""
-        self._end(
-            "the other end closed the connection" if error is None else f"the connection ended: {error}"
-        )
-        self._transport = None
-        if not self._gone.done():
-            self._gone.set_result(None)
-
-    def _end(self, why: str) -> None:
-        if self._ended is None:
-            self._ended = why
-        for _, answer in self._under_way.values():
-            if not answer.done():
-                answer.set_exception(ConnectionEnded(f"{self.address}: {self._ended}"))
-
-    def data_received(self, data: bytes) -> None:
-        """As `asyncio.Protocol`."""
-        if self._rest:
-            data = self._rest + data
-        at = 0
-        try:
-            while len(data) - at >= PACKET_SIZE:
-                message = self._assembler.take(data[at : at + PACKET_SIZE])
-                at += PACKET_SIZE
-                if message is not None:
-                    self._take(message)
-        except PacketError as error:
-            self._end(f"what came is no MCTP: {error}")
-            if self._transport is not None:
-                self._transport.abort()
-        self._rest = data[at:]
-
-    def _take(self, message: Message) -> None:
-        if message.owner:
-            self._asked(message)
-            return
-        waiting = self._under_way.get((message.source, message.tag))
-        if waiting is None:
-            return  # too late
-        ours, answer = waiting
-        if not answer.done() and ours(message.body):
-            answer.set_result(message.body)
 
     def _asked(self, message: Message) -> None:
         """An endpoint has a request: tell of it, and answer."""
@@ -365,11 +234,7 @@ class MctpClient(asyncio.Protocol):
             except Exception:
                 log.exception("%s: whoever is told of notifications failed", self.address)
         body = pack_response(self.dialect, request.type, request.tag, request.opcode, code, 0, b"")
-        self._transmit(Message(message.source, message.destination, message.tag, False, body))
-
-    def _transmit(self, message: Message) -> None:
-        if self._transport is not None:
-            self._transport.write(b"".join(self._fragmenter.cut(message)))
+        self._exchange.transmit(Message(message.source, message.destination, message.tag, False, body))
 
     # -- control protocol ------------------------------------------------------------------------------------
 

@@ -115,9 +115,9 @@ class MctpSerialSocket:
             self._lines.remove(line)
         with client:
             line = MctpSerialDoor(self.node, client.fileno(), dialect=self.dialect)
+            self._lines.append(line)  # before its first answer can be seen
             try:
                 line.open()
             except DoorError as error:
                 log.warning("%s: %s", self.path, error)
-            else:
-                self._lines.append(line)
+                self._lines.remove(line)
