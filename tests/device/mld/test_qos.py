@@ -66,7 +66,11 @@ def test_fractions(door, get, set_, default):
     assert door.send(set_, b"\2\1\x40\x20") == (SUCCESS, b"\2\1\x40\x20")
     assert door.send(get, b"\4\0") == (SUCCESS, bytes([4, 0, default, 0x40, 0x20, default]))
     assert door.send(get, b"\1\2") == (SUCCESS, b"\1\2\x20")
-    for asked in (b"\0\0", b"\5\0", b"\1\4", b"\xff\xff"):
+    for asked in (b"\xff\0", b"\x10\0", b"\5\0"):  # as jack asks, and libcxlmi's tests
+        assert door.send(get, asked) == (SUCCESS, bytes([4, 0, default, 0x40, 0x20, default]))
+        assert door.send(set_, asked + bytes(asked[0])) == (INPUT, b"")
+    assert door.send(get, b"\xff\2") == (SUCCESS, bytes([2, 2, 0x20, default]))
+    for asked in (b"\0\0", b"\1\4", b"\xff\xff"):
         assert door.send(get, asked) == (INPUT, b"")
         assert door.send(set_, asked + bytes(asked[0])) == (INPUT, b"")
     assert door.send(set_, b"\2\0\1") == (LENGTH, b"")
