@@ -113,6 +113,7 @@ class Slow(Tenant):
     def unplug(self, vppb: int, function: Function, option: UnbindOption, done: Done) -> None:
         if option is UnbindOption.SURPRISE_HOT_REMOVE:
             del self.has[vppb]
+            self.leaving.pop(vppb, None)
             done(ReturnCode.SUCCESS)
         else:
             self.leaving[vppb] = done

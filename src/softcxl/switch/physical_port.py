@@ -210,6 +210,11 @@ class PhysicalPort:
             reset(self.device, Reset.COLD)
         self.ppb.look()
 
+    def cut(self, broken: bool = True) -> None:
+        """Break the link, as a cable that is pulled while the device stays powered; or mend it."""
+        if self.ppb is not None:
+            self.ppb.cut(broken)
+
     def reset_ppb(self) -> None:
         """Reset the port's bridge, and with it what is below."""
         if self.ppb is not None:
