@@ -118,8 +118,8 @@ class Slow(Tenant):
         else:
             self.leaving[vppb] = done
 
-    def keep(self, vppb: int, function: Function) -> None:
-        self.leaving.pop(vppb, None)
+    def keep(self, vppb: int, function: Function) -> bool:
+        return self.leaving.pop(vppb, None) is not None
 
     def let_go(self, vppb: int) -> None:
         del self.has[vppb]

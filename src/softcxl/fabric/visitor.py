@@ -318,8 +318,9 @@ class _Guest(Tenant):
     def unplug(self, vppb: int, function: Function, option: UnbindOption, done: Done) -> None:
         self.visitor.unplug(port_name(self._name, vppb), option, done)
 
-    def keep(self, vppb: int, function: Function) -> None:
+    def keep(self, vppb: int, function: Function) -> bool:
         self.visitor.keep(port_name(self._name, vppb))
+        return True
 
     def link(self, vppb: int, *, up: bool) -> None:
         self.visitor.link(port_name(self._name, vppb), up=up)

@@ -250,8 +250,7 @@ class Unbind(Operation):
     def run(self) -> None:
         if self._decided:
             return
-        vppb, function = self.vppb, self.vppb.function
-        if function is None:
+        if self.vppb.function is None:
             self._done(ReturnCode.SUCCESS)
             return
         if self.option is not UnbindOption.SURPRISE_HOT_REMOVE:
@@ -261,8 +260,16 @@ class Unbind(Operation):
         if self.option is UnbindOption.WAIT_FOR_LINK_DOWN:
             self.link_down()
             return
+        self._ask(self.option)
+
+    def _ask(self, option: UnbindOption) -> None:
+        """Have the host let go of what it has there."""
+        vppb, function = self.vppb, self.vppb.function
+        if function is None:
+            self._done(ReturnCode.SUCCESS)
+            return
         try:
-            vppb.virtual.tenant.unplug(vppb.number, function, self.option, self._done)
+            vppb.virtual.tenant.unplug(vppb.number, function, option, self._done)
         except CommandError as refused:
             self._done(refused.code)
         except Exception:
@@ -299,9 +306,11 @@ class Unbind(Operation):
         return True
 
     def give_up(self, code: ReturnCode) -> None:
+        vppb, asked = self.vppb, self.option is UnbindOption.MANAGED_HOT_REMOVE
+        function = None if self._decided else vppb.function
+        if asked and function is not None and not vppb.virtual.tenant.keep(vppb.number, function):
+            return  # it ends as the host has let go
         if self._decide():
-            if self.vppb.function is not None:
-                self.vppb.virtual.tenant.keep(self.vppb.number, self.vppb.function)
             self._fail(code)
 
     def link_down(self) -> None:
@@ -309,8 +318,7 @@ class Unbind(Operation):
         if self.vppb.function is None:
             self._done(ReturnCode.SUCCESS)
         elif self.option is UnbindOption.WAIT_FOR_LINK_DOWN and port is not None and not port.link_up:
-            self.vppb.pull()
-            self._done(ReturnCode.SUCCESS)
+            self._ask(UnbindOption.SURPRISE_HOT_REMOVE)
 
     def tenant_left(self) -> None:
         self._done(ReturnCode.SUCCESS)

@@ -66,8 +66,11 @@ class Hierarchy(Tenant):
         if not wait:
             done(ReturnCode.SUCCESS)
 
-    def keep(self, vppb: int, function: Function) -> None:
-        self.slots[vppb].leaving = None
+    def keep(self, vppb: int, function: Function) -> bool:
+        slot = self.slots[vppb]
+        with slot.below.lock, slot.lock:  # whoever turns the power off now holds them to the end
+            waited, slot.leaving = slot.leaving, None
+        return waited is not None
 
     def link(self, vppb: int, *, up: bool) -> None:
         self.slots[vppb].cut(not up)

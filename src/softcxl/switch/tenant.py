@@ -35,8 +35,10 @@ class Tenant(ABC):
         """It is to go: at once (surprise), or when the host has let go of it. `done` is called then, in this call or
         later, from any thread."""
 
-    def keep(self, vppb: int, function: Function) -> None:  # noqa: B027  # most have nothing to do
-        """A removal that was asked for is given up: it stays."""
+    def keep(self, vppb: int, function: Function) -> bool:
+        """A removal that was asked for is given up: the function stays, and `done` is not called. False where it is
+        too late: the host has let go, and `done` has been called, or is about to be."""
+        return True
 
     def link(self, vppb: int, *, up: bool) -> None:  # noqa: B027  # most have nothing to do
         """The link below a vPPB has gone down, or has come up again, with the device in its place."""
