@@ -237,8 +237,9 @@ def test_clearing_events():
     asyncio.run(component.clear_events(EventLog.WARNING, range(1, 301)))
     assert len(log.records) == 99
     assert [int(one[4:6], 16) for one in link.inputs(0x0101)] == [255, 45]
-    asyncio.run(component.clear_events(EventLog.WARNING))
+    asyncio.run(component.clear_log(EventLog.WARNING))
     assert log.records == []
+    assert link.inputs(0x0101)[-1] == "010100000000"
 
 
 class Policy:

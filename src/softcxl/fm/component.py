@@ -91,16 +91,17 @@ class Component(Interface):
         request = GetEventRecordsRequest(event_log=log)
         return EventBatch.of(await self._get(GetEventRecordsResponse, GET_EVENT_RECORDS, request))
 
-    async def clear_events(self, log: EventLog, handles: Sequence[int] | None = None) -> None:
-        """Clear the records with these handles, in the order in which they were returned, or the whole log (Clear Event
-        Records, 0101h)."""
-        if handles is None:
-            everything = ClearEventRecordsFlags.make(clear_all=True)
-            await self._do(CLEAR_EVENT_RECORDS, ClearEventRecordsRequest(event_log=log, flags=everything))
-            return
+    async def clear_events(self, log: EventLog, handles: Sequence[int]) -> None:
+        """Clear the records with these handles, in the order in which they were returned (Clear Event Records, 0101h).
+        `take_events` clears what it has read."""
         for at in range(0, len(handles), _HANDLES):
             request = ClearEventRecordsRequest(event_log=log, handles=list(handles[at : at + _HANDLES]))
             await self._do(CLEAR_EVENT_RECORDS, request)
+
+    async def clear_log(self, log: EventLog) -> None:
+        """Clear a whole log, unread, which is allowed where it has overflowed (Clear Event Records, 0101h)."""
+        flags = ClearEventRecordsFlags.make(clear_all=True)
+        await self._do(CLEAR_EVENT_RECORDS, ClearEventRecordsRequest(event_log=log, flags=flags))
 
     async def take_events(self, log: EventLog) -> list[Event]:
         """All records of a log, which is empty then."""
