@@ -13,7 +13,7 @@ from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.mctp.cci import CciCategory
 from softcxl.spec.mctp.packet import BROADCAST_EID, MessageType
 from softcxl.transport.mctp.cci import CXL_TYPES, MAX_PAYLOAD, Dialect, pack_request, pack_response, unpack
-from softcxl.transport.mctp.loop import Loop
+from softcxl.transport.mctp.loop import Loop, Timer
 from softcxl.transport.mctp.node import Node, Slot
 from softcxl.transport.mctp.packet import Message
 from softcxl.transport.mctp.port import Answer, CommandInterface
@@ -34,7 +34,7 @@ class Line(Protocol):
     def transmit(self, message: Message) -> None:
         """Send a message, on the door's thread; one that the peer does not take in time is dropped."""
 
-    def later(self, seconds: float, call: Callable[[], None]) -> None:
+    def later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call it on the door's thread in that time."""
 
     def post(self, call: Callable[[], None]) -> None:
@@ -75,6 +75,7 @@ class Conversation:
         self._node, self._dialect, self._line, self._padding = node, dialect, line, padding
         self._visits: dict[Slot, _Visit] = {}
         self._waiting = 0
+        self._timers: set[Timer] = set()
         self._closed = False
 
     def take(self, message: Message) -> None:
@@ -144,12 +145,17 @@ class Conversation:
     def _wait(self, answer: Answer, visit: _Visit, message: Message, opcode: int, tag: int) -> None:
         self._waiting += 1
         seconds: float = answer.seconds  # type: ignore[attr-defined]  # it has `run`, so it has this
-        if not math.isinf(seconds):
-            self._line.later(seconds, partial(self._due, answer, visit, message, opcode, tag))
+        if math.isinf(seconds):
+            return
+
+        def due() -> None:
+            self._timers.discard(timer)
+            self._due(answer, visit, message, opcode, tag)
+
+        timer = self._line.later(seconds, due)
+        self._timers.add(timer)
 
     def _due(self, held: Answer, visit: _Visit, message: Message, opcode: int, tag: int) -> None:
-        if self._closed:
-            return
         self._waiting -= 1
         try:
             answer: Answer = held.run()  # type: ignore[attr-defined]
@@ -178,6 +184,9 @@ class Conversation:
     def close(self) -> None:
         """The peer has gone: close its command interfaces, forget what was to come."""
         self._closed = True
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
         for visit in self._visits.values():
             if visit.interface is not None:
                 try:

@@ -18,6 +18,19 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 
+class Timer:
+    """A call that is to come."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call: Callable[[], None] | None = call
+
+    def cancel(self) -> None:
+        """It does not come any more, and what it would have used is let go."""
+        self.call = None
+
+
 class Loop:
     """Runs on a thread of its own, from `start` until `stop`.
 
@@ -32,7 +45,7 @@ class Loop:
         self._epoll.register(self._wake, select.EPOLLIN)
         self._watched: dict[int, Callable[[int], None]] = {self._wake: self._woken}
         self._posted: deque[Callable[[], None]] = deque()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._lock = threading.Lock()
         self._is_woken = self._stopping = self._closed = False
@@ -74,9 +87,11 @@ class Loop:
         if self._watched.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def later(self, seconds: float, call: Callable[[], None]) -> None:
+    def later(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call it once, in that time."""
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), call))
+        timer = Timer(call)
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), timer))
+        return timer
 
     def post(self, call: Callable[[], None]) -> None:
         """Call it once, soon. What is posted after `stop` is never called."""
@@ -113,7 +128,9 @@ class Loop:
                         except Exception:
                             log.exception("%s: a call failed; a bug of the door", self._name)
                 while timers and timers[0][0] <= time.monotonic():
-                    self._guard(heapq.heappop(timers)[2])
+                    due = heapq.heappop(timers)[2].call
+                    if due is not None:
+                        self._guard(due)
         finally:
             self._end()
 
@@ -125,6 +142,8 @@ class Loop:
 
     def _end(self) -> None:
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             self._posted.clear()
             self._timers.clear()

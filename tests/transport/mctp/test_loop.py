@@ -1,0 +1,78 @@
+"""The loop that doors wait in."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+
+import pytest
+
+from softcxl.transport.mctp.loop import Loop
+
+
+@pytest.fixture
+def loop():
+    loop = Loop("under test")
+    loop.start()
+    yield loop
+    assert loop.stop(30)
+    assert loop.ended
+
+
+def test_posted_calls_come_in_order_on_its_thread(loop) -> None:
+    came: queue.Queue[tuple[int, str]] = queue.Queue()
+    for n in range(1000):
+        loop.post(lambda n=n: came.put((n, threading.current_thread().name)))
+    assert [came.get(timeout=30) for _ in range(1000)] == [(n, "under test") for n in range(1000)]
+
+
+def test_timers_come_in_the_order_of_their_times(loop) -> None:
+    came: queue.Queue[str] = queue.Queue()
+
+    def set_them() -> None:
+        loop.later(0.02, lambda: came.put("late"))
+        never = loop.later(0.001, lambda: came.put("never"))
+        loop.later(0.0, lambda: came.put("at once"))
+        loop.later(0.01, lambda: came.put("soon"))
+        never.cancel()
+        assert never.call is None
+
+    loop.post(set_them)
+    assert [came.get(timeout=30) for _ in range(3)] == ["at once", "soon", "late"]
+
+
+def test_a_call_that_fails_is_logged_and_the_next_one_comes(loop, caplog) -> None:
+    came = threading.Event()
+
+    def fail() -> None:
+        raise RuntimeError("as asked for")
+
+    with caplog.at_level(logging.ERROR):
+        loop.post(fail)
+        loop.post(lambda: loop.later(0, fail) and None)
+        loop.post(lambda: loop.later(0.001, came.set) and None)
+        assert came.wait(30)
+    assert len(caplog.records) == 2
+
+
+def test_what_is_posted_after_the_end_never_comes() -> None:
+    loop = Loop("ended")
+    assert loop.stop(0)
+    loop.post(lambda: pytest.fail("it came"))
+    assert loop.ended
+    assert loop.stop(0)
+
+
+def test_it_can_be_stopped_from_its_own_thread() -> None:
+    loop = Loop("of its own accord")
+    done = threading.Event()
+    loop.start()
+
+    def stop() -> None:
+        assert loop.stop(0)
+        done.set()
+
+    loop.post(stop)
+    assert done.wait(30)
+    assert loop.stop(30)
