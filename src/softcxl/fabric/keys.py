@@ -237,7 +237,8 @@ class MultiLogicalDevice(
         list[LogicalDevice],
         _key(
             "what each logical device has at first, by LD ID: a size of volatile capacity, or `volatile` and "
-            "`persistent`; those of 0 are there for the fabric manager to give capacity to",
+            "`persistent`; those of 0 are there for the fabric manager to give capacity to, and have their "
+            "share of `dynamic`",
             least=1,
             most=16,
         ),

@@ -13,8 +13,8 @@ from softcxl.fabric.sizes import format_size
 def faults(device: MultiLogicalDevice, at: Path) -> Iterator[Fault]:
     """What cannot be of the capacity of one device and of how it is divided."""
     capacity = ((*at, "volatile"), (*at, "persistent"))
-    if device.volatile + device.persistent == 0:
-        yield Fault(at, "has no capacity; give `volatile` or `persistent`", capacity)
+    if device.volatile + device.persistent == 0 and not device.dynamic:
+        yield Fault(at, "has no capacity; give `volatile`, `persistent` or `dynamic`", capacity)
     yield from dynamic.faults(device, at)
     count = len(device.logical_devices)
     if device.heads > count:

@@ -75,6 +75,6 @@ def _target(topology: Topology, switch_name: str, switch: Switch, name: str) -> 
     if ld >= count:
         return f"{device} has {count} logical devices, {device}.0 to {device}.{count - 1}"
     own = key.logical_devices[ld]
-    if not own.volatile + own.persistent:
+    if not own.volatile + own.persistent and not key.dynamic:
         return f"{name} has no capacity at first; give it some (`logical_devices`), or bind it later"
     return ""

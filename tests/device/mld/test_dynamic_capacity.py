@@ -13,6 +13,7 @@ from softcxl.device.clock import ManualClock
 from softcxl.device.dynamic.region import DynamicRegion
 from softcxl.device.dynamic.shared import SharedCapacity
 from softcxl.device.mld.device import MultiLogicalDevice
+from softcxl.testing.driver import Driver
 from softcxl.wire import Reset
 from tests.device.dynamic.dc_host import DcHost
 from tests.device.mld.conftest import GIB, MIB, Door, Make
@@ -55,13 +56,28 @@ def test_a_pool_without_it_has_no_such_commands(make: Make) -> None:
     assert Door(make().management).send(0x5600) == (UNSUPPORTED, b"")
 
 
-def test_hosts_are_logical_devices_with_memory(door: Door) -> None:
-    for host, code in ((0, SUCCESS), (1, SUCCESS), (2, INPUT), (4, INPUT), (0xFFFF, INPUT)):
+def test_hosts_are_logical_devices_with_memory_of_their_own_or_without(door: Door) -> None:
+    for host, code in ((0, SUCCESS), (1, SUCCESS), (2, SUCCESS), (3, SUCCESS), (4, INPUT), (0xFFFF, INPUT)):
         answer, payload = door.send(0x5601, struct.pack("<HBB", host, 8, 0))
         assert answer == code
         if payload:
             bases = [struct.unpack_from("<Q", payload, 4 + 40 * at)[0] for at in (0, 1)]
             assert (payload[:4], bases) == (struct.pack("<HBB", host, 2, 2), [BASE, SHARABLE])
+
+
+def test_a_device_with_nothing_else(make: Make) -> None:
+    """All of its memory comes and goes: device addresses begin with it, and no allocation is needed."""
+    pool = make(volatile=0, persistent=0, logical_devices=[0, 0], dynamic=[DynamicRegion(length=GIB)])
+    assert (sorted(pool.logical), pool.logical[1].capacity.total, capacity(pool).start) == ([0, 1], 0, 0)
+    assert (
+        Door(pool.management).send(0x5604, struct.pack("<HBBQ16s", 1, FREE, 0, 256 * MIB, bytes(16)))[0]
+        == SUCCESS
+    )
+    host = DcHost(pool.logical[1])
+    assert host.accept((0, 256 * MIB)) == SUCCESS
+    pool.logical[1].space.write(0, b"bytes")
+    assert Driver(pool.logical[1]).commit(0, 1 << 32, 256 * MIB)
+    assert Driver(pool.logical[1]).send(0x4000)[1][16:40] == bytes(24)
 
 
 def test_two_of_them_have_one_extent(pool: MultiLogicalDevice, door: Door) -> None:
@@ -96,7 +112,7 @@ def test_an_allocation_that_changes_takes_the_extents(pool: MultiLogicalDevice, 
         assert DcHost(pool.logical[ld]).accept((SHARABLE, 2 * MIB)) == SUCCESS
     pool.logical[0].space.write(SHARABLE, b"kept")
     pool.allocate({1: 512 * MIB, 2: 512 * MIB, 0: 0})
-    assert {host: one.accepted for host, one in capacity(pool).hosts.items()} == {1: (), 2: ()}
+    assert {host: one.accepted for host, one in capacity(pool).hosts.items()} == dict.fromkeys(range(4), ())
     assert capacity(pool).tags == []
     assert add(door, 2) == SUCCESS
     assert DcHost(pool.logical[2]).accept((SHARABLE, 2 * MIB)) == SUCCESS

@@ -68,7 +68,8 @@ class MultiLogicalDevice:
     has entries: the bytes of each when the device comes from the factory, as a number (volatile) or a pair (volatile,
     persistent), in multiples of `granularity` (bytes).
 
-    `logical` are the logical devices that have memory, by LD ID; they are called ``name.ID``. `allocate` changes who
+    `logical` are the logical devices that have memory, or a share of dynamic capacity, by LD ID; they are called
+    ``name.ID``. `allocate` changes who
     has how much; a logical device whose allocation changes is a new one, and nothing of the old one is left.
     `listeners` are called with each `LdChange`, the lock held, before the old one is closed. `on_unbind` says what is
     left of contents when a logical device is unbound.
@@ -345,7 +346,7 @@ class MultiLogicalDevice:
 
     def _make(self, ld: int) -> LogicalDevice | None:
         volatile, persistent = self.allocations.each[ld]
-        if not volatile + persistent:
+        if not volatile + persistent and self.dynamic is None:
             return None
         size, labels = volatile + persistent, self._label_storage if persistent else 0
         with ExitStack() as undo:
