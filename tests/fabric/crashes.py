@@ -20,6 +20,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,7 @@ devices:
     granularity: 256MiB
     on_unbind: keep
     logical_devices: [256MiB, {volatile: 256MiB, persistent: 256MiB}, 256MiB, 0]
+    dynamic: [{length: 256MiB, flags: [non-volatile]}]
   spare: {volatile: 256MiB}
   far:
     persistent: 256MiB
@@ -58,6 +60,8 @@ switches:
 """
 KEPT, FORGETS = UNIT, 2 * UNIT
 """Where the regions of dynamic capacity begin, after the persistent capacity."""
+SHARED = 8 * UNIT
+"""Where the region that logical devices have in common begins, after all that they could have."""
 
 Place = tuple[int, int]
 
@@ -71,6 +75,8 @@ class Model:
     extents: list[tuple[int, int]] = field(default_factory=list)
     passphrase: bool = False
     written: dict[int, bytes] = field(default_factory=dict)
+    owned: dict[int, int] = field(default_factory=dict)
+    """The LD that has an extent, by its address in the region of all."""
 
     def plain(self) -> Any:
         return (
@@ -79,16 +85,11 @@ class Model:
             sorted(self.extents),
             self.passphrase,
             sorted(self.written.items()),
+            sorted(self.owned.items()),
         )
 
     def copy(self) -> Model:
-        return Model(
-            dict(self.bindings),
-            list(self.allocations),
-            list(self.extents),
-            self.passphrase,
-            dict(self.written),
-        )
+        return deepcopy(self)
 
     def apply(self, operation: list[Any]) -> None:
         """What an operation does that succeeds."""
@@ -98,7 +99,13 @@ class Model:
             case ["unbind", vcs, vppb, _]:
                 del self.bindings[vcs, vppb]
             case ["allocate", ld, volatile, persistent]:
+                if self.allocations[ld] != (volatile, persistent):
+                    self.owned = {dpa: owner for dpa, owner in self.owned.items() if owner != ld}
                 self.allocations[ld] = (volatile, persistent)
+            case ["give", ld, dpa]:
+                self.owned[dpa] = ld
+            case ["take", ld, dpa]:
+                self.owned.pop(dpa, None)  # an offer may be taken back, too
             case ["accept", dpa] if dpa < FORGETS:
                 self.extents.append((dpa, BLOCK))
             case ["release", dpa] if dpa < FORGETS:
@@ -133,6 +140,15 @@ def do(fabric: Fabric, operation: list[Any]) -> bool:
                 return _command(far, 0x4802, dpa)
             case ["release", dpa]:
                 return _command(far, 0x4803, dpa)
+            case ["give", ld, dpa]:
+                pool = fabric.mlds["pool"]
+                assert pool.dynamic is not None
+                pool.dynamic.add(selection=Selection.PRESCRIPTIVE, extents=[(dpa, BLOCK)], host=ld)
+                return _command(pool.logical[ld], 0x4802, dpa)
+            case ["take", ld, dpa]:
+                dynamic = fabric.mlds["pool"].dynamic
+                assert dynamic is not None
+                dynamic.release(extents=[(dpa, BLOCK)], host=ld, forced=True)
             case ["passphrase"]:
                 return not Driver(far).send(0x4501, b"\1".ljust(64, b"\0") + b"secret".ljust(32))[0]
             case ["write", at, value]:
@@ -161,6 +177,8 @@ def choose(draw: random.Random) -> list[Any]:
             ["allocate", ld, draw.randrange(3), draw.randrange(2)],
             ["accept", dpa],
             ["release", dpa],
+            ["give", ld, SHARED + BLOCK * draw.randrange(4)],
+            ["take", ld, SHARED + BLOCK * draw.randrange(4)],
             ["write", draw.randrange(64) * 4096, draw.randrange(1, 256)],
         ]
     )
@@ -170,12 +188,16 @@ SCRIPT: list[list[Any]] = [
     ["bind", 0, 1, 0, 1],
     ["bind", 1, 0, 1, None],
     ["allocate", 3, 1, 1],
+    ["give", 3, SHARED],
+    ["give", 1, SHARED + BLOCK],
     ["unbind", 0, 0, 1],
     ["bind", 1, 1, 0, 0],
     ["accept", KEPT],
     ["accept", FORGETS],
     ["unbind", 1, 0, 2],
     ["allocate", 3, 0, 0],
+    ["give", 0, SHARED],
+    ["take", 1, SHARED + BLOCK],
     ["release", KEPT],
     ["passphrase"],
 ]
@@ -313,8 +335,17 @@ def state(fabric: Fabric) -> Model:
     }
     assert held == {number: one for number, one in enumerate(each) if any(one)}
     extents = [(one.start, one.length) for one in far.dynamic.extents]
+    assert pool.dynamic is not None
+    owned: dict[int, int] = {}
+    for ld, host in pool.dynamic.hosts.items():
+        for extent in host.accepted:
+            assert extent.start not in owned, "an extent has two owners"
+            assert extent.length == BLOCK
+            owned[extent.start] = ld
     written = {at: found for at in range(0, 64 * 4096, 4096) if any(found := far.space.read(at, 16))}
-    return Model(bound, each, [one for one in extents if one[0] < FORGETS], far.security.locked, written)
+    return Model(
+        bound, each, [one for one in extents if one[0] < FORGETS], far.security.locked, written, owned
+    )
 
 
 def look(folder: Path) -> Model:

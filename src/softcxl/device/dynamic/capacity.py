@@ -142,6 +142,20 @@ class DynamicCapacity:
             if one := self.hosts.get(host):
                 one.lose(sanitize)
 
+    def drop(self, host: int) -> None:
+        """A host that had extents in an earlier run will not come for them: they are others' to have. Raises
+        `OSError`, and then they are its own yet."""
+        with self.lock:
+            record = self._records.get(host)
+            if record is None or host in self.hosts or not record.extents:
+                return
+            others = {number: one for number, one in self._records.items() if number != host}
+            held = [extent.range for one in others.values() for extent in one.extents]
+            self._wipe(subtracted([one.range for one in record.extents], [*held, *self._referenced()]))
+            records = others | {host: HostRecord((record.generation + 1) % GENERATIONS)}
+            self._put(records, self._references, self._configured)
+            self._records = records
+
     # -- what there is -------------------------------------------------------------------------------------------
 
     @property
@@ -410,12 +424,17 @@ class DynamicCapacity:
         return self.regions[region]
 
     def _holding(self, but: int | None = None) -> list[Range]:
-        """What hosts have and were offered, but for one host's accepted extents."""
-        return [
+        """What hosts have and were offered, but for one host's accepted extents. A host of an earlier run that has not
+        come yet has what it had."""
+        held = [
             one.range
             for number, host in self.hosts.items()
             for one in (*(host.accepted if number != but else ()), *host.pending)
         ]
+        for number, record in self._records.items():
+            if number not in self.hosts:
+                held += [one.range for one in record.extents]
+        return held
 
     def _referenced(self) -> list[Range]:
         return [one.range for extents in self._references.values() for one in extents]

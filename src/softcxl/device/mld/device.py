@@ -147,8 +147,7 @@ class MultiLogicalDevice:
             self._add_heads(heads, ld_map)
             for ld in range(len(factory.each)):
                 if ld in fresh:
-                    self._pages[ld].clear()
-                    self._discard(ld)
+                    self._forget(ld)
                 if device := self._make(ld):
                     self.logical[ld] = device
                     if ld in fresh:
@@ -293,24 +292,18 @@ class MultiLogicalDevice:
                     raise LdInUse(f"{device.name} is {where}: its allocation cannot change")
             if not changed:
                 return
-            self._keep(before, changed)  # what dies from here on has lost its contents
-            for ld in changed:
-                if old := self.logical.get(ld):
-                    old.space.abandon()
-                    old.labels.clear()
-                self._pages[ld].clear()
-            self._keep(after, changed)
+            self._keep(after, changed)  # whatever happens from here on, these begin without contents
             self.allocations = after
-            failed: list[Exception] = []
+            failed: dict[int, Exception] = {}
             for ld in changed:
                 try:
                     self._replace(ld)
                 except (MemoryFault, OSError) as error:  # no file, or no room: it has no memory then
                     self.allocations = self.allocations.with_({ld: NOTHING})
-                    failed.append(error)
+                    failed[ld] = error
             if failed:
-                self._keep(self.allocations, [])
-                raise failed[0]
+                self._keep(self.allocations, failed)
+                raise next(iter(failed.values()))
             try:
                 self.settle()
             except OSError as error:  # done it is: those that have nothing yet would begin with nothing again
@@ -331,10 +324,13 @@ class MultiLogicalDevice:
     def _replace(self, ld: int) -> None:
         """The logical device starts anew, with its new allocation, if that is any."""
         old, new = self.logical.pop(ld, None), None
-        if self.dynamic is not None:
-            self.dynamic.disconnect(ld)
         try:
-            self._discard(ld)
+            if old is not None:
+                old.space.abandon()
+                old.labels.clear()
+            if self.dynamic is not None:
+                self.dynamic.disconnect(ld)
+            self._forget(ld)
             new = self._make(ld)
         finally:
             if new is not None:
@@ -343,6 +339,13 @@ class MultiLogicalDevice:
                 tell(LdChange(ld, old, new))
             if old is not None:
                 old.close()
+
+    def _forget(self, ld: int) -> None:
+        """Leave nothing of what a logical device was: state, files, extents of an earlier run."""
+        self._pages[ld].clear()
+        self._discard(ld)
+        if self.dynamic is not None:
+            self.dynamic.drop(ld)
 
     def _make(self, ld: int) -> LogicalDevice | None:
         volatile, persistent = self.allocations.each[ld]
