@@ -9,9 +9,9 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", Path("docs/howto/dynamic-capacity.
 
 
 def test_there_are_some():
-    assert len(PROGRAMS) == 2
+    assert len(PROGRAMS) == 3
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=["owner", "host"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=["owner", "host", "hosts"])
 def test_a_program(program):
     exec(compile(program, "docs/howto/dynamic-capacity.md", "exec"), {})

@@ -373,6 +373,11 @@ class Fabric:
         windows = key.windows
         bases = window_bases(key.memory, [one.size for one in windows], [len(one.targets) for one in windows])
         for number, (window, base) in enumerate(zip(windows, bases, strict=True)):
+            if window.shared is not None:
+                memory.windows.append(
+                    HostWindow(f"window{number}", window, self._shared(window.shared, base))
+                )
+                continue
             label = f"{name}-window{number}"
             path = self.state / f"{label}.mem" if self.state and "persistent" in window.restrictions else None
             medium = self._medium(label, window.size, path)
@@ -397,6 +402,12 @@ class Fabric:
         for device_name in {name for region in regions for name in region.key.devices}:
             self._firmware(live, self.devices[device_name])
         return live
+
+    def _shared(self, device: str, base: int) -> Window:
+        """A window of a device's dynamic capacity: its own file, which is every such window's."""
+        pool = self.mlds[device].dynamic
+        assert pool is not None, "the topology holds"
+        return Window(base, pool.medium.size, pool.medium, shared=True)
 
     def _programs(self, key: keys.Host, memory: HostMemory) -> Iterator[FirmwareProgram]:
         ends = [window.base for window in memory.windows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,13 @@ from dataclasses import dataclass, field
 from softcxl.device.decoder import CommitError, Mapping
 from softcxl.device.type3 import Type3
 from softcxl.fabric import keys
-from softcxl.memory.errors import MemoryFault
+from softcxl.memory.errors import MemoryFault, SharedStays
 from softcxl.memory.interleave import Interleave
 from softcxl.memory.media import Medium
 from softcxl.memory.window import Window
 from softcxl.memory.xor import maps_for
+
+log = logging.getLogger(__name__)
 
 XOR_MAPS = (0x404100, 0x808200, 0x1010400, 0x2020800)
 """The CXIMS maps of our XOR windows at 256 B, one for each position bit: the first two are those of Linux's own
@@ -117,6 +120,8 @@ class HostMemory:
                     mapping.skip,
                 )
             except MemoryFault as error:
+                if isinstance(error, SharedStays):
+                    log.warning("%s", error)  # the software there cannot know: who made the topology can
                 raise CommitError(str(error)) from error
             members[position] = device
 

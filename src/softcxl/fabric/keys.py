@@ -250,6 +250,10 @@ class MultiLogicalDevice(
     heads: Annotated[
         int, _key("how many ports of switches it can be plugged into at once", least=1, most=16)
     ] = 1
+    secondary_mailbox: Annotated[
+        bool,
+        _key("whether each logical device has a second mailbox, for whoever manages it beside its driver"),
+    ] = False
     on_unbind: Annotated[
         Literal["clear", "keep", "erase"],
         _key(
@@ -355,6 +359,13 @@ class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _key("what memory may be used in it; `fixed`: its decoders may not be changed", most=3),
     ] = field(default_factory=lambda: ["volatile", "persistent"])
     qtg: Annotated[int, _key("QoS throttling group", least=0, most=65535)] = 0
+    shared: Annotated[
+        Name | None,
+        _key(
+            "a multi-logical device: the window's memory is that of its dynamic capacity, which other hosts see in "
+            "windows of theirs, and nothing else; `size` is that of its regions"
+        ),
+    ] = None
 
 
 class FirmwareRegion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

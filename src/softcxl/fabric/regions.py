@@ -98,6 +98,9 @@ def _names(topology: Topology, host: Host, region: FirmwareRegion, at: Path) -> 
 
 def _window(region: FirmwareRegion, window: Window, at: Path) -> Iterator[Fault]:
     its: Path = (*at[:2], "windows", region.window)
+    if window.shared is not None:
+        message = f"window {region.window} is the dynamic capacity of {window.shared}, and of nothing else"
+        yield Fault((*at, "window"), message, ((*its, "shared"),))
     needed = _RESTRICTION.get(region.type, "volatile")
     if needed not in window.restrictions:
         message = f"window {region.window} allows {', '.join(window.restrictions) or 'nothing'}, not {needed}"

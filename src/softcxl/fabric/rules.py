@@ -21,6 +21,7 @@ from softcxl.fabric.keys import (
     SwitchCci,
     Topology,
     Type3,
+    Window,
 )
 from softcxl.fabric.limits import Fault, Path, closest, spell
 from softcxl.fabric.regions import settled
@@ -134,6 +135,23 @@ def windows(topology: Topology) -> Iterator[Fault]:
             for index, word in enumerate(window.restrictions):
                 if word in window.restrictions[:index]:
                     yield Fault((*at, "restrictions", index), f"{word} is given twice")
+            if window.shared is not None:
+                yield from _shared(topology, window, at)
+
+
+def _shared(topology: Topology, window: Window, at: Path) -> Iterator[Fault]:
+    """A window of a device's dynamic capacity shows all of it, each byte at its place."""
+    name = window.shared or ""
+    device = topology.devices.get(name)
+    if not isinstance(device, MultiLogicalDevice) or not device.dynamic:
+        message = f"{shorten(name)} is no device of type `mld` with `dynamic`"
+        yield Fault((*at, "shared"), message, (("devices",),))
+    elif window.size != (size := dynamic.size(device)):
+        message = f"{format_size(window.size)}; the regions of {name} take {format_size(size)}"
+        yield Fault((*at, "size"), message, ((*at, "shared"), ("devices", name, "dynamic")))
+    if len(window.targets) != 1:
+        message = "a window of shared memory is not interleaved: give one target"
+        yield Fault((*at, "targets"), message, ((*at, "shared"),))
 
 
 def _targets(host: Host, targets: list[str], at: Path) -> Iterator[Fault]:

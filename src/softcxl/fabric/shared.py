@@ -24,6 +24,8 @@ def pool(
 ) -> MultiLogicalDevice:
     """The live device; its state is on `page`, and what is persistent in files in `folder`."""
     more: dict[str, Any] = {}
+    if key.secondary_mailbox:
+        more["secondary_mailbox"] = True
     if key.dynamic:
         more["dynamic"] = [dynamic.region(one) for one in key.dynamic]
     return MultiLogicalDevice(

@@ -194,7 +194,8 @@ def _window(window: Window) -> str:
     arithmetic = ", xor" if window.arithmetic == "xor" else ""
     qtg = f", QTG {window.qtg}" if window.qtg else ""
     over = _interleaved(window.targets, window.granularity)
-    return f"{format_size(window.size)} over {over}{arithmetic}, {' and '.join(window.restrictions)}{qtg}"
+    shared = f", the dynamic capacity of {window.shared}" if window.shared else ""
+    return f"{format_size(window.size)} over {over}{arithmetic}, {' and '.join(window.restrictions)}{qtg}{shared}"
 
 
 def _region(region: FirmwareRegion) -> str:

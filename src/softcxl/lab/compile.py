@@ -1,6 +1,6 @@
 """Our own small programs for the guest: `softcxl-memory`, `softcxl-mailbox`, `softcxl-key`, `softcxl-count`,
-`softcxl-fwctl`, `softcxl-cci` and `softcxl-mctp`, in C and compiled where they are used, and `softcxl-devdax`. What
-each does and how it is called, its source in inside/ begins with.
+`softcxl-fwctl`, `softcxl-cci`, `softcxl-mctp` and `softcxl-extents`, in C and compiled where they are used, and
+`softcxl-devdax`. What each does and how it is called, its source in inside/ begins with.
 
 They are compiled by the machine's own C compiler, or by the tiny one that is fetched with the guest's tools; they use
 no C library, so either will do.
@@ -26,8 +26,9 @@ _PROGRAMS = {
     "softcxl-fwctl": "fwctl.c",
     "softcxl-mctp": "mctp.c",
     "softcxl-cci": "cci.c",
+    "softcxl-extents": "extents.c",
 }
-_HEADER = "bare.h"
+_HEADERS = ("bare.h", "function.h")
 _SCRIPTS = {"softcxl-devdax": "devdax"}
 _TIMEOUT = 60.0
 
@@ -40,7 +41,7 @@ def overlay(parts: Parts) -> Path:
         FetchError: the cache cannot be written.
     """
     inside = resources.files("softcxl.lab") / "inside"
-    sources = {file: (inside / file).read_bytes() for file in (*_PROGRAMS.values(), _HEADER)}
+    sources = {file: (inside / file).read_bytes() for file in (*_PROGRAMS.values(), *_HEADERS)}
     scripts = {name: (inside / file).read_bytes() for name, file in _SCRIPTS.items()}
     command = _compiler(parts)
     key = hashlib.sha256(repr((command, sources, scripts)).encode()).hexdigest()[:12]

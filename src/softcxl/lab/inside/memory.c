@@ -7,7 +7,8 @@
  *   memory commands FILE COUNT             mailbox commands a second, as JSON: COUNT times Identify by the ioctl of
  *                                          FILE, such as /dev/cxl/mem0
  *
- * FILE is anything that can be mapped shared: /dev/dax0.0, a file on a DAX file system, /dev/mem. Word i (64 bits,
+ * FILE is anything that can be mapped shared: /dev/dax0.0, a file on a DAX file system, /dev/mem (whose offsets are
+ * physical addresses; give those of dynamic capacity as softcxl-extents lists them). Word i (64 bits,
  * little-endian) of a pattern is SEED + i * 9E3779B97F4A7C15h. Numbers are decimal or 0x hexadecimal; offsets and
  * lengths are bytes, multiples of 8. Status 2: wrong usage, or the file cannot be mapped.
  */
@@ -27,21 +28,22 @@ static u64 now(void)
     return time[0] * 1000000000UL + time[1];
 }
 
-static u64 *map(const char *name, u64 size)
+/* `size` bytes from `offset` on; a device's file is mapped in whole huge pages */
+static u64 *map(const char *name, u64 offset, u64 size)
 {
     long file = -1, at;
-    u64 flags = MAP_PRIVATE_ANONYMOUS_POPULATE;
-    size = (size + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    u64 flags = MAP_PRIVATE_ANONYMOUS_POPULATE, low = offset & (HUGE_PAGE - 1);
+    size = (low + size + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
     if (!same(name, "-")) {
         file = sys(SYS_OPEN, (u64)name, O_RDWR_, 0, 0, 0, 0);
         if (file < 0)
             fail("the file cannot be opened");
         flags = MAP_SHARED_;
     }
-    at = sys(SYS_MMAP, 0, size, PROT_READ_WRITE, flags, file, 0);
+    at = sys(SYS_MMAP, 0, size, PROT_READ_WRITE, flags, file, offset - low);
     if (at < 0 && at > -4096)
         fail("the file cannot be mapped");
-    return (u64 *)at;
+    return (u64 *)(at + low);
 }
 
 static void fill(u64 *at, u64 words, u64 value)
@@ -179,7 +181,7 @@ void start(u64 *stack)
     char **word = (char **)(stack + 1);
     if (count == 5 && same(word[1], "speed")) {
         size = number(word[3]);
-        speed(map(word[2], size), size, number(word[4]));
+        speed(map(word[2], 0, size), size, number(word[4]));
         leave(0);
     }
     if (count == 4 && same(word[1], "commands")) {
@@ -194,9 +196,9 @@ void start(u64 *stack)
     if (offset % 8 || size % 8)
         fail("offset and length are multiples of 8");
     if (same(word[1], "fill"))
-        fill(map(word[2], offset + size) + offset / 8, size / 8, seed);
+        fill(map(word[2], offset, size), size / 8, seed);
     else if (same(word[1], "check"))
-        check(map(word[2], offset + size) + offset / 8, offset, size / 8, seed);
+        check(map(word[2], offset, size), offset, size / 8, seed);
     else
         fail("neither fill, check nor speed");
     leave(0);
