@@ -103,7 +103,7 @@ async def at_once(seconds):
     [pytest.param(Switch, ask, id=name) for name, ask in SWITCH.items()]
     + [pytest.param(Device, ask, id=name) for name, ask in DEVICE.items()],
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(answers=ANSWERS)
 def test_garbage(kind, ask, answers):
     try:

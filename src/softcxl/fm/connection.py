@@ -35,12 +35,12 @@ class Connection:
     """A connection to the endpoints behind an address; made by `open`, an async context manager.
 
     Commands are what its components have: see `endpoint`. Methods here are of the MCTP control protocol (DSP0236): they
-    raise `EndpointRefused` for a completion code other than success, `NoAnswer` and `BadAnswer`. `names` are endpoint
-    IDs by the names that a server of ours gives them; nobody else does.
+    raise `EndpointRefused` for a completion code other than success, `NoAnswer` and `BadAnswer`. `name` is the address
+    as it was given, `address` where that is; `names` are endpoint IDs by the names that a server of ours gives them.
     """
 
-    def __init__(self, client: MctpClient, address: TcpAddress, names: Mapping[str, int]) -> None:
-        self.address, self.names = address, names
+    def __init__(self, client: MctpClient, name: str, address: TcpAddress, names: Mapping[str, int]) -> None:
+        self.name, self.address, self.names = name, address, names
         self._client = client
         self._hearers: WeakSet[_Hearer] = WeakSet()
         self._types: dict[int, tuple[int, ...]] = {}
@@ -60,11 +60,11 @@ class Connection:
             if connection is not None:
                 connection._heard(eid, opcode, payload)
 
-        with _meaning(str(place), place):
+        with _meaning(address, place):
             client = await MctpClient.connect(
                 place.host, place.port, dialect=dialect or spoken, timeout=timeout, notify=notify
             )
-        connection = cls(client, place, names)
+        connection = cls(client, address, place, names)
         watch = asyncio.create_task(connection._watch())
         try:
             yield connection
@@ -113,7 +113,7 @@ class Connection:
     # -- control protocol ------------------------------------------------------------------------------------
 
     def _meaning(self) -> AbstractContextManager[None]:
-        return _meaning(str(self.address), self.address)
+        return _meaning(self.name, self.address)
 
     async def endpoint_ids(self) -> list[int]:
         """The IDs of all endpoints at this address."""
@@ -157,7 +157,7 @@ class EndpointChannel:
 
     def __init__(self, connection: Connection, eid: int, types: tuple[int, ...]) -> None:
         self.connection, self.eid, self.types = connection, eid, types
-        self.name = str(connection.address) if eid == NULL_EID else f"endpoint {eid} at {connection.address}"
+        self.name = connection.name if eid == NULL_EID else f"endpoint {eid} at {connection.name}"
 
     @property
     def dialect(self) -> Dialect:

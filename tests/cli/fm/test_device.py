@@ -181,3 +181,5 @@ def test_configuration_space_of_a_logical_device(scripts, run):
     scripts.handlers[0x5301] = bytes.fromhex("981e1100")
     assert run("config", "read", 3, 0, "--ld", 1) == "00000000: 98 1e 11 00\n"
     assert scripts.asked[-1] == (0x5301, "0300f000" + "0100" + "0000" + "00000000")
+    run("config", "read", 3, 0, "--ld", "fm")
+    assert scripts.asked[-1] == (0x5301, "0300f000" + "ffff" + "0000" + "00000000")

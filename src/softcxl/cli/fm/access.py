@@ -6,12 +6,15 @@ import click
 
 from softcxl.cli.booted import JSON
 from softcxl.cli.fm.group import fm
-from softcxl.cli.fm.parameters import ADDRESS, LD, PORT, Hex, Number, Size
+from softcxl.cli.fm.parameters import ADDRESS, PORT, Hex, LogicalDevice, Number, Size
 from softcxl.cli.fm.reach import Reach, emit
 
 _OFFSET = Number("offset", 0, 0xFFF)
 _OF_LD = click.option(
-    "--ld", type=LD, metavar="N", help="Of this logical device behind the port, not of its PPB."
+    "--ld",
+    type=LogicalDevice(),
+    metavar="N|fm",
+    help="Of this logical device behind the port, or of the FM-owned one (fm), and not of its PPB.",
 )
 
 
@@ -58,7 +61,7 @@ def memory() -> None:
 
 @memory.command("read")
 @click.argument("port", type=PORT)
-@click.argument("ld", type=LD)
+@click.argument("ld", type=LogicalDevice(), metavar="LD|fm")
 @click.argument("address", type=ADDRESS)
 @click.argument("size", type=Size(), default=64)
 @JSON
@@ -70,7 +73,7 @@ def memory_read(reach: Reach, port: int, ld: int, address: int, size: int, as_js
 
 @memory.command("write")
 @click.argument("port", type=PORT)
-@click.argument("ld", type=LD)
+@click.argument("ld", type=LogicalDevice(), metavar="LD|fm")
 @click.argument("address", type=ADDRESS)
 @click.argument("data", type=Hex(), metavar="HEX")
 @click.pass_obj

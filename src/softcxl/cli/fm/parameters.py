@@ -11,6 +11,7 @@ import click
 from softcxl.fabric.sizes import parse_number, parse_size, shorten
 from softcxl.fm import Extent
 from softcxl.spec.command.registry import NAMES
+from softcxl.spec.fm.mld_port import FM_OWNED_LD
 
 # As of click 8.3 it is generic to type checkers; before that, and when it runs, it is not.
 if TYPE_CHECKING:
@@ -51,6 +52,17 @@ class Endpoint(Number):
         if isinstance(value, str) and not value[:1].isdigit():
             return value
         return super().convert(value, param, ctx)
+
+
+class LogicalDevice(Number):
+    """A logical device behind a port by its LD ID, or `fm`, the FM-owned one."""
+
+    def __init__(self) -> None:
+        super().__init__("ld", 0, 0xFFFE)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """As `click.ParamType`."""
+        return FM_OWNED_LD if value == "fm" else super().convert(value, param, ctx)
 
 
 class Size(_ParamType):
