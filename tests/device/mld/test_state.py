@@ -53,8 +53,10 @@ def test_a_restart(kept, tmp_path):
         assert device.space.read(0, 3) == bytes(3)
         assert Driver(device).send(0x4102, struct.pack("<II", 0, 3)) == (SUCCESS, text)
     assert [dirty_shutdowns(again.logical[ld]) for ld in (1, 2)] == [0, 1]
+    Driver(again.logical[2]).send(0x4204, b"\1")
     again.allocate({2: 0})
     assert not (tmp_path / "pool.2.mem").exists()
+    assert again.page.sections["ld2"] == {}  # the old one has nothing to say any more
     again.allocate({2: (UNIT, UNIT)})
     assert again.logical[2].space.read(UNIT, 3) == bytes(3)
     assert dirty_shutdowns(again.logical[2]) == 0

@@ -104,7 +104,6 @@ class MultiLogicalDevice:
         serial: int = 0,
         clock: Clock | None = None,
         event_log_depth: int = 15,
-        payload: int = PAYLOAD,
         label_storage: int = LABEL_STORAGE,
         state: Path | StatePage | None = None,
         folder: Path | None = None,
@@ -116,7 +115,7 @@ class MultiLogicalDevice:
         self.on_unbind = OnUnbind(on_unbind)
         self.lock = threading.RLock()
         """One for the device, its FM-owned LDs and all logical devices."""
-        self.event_log_depth, self.payload = event_log_depth, payload
+        self.event_log_depth, self.payload = event_log_depth, PAYLOAD
         self.dynamic: SharedCapacity | None = None
         """The dynamic capacity that logical devices share, if there are regions of it."""
         self.listeners: list[Callable[[LdChange], None]] = []
@@ -324,6 +323,8 @@ class MultiLogicalDevice:
     def _replace(self, ld: int) -> None:
         """The logical device starts anew, with its new allocation, if that is any."""
         old, new = self.logical.pop(ld, None), None
+        self._pages[ld].retire()
+        self._pages[ld] = LdPage(self.page, f"ld{ld}")
         try:
             if old is not None:
                 old.space.abandon()
