@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
@@ -18,12 +19,17 @@ from softcxl.cli.notify import notify
 from softcxl.cli.verbs import VERBS, Doors
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.control import Service, socket_of
+from softcxl.fabric.endpoints import endpoints
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.hosts import Call, Hosts
+from softcxl.fm.address import TcpAddress, parse
+from softcxl.fm.errors import AddressError
 from softcxl.lab.runtime import runtime_folder
 from softcxl.transport.control import Door
 from softcxl.transport.errors import DoorError, DoorInUse
+from softcxl.transport.mctp import Dialect, MctpTcpDoor
 
+_LOCAL = TcpAddress("127.0.0.1", 0)
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -34,6 +40,20 @@ def _path(ctx: click.Context, param: click.Parameter, given: str | None) -> Path
     if not path:
         raise click.BadParameter(f"{given!r} is no address; it has the form unix:PATH")
     return Path(path).absolute()
+
+
+def _managed(
+    ctx: click.Context, param: click.Parameter, given: str | None
+) -> TcpAddress | Literal["none"] | None:
+    if given is None or given == "none":
+        return given  # type: ignore[return-value]
+    try:
+        address = parse(given, least_port=0)
+    except AddressError as error:
+        raise click.BadParameter(str(error)) from error
+    if not isinstance(address, TcpAddress):
+        raise click.BadParameter(f"{given!r}: fabric managers come in by TCP; it has the form tcp:HOST:PORT")
+    return address
 
 
 @click.command()
@@ -48,13 +68,39 @@ def _path(ctx: click.Context, param: click.Parameter, given: str | None) -> Path
     metavar="NAME",
     help="Boot this host in this process at once, and not when it is first asked for.",
 )
+@click.option(
+    "--fm",
+    "managed",
+    callback=_managed,
+    metavar="tcp:HOST:PORT|none",
+    help="Where fabric managers come in, by MCTP over TCP (port 0: any that is free), or that they do not; without it "
+    "at a free port of this machine's own, 127.0.0.1, if the topology has something for them to do.",
+)
+@click.option(
+    "--fm-dialect",
+    "dialect",
+    type=click.Choice([one.value for one in Dialect]),
+    default=Dialect.STANDARD.value,
+    show_default=True,
+    help="How headers of commands are laid out: as the standard has it, or as tools of CXL 2.0's time do.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the line that says it is ready as JSON.")
-def serve(topology: str, socket: Path | None, booted: tuple[str, ...], as_json: bool) -> None:
+def serve(
+    topology: str,
+    socket: Path | None,
+    booted: tuple[str, ...],
+    managed: TcpAddress | Literal["none"] | None,
+    dialect: str,
+    as_json: bool,
+) -> None:
     """Keep the fabric of TOPOLOGY live, and serve it at a control socket.
 
     The line that it prints once it is ready ends with the server's address. Commands that take TOPOLOGY|unix:PATH act
     on the live fabric then: what one does the next finds. A host is driven in this process, from when it is first
     asked for, or by a guest (`softcxl vm run unix:PATH`, `softcxl doors`).
+
+    Fabric managers bind and unbind what hosts of a shared switch see, by MCTP over TCP: the line says where, and
+    `softcxl fm` asks the server itself. Whoever reaches that port can do so; by default users of this machine alone.
 
     The socket is for its owner alone (mode 0600): $XDG_RUNTIME_DIR/softcxl-NAME.sock for the file NAME.yaml, or in a
     private folder where there is no such directory. SIGTERM, SIGINT and SIGHUP end it in order, with status 0:
@@ -73,21 +119,45 @@ def serve(topology: str, socket: Path | None, booted: tuple[str, ...], as_json: 
             raise BuildError(f"{error}; --socket names another place") from error
         except DoorError as error:
             raise BuildError(str(error)) from error
+        told = ""
+        if managed != "none" and (managed or hosts.fabric.switches or hosts.fabric.mlds):
+            hosts.manager = stack.enter_context(_fm_door(hosts.fabric, managed or _LOCAL, Dialect(dialect)))
+            told = f" for fabric managers at {hosts.manager['address']}, and"
         address = f"unix:{path}"
         if as_json:
             ready = {
                 "address": address,
                 "topology": topology,
                 "hosts": list(hosts.fabric.hosts),
+                "fm": hosts.manager.get("address"),
                 "pid": os.getpid(),
                 "softcxl": softcxl.__version__,
             }
             click.echo(json.dumps(ready))
         else:
-            click.echo(f"serving {topology} at {address}")
+            click.echo(f"serving {topology}{told} at {address}")
         notify("READY=1", f"STATUS=serving {topology} at {address}")
         wait()
         notify("STOPPING=1")
+
+
+@contextmanager
+def _fm_door(fabric: Fabric, at: TcpAddress, dialect: Dialect) -> Iterator[dict[str, Any]]:
+    """Open the door of fabric managers; yields what the server tells of it."""
+    served = endpoints(fabric)
+    if not served:
+        raise BuildError(f"--fm {at}: the topology has neither switches nor devices")
+    try:
+        with MctpTcpDoor(served, at.host, at.port, dialect=dialect) as door:
+            yield {
+                "address": str(TcpAddress(door.address[0], door.address[1])),
+                "dialect": dialect.value,
+                "endpoints": {str(number): one.name for number, one in served.items()},
+            }
+    except DoorInUse as error:
+        raise BuildError(f"{error}; --fm names another place") from error
+    except DoorError as error:
+        raise BuildError(str(error)) from error
 
 
 class _Boot:

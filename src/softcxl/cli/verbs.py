@@ -210,25 +210,28 @@ class Doors:
 
 @dataclass(frozen=True)
 class Visit:
-    """What a guest of the host is to do: "orders" for its machine (`softcxl.fabric.visitor.Order`), as soon as there
-    are any, or none after a while. `done` has the number of each order that is over, and what went wrong, or "".
-
-    Whoever asks is the guest's machine, as long as its connection lasts."""
+    """What a guest of the host is to do: "orders" for its machine (`softcxl.fabric.visitor.Order`); with `wait` as soon
+    as there are any, or none after a while. `done` has the number of each order that is over, and what went wrong, or
+    "". Whoever `comes` is the guest's machine, as long as its connection lasts; others report, and have no orders.
+    """
 
     waits: ClassVar[bool] = True
     done: tuple[tuple[int, str], ...] = ()
-    only_tell: bool = False
+    wait: bool = True
+    comes: bool = True
 
     def perform(self, call: Call) -> None:
-        visitor = call.hosts.visitors.get(call.host)
-        if visitor is None or call.caller is None:
+        visitor, caller = call.hosts.visitors.get(call.host), call.caller
+        if visitor is None or caller is None:
             raise NotHere(f"{call.host} has no doors that a guest could come by; softcxl doors opens them")
-        if not self.only_tell and visitor.leave not in call.caller.leaving:
-            visitor.arrive()
-            call.caller.leaving.append(visitor.leave)
         for number, problem in self.done:
             visitor.told(number, problem)
-        orders = [] if self.only_tell else visitor.take(call.caller.gone)
+        orders = []
+        if self.comes:
+            if visitor.leave not in caller.leaving:
+                visitor.arrive()
+                caller.leaving.append(visitor.leave)
+            orders = visitor.take(caller.gone, *(() if self.wait else (0.0,)))
         _say_json(call, {"orders": [asdict(one) for one in orders]})
 
 

@@ -7,10 +7,11 @@ import contextlib
 import json
 import shlex
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 
@@ -19,11 +20,12 @@ from softcxl.cli.booted import TOPOLOGY, demand
 from softcxl.cli.inject import print_report
 from softcxl.cli.work import orderly, shown
 from softcxl.fabric.build import Fabric
-from softcxl.fabric.control import ask, socket_of
-from softcxl.fabric.errors import BuildError
+from softcxl.fabric.control import Answer, Session, ask, socket_of
+from softcxl.fabric.errors import BuildError, ControlError
 from softcxl.fabric.hosts import traffic
 from softcxl.fabric.scenario import load
 from softcxl.fabric.topology import loads
+from softcxl.fabric.visitor import Order
 from softcxl.lab.beside import Beside
 from softcxl.lab.boot import boot, bootable
 from softcxl.lab.guest import BOOT_TIMEOUT, Guest, Result
@@ -132,6 +134,8 @@ def run(
     `scenario`, and the status is 1 where an expectation was not met, else COMMAND's.
 
     Given the address of a server (`softcxl serve`) the guest is a host of its fabric, which stays when the guest goes.
+    What a fabric manager binds to the host's virtual switches meanwhile is plugged into the guest, and what it unbinds
+    is unplugged.
 
     A guest that panics, hangs or runs out of time ends it with status 1 and the tail of its console.
     """
@@ -166,7 +170,9 @@ def run(
                 host = bootable(live, host)
                 parts = setup(progress, kernel).parts()
                 doors = stack.enter_context(_doors(topology, host))
-                guest = stack.enter_context(visit(live, doors(), parts, **options))
+                told = doors()
+                orders = stack.enter_context(_Orders(topology, host, bool(told["virtual"])))
+                guest = stack.enter_context(visit(live, told, parts, orders, **options))
         if played is not None:
             played.start(guest)
         result = None
@@ -210,6 +216,55 @@ def _plain(result: Result | None, guest: Guest, doors: Mapping[str, Any]) -> dic
 def _traffic(fabric: Fabric) -> dict[str, Any]:
     """What has gone through the doors of this process, as a server tells of its own."""
     return {"devices": {name: {"traffic": traffic(door)} for name, door in fabric.open_doors.items()}}
+
+
+class _Orders:
+    """What a server has for its guest to do. The connection says that the guest is there; one that is not `shared` has
+    nothing that changes, and needs none."""
+
+    def __init__(self, address: str, host: str, shared: bool) -> None:
+        self._address, self._host = address, host
+        self._session = Session(address) if shared else None
+        self._stopped = False
+        self._first: list[Order] = []
+        self._reporting = threading.Lock()
+
+    def __enter__(self) -> Self:
+        if self._session is not None:
+            answer = self._session.ask("visit", verbs.Visit(wait=False), self._host)
+            if answer.status:
+                raise BuildError(answer.stderr.strip().removeprefix("softcxl: "))
+            self._first = _read(answer)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._session is not None:
+            self._session.__exit__()
+
+    def take(self) -> list[Order] | None:
+        if self._stopped or self._session is None:
+            return None
+        if self._first:
+            first, self._first = self._first, []
+            return first
+        try:
+            answer = self._session.ask("visit", verbs.Visit(), self._host)
+        except ControlError:
+            return None  # it has gone; its devices are dead, which the guest has seen for itself
+        return None if answer.status else _read(answer)
+
+    def told(self, number: int, problem: str) -> None:
+        with self._reporting, contextlib.suppress(ControlError):
+            ask(self._address, "visit", verbs.Visit(done=((number, problem),), comes=False), self._host)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._session is not None:
+            self._session.shut()
+
+
+def _read(answer: Answer) -> list[Order]:
+    return [Order(**one) for one in json.loads(answer.said)["orders"]]
 
 
 @contextlib.contextmanager

@@ -139,9 +139,11 @@ class Hosts:
             pass
 
     def close(self) -> None:
-        """Close all doors."""
+        """Close all doors, and see to no slots any more."""
         for host in list(self._doors):
             self.close_doors(host)
+        for live in self.fabric.hosts.values():
+            live.attention.clear()
         self._attending.shutdown()
 
 

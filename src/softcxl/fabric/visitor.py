@@ -1,9 +1,9 @@
 """A guest at a host's virtual switches: what the fabric manager binds is a hot plug in another program's machine.
 
 The program that runs the machine takes `Order`s and carries them out: "add" the device whose door is at a socket to a
-port, "remove" it, or "keep" it after all. A device has left the machine when the machine has left its door, whoever
-has brought that about: an order, the guest itself, or the end of the machine. Bindings stay when a guest goes, and the
-next one finds them.
+port, have the guest let go of it ("remove"), or "keep" it after all, or "pull" it without asking. A device has left the
+machine when the machine has left its door, whoever has brought that about: an order, the guest itself, or the end of
+the machine. Bindings stay when a guest goes, and the next one finds them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Order:
     """Something to be done in the machine. `socket` is that of the device's door, for "add"."""
 
     number: int
-    act: Literal["add", "remove", "keep"]
+    act: Literal["add", "remove", "pull", "keep"]
     device: str
     port: str
     socket: str = ""
@@ -133,12 +133,22 @@ class Visitor:
         with self._changed:
             return {place.function.name: place.door for place in self._places.values()}
 
-    def begin(self) -> dict[str, list[str | None]]:
-        """What is bound now, by virtual switch and vPPB: a machine is made with it. Orders are about what changes from
-        now on."""
+    @property
+    def slots(self) -> dict[str, str | None]:
+        """What is below each of its vPPBs, by the name of the port in the machine."""
         with self._changed:
-            self._orders.clear()
-            self._given.clear()
+            names = (port_name(one.name, vppb.number) for one in self.virtual.values() for vppb in one.vppbs)
+            return {
+                name: self._places[name].function.name if name in self._places else None for name in names
+            }
+
+    def begin(self) -> dict[str, list[str | None]]:
+        """What is bound now, by virtual switch and vPPB: a machine is made with it. Unless one is there already, orders
+        are about what changes from now on."""
+        with self._changed:
+            if not self.present:
+                self._orders.clear()
+                self._given.clear()
             bound: dict[str, list[str | None]] = {}
             for name, virtual in self.virtual.items():
                 ports = (self._places.get(port_name(name, vppb)) for vppb in range(len(virtual.vppbs)))
@@ -154,6 +164,7 @@ class Visitor:
         """Nobody takes orders any more. What is not in use goes at once, where it has to go."""
         with self._changed:
             self.present = False
+            self._changed.notify_all()
             going = [one for one in self._places.values() if one.leaving and not one.door.connected]
         for place in going:
             self._work.put(lambda place=place: self._out(place))  # type: ignore[misc]
@@ -230,7 +241,7 @@ class Visitor:
         with self._changed:
             place.leaving, place.stays = done, False
             if self.present or place.door.connected:
-                self._order("remove", place)
+                self._order("pull" if option is UnbindOption.SURPRISE_HOT_REMOVE else "remove", place)
                 return
         self._work.put(lambda: self._out(place))
 
@@ -248,11 +259,11 @@ class Visitor:
             place = self._places.get(port)
             if place is not None and place.cut is up:
                 place.cut = not up
-                self._order("add" if up else "remove", place)
+                self._order("add" if up else "pull", place)
 
     # -- the devices ---------------------------------------------------------------------------------------------
 
-    def _order(self, act: Literal["add", "remove", "keep"], place: _Place) -> None:
+    def _order(self, act: Literal["add", "remove", "pull", "keep"], place: _Place) -> None:
         """The lock is held."""
         self._number += 1
         name, socket = place.function.name, str(place.door.path) if act == "add" else ""

@@ -32,8 +32,8 @@ class ServerAddress:
         return f"unix:{self.path}"
 
 
-def parse(text: str) -> TcpAddress | ServerAddress:
-    """The address in a text. Raises `AddressError`.
+def parse(text: str, *, least_port: int = 1) -> TcpAddress | ServerAddress:
+    """The address in a text, with a port from `least_port` on: who listens may say 0, for any. Raises `AddressError`.
 
     >>> parse("tcp:127.0.0.1:2508")
     TcpAddress(host='127.0.0.1', port=2508)
@@ -47,6 +47,6 @@ def parse(text: str) -> TcpAddress | ServerAddress:
     if scheme != "tcp" or match is None:
         raise AddressError(f"{text!r} is no address of an endpoint; {_FORMS}")
     port = int(match[3]) if match[3] else DEFAULT_PORT
-    if not 0 < port < 1 << 16:
-        raise AddressError(f"{text!r}: port {port}; 1 to 65535 are allowed")
+    if not least_port <= port < 1 << 16:
+        raise AddressError(f"{text!r}: port {port}; {least_port} to 65535 are allowed")
     return TcpAddress(match[1] or match[2], port)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from softcxl.fabric import keys
 from softcxl.fabric.build import Fabric, FirmwareProgram
 from softcxl.fabric.host import xor_maps
 from softcxl.fabric.routes import Route, routes
+from softcxl.fabric.visitor import Order, Visitor
 from softcxl.lab import compile as compiled
 from softcxl.lab import limits
 from softcxl.lab.errors import MonitorError, PlanError
@@ -21,20 +22,27 @@ from softcxl.lab.plan import BridgeDecoder, Endpoint, GuestPlan, Switch, Window
 from softcxl.lab.progress import silent
 from softcxl.lab.runtime import runtime_folder
 from softcxl.lab.setup import setup
+from softcxl.lab.slots import Slots
 from softcxl.memory.xor import maps_for
 from softcxl.pci.aer import Kind
 from softcxl.spec.acpi.cedt import InterleaveArithmetic, WindowRestrictions
 from softcxl.wire import Reset
 
 
-def plan(fabric: Fabric, host: str, sockets: Mapping[str, Path]) -> GuestPlan:
-    """The guest that `host` becomes; `sockets` has the vfio-user socket of each device that it reaches.
+def plan(
+    fabric: Fabric,
+    host: str,
+    sockets: Mapping[str, Path],
+    bound: Mapping[str, Sequence[str | None]] | None = None,
+) -> GuestPlan:
+    """The guest that `host` becomes; `sockets` has the vfio-user socket of each device that it reaches, and `bound`
+    what is bound to each vPPB of its virtual switches: what the topology says, if None.
 
     Raises `PlanError` for what QEMU cannot do (`softcxl.lab.limits`).
     """
     live = fabric.hosts[host]
     windows = [Backing(one.name, one.base, one.medium.fd) for one in live.memory.windows]
-    return planned(fabric.topology, host, windows, live.regions, sockets)
+    return planned(fabric.topology, host, windows, live.regions, sockets, bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +60,12 @@ def planned(
     windows: Sequence[Backing],
     regions: Sequence[FirmwareProgram],
     sockets: Mapping[str, Path],
+    bound: Mapping[str, Sequence[str | None]] | None = None,
 ) -> GuestPlan:
     """The same from what a fabric says of a host, wherever it lives; `windows` are in the topology's order."""
     limits.check(topology, host)
     key = topology.hosts[host]
-    bridges = limits.bridges(topology, key, dict(sockets))
+    bridges = limits.bridges(topology, key, sockets, bound)
     buses = {bridge.name: bridge.bus for bridge in bridges}
     ways = routes(topology, key)
     return GuestPlan(
@@ -145,13 +154,15 @@ class Machine(Guest):
     """A guest that is a host of a live fabric: devices are plugged into it and unplugged by name.
 
     Ports are named after their bridge or switch and number, as in "hb0-port1". `slots` has every port that a
-    device can be plugged into, with what is there now.
+    device can be plugged into, with what is there now; those of virtual switches are the fabric manager's to fill.
     """
 
-    def __init__(self, doors: Doors, plan: GuestPlan, parts: Parts, **options: Any) -> None:
+    def __init__(
+        self, doors: Doors, plan: GuestPlan, parts: Parts, *, visitor: Visitor | None = None, **options: Any
+    ) -> None:
         super().__init__(plan, parts, **options)
-        self._doors = doors
-        self.slots = dict(_slots(plan))
+        self._doors, self._visitor = doors, visitor
+        self.slots = dict(_slots(plan, visitor.virtual if visitor else ()))
 
     def hot_add(self, device: str, port: str | None = None) -> None:
         """Plug a device of the fabric into an empty port, the first one if None.
@@ -211,17 +222,20 @@ class Machine(Guest):
             raise MonitorError(f"QEMU refused an error at {port}: {said.strip()}")
 
     def _port_of(self, device: str) -> str:
-        port = next((name for name, there in self.slots.items() if there == device), None)
+        slots = self.slots | (self._visitor.slots if self._visitor else {})
+        port = next((name for name, there in slots.items() if there == device), None)
         if port is None:
             plugged = ", ".join(filter(None, self.slots.values())) or "none"
             raise PlanError(f"{device} is not plugged in; devices that are: {plugged}.")
         return port
 
 
-def _slots(plan: GuestPlan) -> Iterator[tuple[str, str | None]]:
+def _slots(plan: GuestPlan, virtual: Collection[str]) -> Iterator[tuple[str, str | None]]:
     """Every port of the plan that a device may be plugged into, with the device."""
     for bridge in plan.bridges:
         for port in bridge.ports:
+            if port.below is not None and port.below.name in virtual:
+                continue
             if isinstance(port.below, Switch):
                 for downstream in port.below.ports:
                     yield downstream.name, downstream.below.name if downstream.below else None
@@ -255,11 +269,42 @@ def boot(
     name = bootable(fabric.topology, host)
     parts = parts or setup(options.get("progress", silent)).parts()
     tools = (compiled.overlay(parts), *overlays)
-    with runtime_folder() as folder, Doors(fabric, name, folder, spin_us) as doors:
+    with (
+        runtime_folder() as folder,
+        Doors(fabric, name, folder, spin_us) as doors,
+        Visitor(fabric, name, folder, spin_us=spin_us) as visitor,
+    ):
         live = fabric.hosts[name]
         sockets = {device: doors.open(device) for device in (*live.routes, *live.ccis)}
-        with Machine(doors, plan(fabric, name, sockets), parts, overlays=tools, **options) as guest:
+        bound = visitor.begin()
+        sockets |= {device: door.path for device, door in visitor.doors.items()}
+        made = plan(fabric, name, sockets, bound)
+        with (
+            Slots(_Own(visitor)) as slots,
+            Machine(doors, made, parts, visitor=visitor, overlays=tools, **options) as guest,
+        ):
+            if bound:
+                slots.start(guest)
             yield guest
+
+
+class _Own:
+    """The orders of a fabric in this process."""
+
+    def __init__(self, visitor: Visitor) -> None:
+        self._visitor = visitor
+        self._stopped = False
+        visitor.arrive()
+
+    def take(self) -> list[Order] | None:
+        return None if self._stopped else self._visitor.take(lambda: self._stopped)
+
+    def told(self, number: int, problem: str) -> None:
+        self._visitor.told(number, problem)
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._visitor.leave()
 
 
 def bootable(topology: keys.Topology, host: str | None = None) -> str:

@@ -38,6 +38,7 @@ from softcxl.lab.pump import Pump
 from softcxl.lab.qemu import Lines, command_line, endpoint_device
 from softcxl.lab.qmp import Monitor
 from softcxl.lab.qtest import Qtest
+from softcxl.lab.switch_slots import SwitchSlots
 from softcxl.lab.vmlinux import direct_image
 
 BOOT_TIMEOUT = 180.0
@@ -115,6 +116,11 @@ class Guest:
     def pid(self) -> int:
         """QEMU's process id."""
         return self._started().pid
+
+    @property
+    def ended(self) -> bool:
+        """QEMU has ended, or is about to, whoever has brought that about."""
+        return self._gone or self.monitor.closed
 
     @property
     def release(self) -> str:
@@ -229,6 +235,9 @@ class Guest:
                 self.monitor.execute("system_reset")
             self._await_agent(old, timeout or self._boot_timeout)
 
+    switch_slots: SwitchSlots
+    """The slots of its switches' ports; there are none in a guest without switches."""
+
     def plug(self, endpoint: Endpoint, port: str) -> None:
         """Hot-add a device at the empty root or downstream port with that name. Raises MonitorError."""
         device: dict[str, Any] = endpoint_device(endpoint, port)
@@ -257,7 +266,7 @@ class Guest:
         ours: dict[str, socket.socket] = {}
         theirs: dict[str, socket.socket] = {}
         with contextlib.ExitStack() as handed:
-            for name in (*_PORTS, *(("qtest",) if self.plan.decoders else ())):
+            for name in (*_PORTS, *(("qtest",) if self.plan.decoders or self.plan.switched else ())):
                 here, there = socket.socketpair()
                 ours[name] = self._open.enter_context(here)
                 theirs[name] = handed.enter_context(there)
@@ -310,6 +319,7 @@ class Guest:
         self._pump.add(ours["err"], self.agent.feed_err)
         if "qtest" in ours:
             self._qtest = Qtest(ours["qtest"])
+            self.switch_slots = SwitchSlots(self.monitor, self._qtest)
 
     def _initrd(self) -> int:
         """A file in memory: the firmware tables, which must come first and uncompressed, then the initramfs."""

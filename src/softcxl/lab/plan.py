@@ -118,6 +118,11 @@ class GuestPlan:
     windows: tuple[Window, ...] = ()
     decoders: tuple[BridgeDecoder, ...] = ()
 
+    @property
+    def switched(self) -> bool:
+        """There are switches in it."""
+        return any(isinstance(port.below, Switch) for bridge in self.bridges for port in bridge.ports)
+
     def check(self) -> None:
         """Raise PlanError for the first thing in the plan that cannot be."""
         if self.memory < 256 * MiB or self.memory % MiB:

@@ -75,13 +75,9 @@ def command_line(
     for bridge in plan.bridges:
         words += _bridge(bridge, chassis)
     if lines.qtest is not None:
-        words += [
-            "-object",
-            "qtest,id=qtest,chardev=c-qtest,log=/dev/null",
-            "-S",
-            "-action",
-            "reboot=shutdown,shutdown=pause",
-        ]
+        words += ["-object", "qtest,id=qtest,chardev=c-qtest,log=/dev/null"]
+    if plan.decoders:
+        words += ["-S", "-action", "reboot=shutdown,shutdown=pause"]
     return [*words, *extra]
 
 

@@ -39,6 +39,11 @@ class Monitor:
         self.events: list[tuple[str, dict[str, Any]]] = []
         """Events so far, oldest first: name and data."""
 
+    @property
+    def closed(self) -> bool:
+        """QEMU has hung up."""
+        return self._closed
+
     def feed(self, data: bytes) -> None:
         """Take what came from QEMU; empty bytes mean it hung up."""
         heard: list[tuple[str, dict[str, Any]]] = []

@@ -1,22 +1,33 @@
-"""Reading and writing guest physical memory from outside, as firmware would before the kernel runs.
+"""Reading and writing guest physical memory from outside, as firmware would before the kernel runs, or as hardware
+changes registers while it does.
 
-Source: QEMU system/qtest.c, the text protocol. Used only while the guest's processors are stopped.
+Source: QEMU system/qtest.c, the text protocol.
 """
 
 from __future__ import annotations
 
 import socket
+import threading
 
 from softcxl.lab.errors import MonitorError
 
 
 class Qtest:
-    """One connection to QEMU's test socket. Blocking; nothing else reads the socket."""
+    """One connection to QEMU's test socket. Blocking; nothing else reads the socket. From any thread."""
 
     def __init__(self, connection: socket.socket, timeout: float = 10.0) -> None:
         connection.settimeout(timeout)
         self._connection = connection
         self._buffer = b""
+        self._asking = threading.Lock()
+
+    def read16(self, address: int) -> int:
+        """A 16-bit word at a guest physical address. Raises MonitorError."""
+        return int(self._ask(f"readw {address:#x}"), 16)
+
+    def write16(self, address: int, value: int) -> None:
+        """Store a 16-bit word at a guest physical address. Raises MonitorError."""
+        self._ask(f"writew {address:#x} {value & 0xFFFF:#x}")
 
     def read32(self, address: int) -> int:
         """A 32-bit word at a guest physical address. Raises MonitorError."""
@@ -27,6 +38,10 @@ class Qtest:
         self._ask(f"writel {address:#x} {value & 0xFFFFFFFF:#x}")
 
     def _ask(self, line: str) -> str:
+        with self._asking:
+            return self._answer(line)
+
+    def _answer(self, line: str) -> str:
         try:
             self._connection.sendall(line.encode() + b"\n")
             while True:

@@ -15,6 +15,7 @@ from softcxl.lab.boot import Backing, planned
 from softcxl.lab.errors import PlanError
 from softcxl.lab.guest import Guest
 from softcxl.lab.parts import Parts
+from softcxl.lab.slots import Orders, Slots
 
 
 @contextmanager
@@ -22,12 +23,14 @@ def visit(
     topology: keys.Topology,
     doors: Mapping[str, Any],
     parts: Parts,
+    orders: Orders,
     *,
     overlays: Sequence[Path] = (),
     **options: Any,
 ) -> Iterator[Guest]:
     """Boot the host that `doors` tells of (`softcxl.fabric.hosts.Call.doors`), of a topology that is live elsewhere on
-    this machine; yields the running guest. `options` are those of `Guest`. Raises `LabError`."""
+    this machine; yields the running guest. `orders` are carried out at the ports of its virtual switches, if it has
+    any. `options` are those of `Guest`. Raises `LabError`."""
     key = topology.hosts[doors["host"]]
     with ExitStack() as stack:
         windows = [
@@ -39,9 +42,13 @@ def visit(
             for region, one in zip(key.regions, doors["regions"], strict=True)
         ]
         sockets = {name: Path(door["socket"]) for name, door in doors["devices"].items()}
-        plan = planned(topology, doors["host"], windows, regions, sockets)
+        plan = planned(topology, doors["host"], windows, regions, sockets, doors["virtual"])
         tools = (compiled.overlay(parts), *overlays)
-        yield stack.enter_context(Guest(plan, parts, overlays=tools, **options))
+        slots = stack.enter_context(Slots(orders))
+        guest = stack.enter_context(Guest(plan, parts, overlays=tools, **options))
+        if doors["virtual"]:
+            slots.start(guest)
+        yield guest
 
 
 @contextmanager

@@ -9,8 +9,8 @@ A request and its answer, each one line::
 has it. A stdout that is no UTF-8 comes as `stdout_base64`.
 """
 
-from softcxl.fabric.control.client import ask, socket_of
+from softcxl.fabric.control.client import Session, ask, socket_of
 from softcxl.fabric.control.messages import VERSION, Answer
 from softcxl.fabric.control.service import Service
 
-__all__ = ["VERSION", "Answer", "Service", "ask", "socket_of"]
+__all__ = ["VERSION", "Answer", "Service", "Session", "ask", "socket_of"]

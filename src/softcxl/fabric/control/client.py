@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from softcxl.fabric.control.messages import (
     VERSION,
     Answer,
@@ -13,7 +15,7 @@ from softcxl.fabric.control.messages import (
 )
 from softcxl.fabric.errors import ControlError
 from softcxl.fabric.hosts import Verb
-from softcxl.transport.control import NoServer, converse
+from softcxl.transport.control import Connection, NoServer
 
 _SCHEME = "unix:"
 
@@ -28,13 +30,40 @@ def ask(address: str, name: str, verb: Verb, host: str | None = None) -> Answer:
 
     What the verb could not do is in the answer. Raises `ControlError` where no server answers.
     """
-    path = socket_of(address)
-    if not path:
-        raise ControlError(f"{address}: no address of a server; it has the form {_SCHEME}PATH")
-    request = Request(version=VERSION, verb=name, host=host, arguments=plain(verb))
-    try:
-        return read_answer(converse(path, write(request)))
-    except NoServer as error:
-        raise ControlError(f"{address}: {error}") from error
-    except Garbage as error:
-        raise ControlError(f"{address}: what listens there is no server of SoftCXL ({error})") from error
+    with Session(address) as session:
+        return session.ask(name, verb, host)
+
+
+class Session:
+    """A connection to the server at `address`, for one verb after another. Raises `ControlError`, as `ask` does."""
+
+    def __init__(self, address: str) -> None:
+        path = socket_of(address)
+        if not path:
+            raise ControlError(f"{address}: no address of a server; it has the form {_SCHEME}PATH")
+        self._address = address
+        try:
+            self._connection = Connection(path)
+        except NoServer as error:
+            raise ControlError(f"{address}: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.__exit__()
+
+    def ask(self, name: str, verb: Verb, host: str | None = None) -> Answer:
+        """Have the server do a verb, as `softcxl.fabric.control.ask`."""
+        request = Request(version=VERSION, verb=name, host=host, arguments=plain(verb))
+        try:
+            return read_answer(self._connection.converse(write(request)))
+        except NoServer as error:
+            raise ControlError(f"{self._address}: {error}") from error
+        except Garbage as error:
+            what = f"what listens there is no server of SoftCXL ({error})"
+            raise ControlError(f"{self._address}: {what}") from error
+
+    def shut(self) -> None:
+        """End it; whoever waits for an answer gets a `ControlError`. From any thread."""
+        self._connection.shut()

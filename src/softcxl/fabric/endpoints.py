@@ -1,0 +1,69 @@
+"""What a fabric manager can reach of a fabric: command interfaces by MCTP endpoint ID."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final, Protocol
+
+from softcxl.device.cci import Reply
+from softcxl.device.mld.logical import LogicalDevice
+from softcxl.device.type3 import Type3
+from softcxl.spec.command.events import EVENT_NOTIFICATION, EventNotificationRequest
+from softcxl.transport.mctp import CommandInterface, Endpoint, Open, Send
+
+if TYPE_CHECKING:
+    from softcxl.fabric.build import Fabric
+
+FIRST: Final = 8
+"""The endpoint ID of the first one, to which a fabric manager that names no endpoint (0) comes, too."""
+
+LAST: Final = 254
+
+
+def endpoints(fabric: Fabric) -> dict[int, Endpoint]:
+    """Its shared switches, then devices of logical devices, then those of one function, each with a number of its own;
+    as many as there are numbers for. Logical devices are behind tunnels."""
+    numbers = range(FIRST, LAST + 1)
+    return dict(zip(numbers, _endpoints(fabric), strict=False))
+
+
+def _endpoints(fabric: Fabric) -> Iterator[Endpoint]:
+    for name, switch in fabric.switches.items():
+        yield Endpoint(name, _opened(switch))
+    for name, pool in fabric.mlds.items():
+        yield Endpoint(name, _opened(pool))
+    for name, device in fabric.devices.items():
+        if not isinstance(device, LogicalDevice):
+            yield Endpoint(name, lambda send, device=device: _Device(device, send))  # type: ignore[misc]
+
+
+class _Managed(Protocol):
+    def management(self, send: Callable[[EventNotificationRequest], None]) -> CommandInterface: ...
+
+
+def _opened(component: _Managed) -> Open:
+    return lambda send: component.management(_notify(send))
+
+
+def _notify(send: Send) -> Callable[[EventNotificationRequest], None]:
+    return lambda request: send(EVENT_NOTIFICATION.opcode, request.pack())
+
+
+class _Device:
+    """A device's command interface, which leaves its lock to whoever calls it."""
+
+    def __init__(self, device: Type3, send: Send) -> None:
+        self._lock = device.lock
+        self._cci = device.management(_notify(send))
+
+    @property
+    def payload_max(self) -> int:
+        return self._cci.payload_max
+
+    def execute(self, opcode: int, payload: bytes) -> Reply:
+        with self._lock:
+            return self._cci.execute(opcode, payload)
+
+    def close(self) -> None:
+        with self._lock:
+            self._cci.close()

@@ -1,0 +1,130 @@
+"""A guest's ports that a fabric manager fills and empties: orders of a fabric, carried out in QEMU."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Protocol, Self
+
+from softcxl.fabric.visitor import Order
+from softcxl.lab.errors import MonitorError
+from softcxl.lab.guest import Guest
+from softcxl.lab.plan import Endpoint
+from softcxl.spec.pci.bridge import Indicator
+
+log = logging.getLogger(__name__)
+
+PRESS_AGAIN = 12.0
+"""Seconds after which a slot's button is pushed once more: Linux takes 5 to think, and hears none while it is busy with
+the slot or not up yet. Within those 5 QEMU pushes none, because Linux would take it for a change of mind."""
+
+LOOK = 0.2
+"""Seconds from one look at a slot's power indicator to the next."""
+
+
+class Orders(Protocol):
+    """Where orders come from, and how they are answered. Both may be called from any thread."""
+
+    def take(self) -> list[Order] | None:
+        """The next orders; waits for them, a while. None: there will be none any more."""
+
+    def told(self, number: int, problem: str) -> None:
+        """What became of an order: nothing, or what the problem is."""
+
+    def stop(self) -> None:
+        """`take` returns None from now on."""
+
+
+class Slots:
+    """Carries out `orders` at the ports of a guest, from `start` until the `with` statement ends, before which the
+    guest has to be closed.
+
+    QEMU asks the guest to let go of a device as a slot's button does, and nobody can make it. So a removal lasts until
+    the device has gone, or the order is taken back; one that is "pull" is over at once.
+    """
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._lock = threading.Lock()
+        self._removals: dict[str, Order] = {}
+        self._threads: list[threading.Thread] = []
+        self._guest: Guest | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._removals.clear()
+        self._orders.stop()
+        for thread in self._threads:
+            thread.join()
+
+    def start(self, guest: Guest) -> None:
+        """The guest is up."""
+        self._guest = guest
+        self._run(self._serve, f"slots {guest.plan.name}")
+
+    def _run(self, work: object, name: str, *arguments: object) -> None:
+        thread = threading.Thread(target=work, name=name, args=arguments, daemon=True)  # type: ignore[arg-type]
+        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
+        thread.start()
+
+    def _serve(self) -> None:
+        guest = self._guest
+        assert guest is not None, "started with it"
+        while (orders := self._orders.take()) is not None:
+            for order in orders:
+                if order.act == "add":
+                    self._add(guest, order)
+                elif order.act == "keep":
+                    with self._lock:
+                        self._removals.pop(order.device, None)
+                    self._orders.told(order.number, "")
+                else:
+                    with self._lock:
+                        self._removals[order.device] = order
+                    self._run(self._remove, f"slot {order.port}", guest, order)
+
+    def _add(self, guest: Guest, order: Order) -> None:
+        problem = ""
+        try:
+            guest.plug(Endpoint(order.device, Path(order.socket)), order.port)
+        except MonitorError as error:
+            problem = "" if guest.ended else str(error)
+        self._orders.told(order.number, problem)
+
+    def _remove(self, guest: Guest, order: Order) -> None:
+        """Push the button until the guest has let go, unless the order is taken back; then the device goes."""
+        monitor, since = guest.monitor, len(guest.monitor.events)
+        pressed = -PRESS_AGAIN
+        while not self._gone(guest, order, since):
+            if self._removals.get(order.device) is not order:
+                return
+            try:
+                indicator = guest.switch_slots.indicator(order.port)
+                if order.act == "pull" or indicator is Indicator.OFF:
+                    guest.switch_slots.pull(order.port)
+                elif indicator is not Indicator.BLINKING and time.monotonic() - pressed >= PRESS_AGAIN:
+                    monitor.execute("device_del", id=order.device)
+                    pressed = time.monotonic()
+            except MonitorError as error:
+                if guest.ended or "not found" in str(error):
+                    break
+                log.info("%s: %s", order.port, error)
+        with self._lock:
+            if self._removals.get(order.device) is order:
+                del self._removals[order.device]
+        self._orders.told(order.number, "")
+
+    def _gone(self, guest: Guest, order: Order, since: int) -> bool:
+        """Whether the guest has the device no more; waits a moment for it."""
+        try:
+            guest.monitor.wait_event(
+                "DEVICE_DELETED", LOOK, since, lambda data: data.get("device") == order.device
+            )
+        except MonitorError:
+            return guest.ended
+        return True
