@@ -159,6 +159,7 @@ def test_the_ready_line(file, tmp_path):
             "address": f"unix:{tmp_path}/control",
             "topology": file,
             "hosts": ["alpha", "beta"],
+            "fm": None,
             "pid": server.process.pid,
         }
         assert stat.S_IMODE(server.path.stat().st_mode) == 0o600
