@@ -149,7 +149,7 @@ def test_components_behind_tunnels(rack):
         assert {0x5400, 0x5600} <= {one.opcode for one in await device.command_effects()}
         assert 0x4000 in {one.opcode for one in await ld.command_effects()}
         assert (await client.port(1).identify()).component_type == ComponentType.TYPE_3
-        for nowhere in (client.port(2), client.port(77), device.ld(3), client.port(1).ld(0)):
+        for nowhere in (client.port(2), client.port(77), device.ld(9), client.port(1).ld(0)):
             with pytest.raises(fm.CommandRefused):
                 await nowhere.identify()
 
