@@ -28,10 +28,12 @@ from softcxl.device import coverage
 from softcxl.device.cci import Cci, Reply
 from softcxl.device.endpoint import Endpoint
 from softcxl.device.mld.owner import FmOwnedDevice
+from softcxl.device.notification import NotificationPolicy
 from softcxl.device.reach import Capability, capabilities
 from softcxl.pci.doe import DoeMailbox
 from softcxl.pci.function import Function
 from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.command.events import EVENT_NOTIFICATION
 
 ACCEPTED = (ReturnCode.SUCCESS, ReturnCode.BACKGROUND_STARTED)
 _FIRST = ("tests/device/", "tests/kernel/")
@@ -65,6 +67,7 @@ class Recorder:
         """While this is entered, what devices do is noted."""
         with (
             mock.patch.object(Cci, "execute", self._execute(Cci.execute)),
+            mock.patch.object(NotificationPolicy, "_notify", self._notify(NotificationPolicy._notify)),
             mock.patch.object(DoeMailbox, "_answer", self._answer(DoeMailbox._answer)),
             mock.patch.object(Function, "read", self._access(Function.read)),
             mock.patch.object(Function, "write", self._access(Function.write)),
@@ -86,6 +89,15 @@ class Recorder:
 
         return execute
 
+    def _notify(self, real: Callable[..., None]) -> Callable[..., None]:
+        @wraps(real)
+        def notify(policy: NotificationPolicy, what: int) -> None:
+            if policy._settings & what:
+                self.note(coverage.command_key(EVENT_NOTIFICATION.opcode))
+            real(policy, what)
+
+        return notify
+
     def _answer(self, real: Callable[..., bytes]) -> Callable[..., bytes]:
         @wraps(real)
         def answer(mailbox: DoeMailbox, request: bytes) -> bytes:
@@ -99,7 +111,8 @@ class Recorder:
     def _access(self, real: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(real)
         def access(function: Function, region: int, offset: int, what: Any) -> Any:
-            if isinstance(function, Endpoint | FmOwnedDevice) and not getattr(self._looking, "now", False):
+            answers = isinstance(function, Endpoint | FmOwnedDevice) and not function.silent
+            if answers and not getattr(self._looking, "now", False):
                 for one in self._capabilities(function):
                     if one.region == region and one.start <= offset < one.end:
                         self.note(one.key)

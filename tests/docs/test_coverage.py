@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import softcxl.switch
 from softcxl.device import coverage
 from softcxl.device.clock import ManualClock
 from softcxl.device.coverage import GUEST, PROCESS
@@ -21,7 +22,7 @@ EVIDENCE = ROOT / "docs" / "reference" / "coverage.json"
 
 @pytest.fixture(scope="module")
 def tables():
-    return coverage.tables()
+    return coverage.tables(softcxl.switch)
 
 
 def keys(tables):
@@ -39,7 +40,8 @@ def test_commands(tables):
     assert (identify.name, identify.clause) == ("Identify Memory Device", "CXL 3.1 §8.2.9.9.1.1")
     assert identify.handler == "CapacityCommands.identify"
     assert rows["command 5100h"].clause == "CXL 3.1 §7.6.7.1.1"
-    assert rows["command 5100h"].handler == ""
+    assert rows["command 5100h"].handler == "PhysicalSwitchCommands.identify_switch_device"
+    assert rows["command 0106h"].handler == "NotificationPolicy, which sends it"
     assert rows["command 5700h"].clause == rows["command 5700h"].handler == ""
 
 
@@ -51,8 +53,12 @@ def test_event_records_are_raised_where_their_class_is_used(tables):
         "Memory Module Event",
         "Memory Sparing Event",
         "Dynamic Capacity Event",
+        "Physical Switch Event",
+        "Virtual Switch Event",
+        "MLD Port Event",
         "Vendor Specific Event",
     ]
+    assert rows["MLD Port Event"].handler == "reports"
     assert "poison" in rows["General Media Event"].handler.split(", ")
     assert all(row.clause for row in rows.values())
 

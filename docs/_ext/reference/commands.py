@@ -1,4 +1,4 @@
-"""What of the standard a memory device has: declared, handled, tested in process, exercised by Linux in a guest.
+"""What of the standard devices and switches have: declared, handled, tested in process, exercised by Linux in a guest.
 
 All columns are derived (softcxl.device.coverage); the last two from what the tests were seen to do, which
 `make coverage-table` writes down in docs/reference/coverage.json.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+import softcxl.switch
 from reference.text import table
 from softcxl.device import coverage
 from softcxl.device.coverage import GUEST, PROCESS, Evidence, Row
@@ -24,7 +25,7 @@ access to their registers, of event records that they were fetched."""
 def page() -> str:
     seen = coverage.evidence(EVIDENCE)
     parts = ["# What of the standard is there", _INTRO]
-    for title, rows in coverage.tables().items():
+    for title, rows in coverage.tables(softcxl.switch).items():
         parts += [f"## {title}", summary(rows, seen), table(HEAD, [cells(row, seen) for row in rows])]
     return "\n\n".join(parts)
 

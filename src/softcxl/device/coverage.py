@@ -1,4 +1,4 @@
-"""What of the standard a memory device has: commands, event records, register capabilities, data objects, features.
+"""What of the standard devices and switches have: commands, events, register capabilities, data objects, features.
 
 Everything is derived: names and declarations from `softcxl.spec`, handlers from what a device that has everything
 answers, tests from `Evidence`, which is recorded while tests run (see tests/recorder.py).
@@ -10,7 +10,7 @@ import importlib
 import json
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -49,6 +49,7 @@ from softcxl.spec.cxl import (
 from softcxl.spec.cxl.component import ComponentCapabilityId
 from softcxl.spec.cxl.device import DeviceCapabilityId
 from softcxl.spec.cxl.dvsec import VENDOR_CXL, DvsecId, RegisterBlockId
+from softcxl.spec.fm import events as fm_events
 from softcxl.spec.pci import doe, extended
 from softcxl.spec.pci.doe import VENDOR_PCI_SIG, DataObjectType
 from softcxl.spec.pci.extended import ExtendedCapabilityId
@@ -62,8 +63,8 @@ PROCESS, GUEST = "process", "guest"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing of the standard. `clause` is empty where it is not declared, `handler` where neither a Type 3 device
-    nor the FM-owned LD of a multi-logical one has it. `key` is what `Evidence` knows it by."""
+    """One thing of the standard. `clause` is empty where it is not declared, `handler` where nothing in the rooms that
+    were looked at has it. `key` is what `Evidence` knows it by."""
 
     key: str
     number: str
@@ -72,15 +73,20 @@ class Row:
     handler: str
 
 
-def _modules() -> list[ModuleType]:
-    """All modules of the room."""
-    found = pkgutil.walk_packages(softcxl.device.__path__, "softcxl.device.")
-    return [importlib.import_module(one.name) for one in found if one.name != __name__]
+def _modules(rooms: Iterable[ModuleType]) -> list[ModuleType]:
+    """All modules of the rooms."""
+    return [
+        importlib.import_module(one.name)
+        for room in rooms
+        for one in pkgutil.walk_packages(room.__path__, f"{room.__name__}.")
+        if one.name != __name__
+    ]
 
 
-def tables() -> dict[str, list[Row]]:
-    """The rows by subject: commands (of all components), events, capabilities, data objects, features."""
-    _modules()
+def tables(*rooms: ModuleType) -> dict[str, list[Row]]:
+    """The rows by subject: commands (of all components), events, capabilities, data objects, features. What handles
+    them is looked for in this room, and in `rooms`, packages of the same kind."""
+    modules = _modules([softcxl.device, *rooms])
     memory = Type3(
         "mem0",
         volatile=CAPACITY_UNIT,
@@ -96,8 +102,8 @@ def tables() -> dict[str, list[Row]]:
     pool = MultiLogicalDevice("pool", clock=ManualClock())
     try:
         return {
-            "Commands": list(_commands(memory)),
-            "Event records": list(_events()),
+            "Commands": list(_commands(memory, modules)),
+            "Event records": list(_events(modules)),
             "Register capabilities": list(_capabilities(memory, pool.pool.fm_owned)),
             "Data objects": list(_objects(memory)),
             "Features": list(_features(memory)),
@@ -120,12 +126,15 @@ def command_key(opcode: int) -> str:
     return f"command {opcode:04X}h"
 
 
-def _commands(memory: Type3) -> Iterator[Row]:
+def _commands(memory: Type3, modules: list[ModuleType]) -> Iterator[Row]:
+    names = {one.__name__ for one in modules}
     handlers = {opcode: _name(handler) for opcode, (_, handler) in memory.cci.handlers.items()}
-    for kind in _subclasses(CommandSet):  # those that no mailbox has, but other doors
+    for kind in sorted(
+        _subclasses(CommandSet), key=lambda one: one.__module__
+    ):  # those that no mailbox has, but other doors
         for name, value in vars(kind).items():
             declared = getattr(value, "__command__", None)
-            if declared is not None and kind.__module__.startswith("softcxl.device."):
+            if declared is not None and kind.__module__ in names:
                 handlers.setdefault(declared.opcode, f"{kind.__name__}.{name}")
     for opcode, name in sorted(registry.NAMES.items()):
         declared = registry.COMMANDS.get(opcode)
@@ -157,11 +166,13 @@ _EVENTS: dict[UUID, type[Record]] = {
     events.MEMORY_MODULE_EVENT: events.MemoryModuleEvent,
     events.MEMORY_SPARING_EVENT: events.MemorySparingEvent,
     events.DYNAMIC_CAPACITY_EVENT: events.DynamicCapacityEvent,
+    fm_events.PHYSICAL_SWITCH_EVENT: fm_events.PhysicalSwitchEvent,
+    fm_events.VIRTUAL_SWITCH_EVENT: fm_events.VirtualSwitchEvent,
+    fm_events.MLD_PORT_EVENT: fm_events.MldPortEvent,
 }
 
 
-def _events() -> Iterator[Row]:
-    modules = _modules()
+def _events(modules: list[ModuleType]) -> Iterator[Row]:
     for identifier, record in _EVENTS.items():
         raised = [one.__name__.rpartition(".")[2] for one in modules if record in vars(one).values()]
         yield Row(

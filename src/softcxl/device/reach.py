@@ -36,7 +36,7 @@ class Capability:
 
 
 def capabilities(function: Function) -> Iterator[Capability]:
-    """The register capabilities of an endpoint. It is read as software reads it."""
+    """The register capabilities of an endpoint, none of one that does not answer. It is read as software reads it."""
     starts = [*_extended(function)]
     for start, end in pairwise([*starts, CONFIG_SPACE_SIZE]):
         number = _dword(function, CONFIG_REGION, start) & 0xFFFF
@@ -58,7 +58,7 @@ def _dword(function: Function, region: int, offset: int) -> int:
 def _extended(function: Function) -> Iterator[int]:
     """Where the extended capabilities begin, which a function places one after the other."""
     offset = 0x100
-    while offset and (header := _dword(function, CONFIG_REGION, offset)):
+    while offset and (header := _dword(function, CONFIG_REGION, offset)) not in (0, 0xFFFFFFFF):
         yield offset
         offset = header >> 20
 
