@@ -22,11 +22,13 @@ from softcxl.device.cci import CommandSet
 from softcxl.device.clock import ManualClock
 from softcxl.device.dynamic.region import DynamicRegion
 from softcxl.device.mld.device import MultiLogicalDevice
+from softcxl.device.notification import NotificationPolicy
 from softcxl.device.reach import capabilities
 from softcxl.device.type3 import Type3
 from softcxl.pci.doe import DoeMailbox
 from softcxl.pci.function import Function
 from softcxl.spec.command import features, registry
+from softcxl.spec.command.events import EVENT_NOTIFICATION
 from softcxl.spec.command.features import (
     GET_SUPPORTED_FEATURES,
     GetSupportedFeaturesRequest,
@@ -129,9 +131,9 @@ def command_key(opcode: int) -> str:
 def _commands(memory: Type3, modules: list[ModuleType]) -> Iterator[Row]:
     names = {one.__name__ for one in modules}
     handlers = {opcode: _name(handler) for opcode, (_, handler) in memory.cci.handlers.items()}
-    for kind in sorted(
-        _subclasses(CommandSet), key=lambda one: one.__module__
-    ):  # those that no mailbox has, but other doors
+    handlers[EVENT_NOTIFICATION.opcode] = f"{NotificationPolicy.__name__}, which sends it"
+    # Those that no mailbox has, but other doors.
+    for kind in sorted(_subclasses(CommandSet), key=lambda one: one.__module__):
         for name, value in vars(kind).items():
             declared = getattr(value, "__command__", None)
             if declared is not None and kind.__module__ in names:
