@@ -128,12 +128,16 @@ class DynamicCapacity:
         return one
 
     def disconnect(self, host: int) -> None:
-        """A host is there no more: what it had and was offered is others' to have. Nothing if it is not there."""
+        """A host is there no more: what it had and was offered is others' to have. Nothing if it is not there.
+
+        Raises `OSError`, and then it is gone all the same, and what it had is nobody's until `drop`."""
         with self.lock:
-            self.deprive(host, sanitize=False)
-            one = self.hosts.pop(host, None)
-            if one is not None:
-                one.leave()
+            try:
+                self.deprive(host, sanitize=False)
+            finally:
+                one = self.hosts.pop(host, None)
+                if one is not None:
+                    one.leave()
 
     def deprive(self, host: int, *, sanitize: bool = True) -> None:
         """Take from a host all that it has and was offered, without telling it. What nobody has then is erased where

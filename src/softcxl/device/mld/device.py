@@ -298,6 +298,9 @@ class MultiLogicalDevice:
                 try:
                     self._replace(ld)
                 except (MemoryFault, OSError) as error:  # no file, or no room: it has no memory then
+                    if self.allocations.each[ld] == NOTHING:
+                        log.warning("%s: what LD %d was is not forgotten yet: %s", self.name, ld, error)
+                        continue
                     self.allocations = self.allocations.with_({ld: NOTHING})
                     failed[ld] = error
             if failed:
@@ -305,13 +308,16 @@ class MultiLogicalDevice:
                 raise next(iter(failed.values()))
             try:
                 self.settle()
-            except OSError as error:  # done it is: those that have nothing yet would begin with nothing again
-                log.warning("%s: %s", self.name, error)
+            except OSError as error:  # done it is; those that have nothing yet would begin with nothing again
+                log.warning("%s: allocations are not settled: %s", self.name, error)
 
     def settle(self) -> None:
         """Have logical devices keep their contents over the end of the process from now on, if some would not. Raises
         `OSError`."""
         if self._fresh:
+            for ld in self._fresh:
+                if ld not in self.logical:
+                    self._replace(ld)
             self._keep(self.allocations, [])
 
     def _keep(self, allocations: Allocations, fresh: Iterable[int]) -> None:
@@ -336,7 +342,7 @@ class MultiLogicalDevice:
         finally:
             if new is not None:
                 self.logical[ld] = new
-            for tell in self.listeners:
+            for tell in self.listeners if old or new else ():
                 tell(LdChange(ld, old, new))
             if old is not None:
                 old.close()
