@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Self
 
 from softcxl.lab.parts import Parts
 
@@ -68,7 +69,7 @@ class QemuDevice:
         self._lines = ours.makefile("rb")
         self._firmware()
 
-    def __enter__(self) -> QemuDevice:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
