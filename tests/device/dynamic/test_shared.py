@@ -15,7 +15,7 @@ import pytest
 
 from softcxl.device.clock import ManualClock
 from softcxl.device.decoder import CommitError
-from softcxl.device.dynamic.errors import NoSuchHost, RegionInvalid
+from softcxl.device.dynamic.errors import NoSuchHost, RegionInvalid, TagInvalid
 from softcxl.device.dynamic.owner import OwnerCommands
 from softcxl.device.dynamic.region import DynamicRegion
 from softcxl.device.dynamic.selection import Selection
@@ -259,3 +259,21 @@ def test_time_of_each(pool, lds):
     assert isinstance(clock, ManualClock)
     clock.advance(5)
     assert (first.state.value, second.state.value) == ("expired", "offered")
+
+
+def test_a_tag_of_one_that_has_not_come_yet_is_in_use(tmp_path, clock):
+    """After a restart, before LD 1 is there: its tag and blocks are its own."""
+    regions = [DynamicRegion(length=256 * MIB, sharable=True, non_volatile=True)]
+    with pool_of(regions, clock, StatePage(tmp_path / "pool.state")) as pool:
+        device = Ld("pool.1", pool, 1, volatile=256 * MIB, clock=clock)
+        pool.add(length=2 * MIB, tag=TAG, host=1)
+        assert DcHost(device).accept((START, 2 * MIB)) == 0
+        device.close()
+    with pool_of(regions, clock, StatePage(tmp_path / "pool.state")) as pool:
+        device = Ld("pool.0", pool, 0, volatile=256 * MIB, clock=clock)
+        assert [(one.tag, one.hosts) for one in pool.tags] == [(TAG, (1,))]
+        with pytest.raises(TagInvalid, match="is in use"):
+            pool.add(length=2 * MIB, tag=TAG, host=0)
+        pool.add(selection=Selection.SHARED, tag=TAG, host=0)
+        assert DcHost(device).accept((START, 2 * MIB)) == 0
+        device.close()

@@ -2,6 +2,7 @@
 
 >>> from softcxl.device.type3 import Type3
 >>> from softcxl.device.dynamic.region import DynamicRegion
+from softcxl.device.dynamic.removal import named, tagged
 >>> device = Type3("mem0", dynamic=[DynamicRegion(length=256 << 20)])
 >>> offer = device.dynamic.add(length=64 << 20)
 >>> offer.state.value, [str(one) for one in offer.extents]
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,7 +28,6 @@ from softcxl.device.dynamic.errors import (
     AddressOutside,
     CapacityExhausted,
     ExtentInvalid,
-    LengthInvalid,
     NoSuchHost,
     NoSuchRegion,
     RegionInUse,
@@ -36,9 +36,11 @@ from softcxl.device.dynamic.errors import (
 from softcxl.device.dynamic.extents import NO_TAG, Extent, Range, cut, left, merged, overlapping, subtracted
 from softcxl.device.dynamic.host import GENERATIONS, HostCapacity
 from softcxl.device.dynamic.region import DynamicRegion
+from softcxl.device.dynamic.removal import named, tagged
 from softcxl.device.dynamic.request import Addition, Removal, RemovalState
 from softcxl.device.dynamic.selection import Selection, checked, choose, prescribed
 from softcxl.device.dynamic.store import HostRecord, Kept
+from softcxl.device.dynamic.tags import TagUse, uses
 from softcxl.device.events import EventLogs
 from softcxl.device.persist import StatePage
 from softcxl.spec.cxl.events import (
@@ -61,18 +63,6 @@ _TOLD: Final = {
     (DynamicCapacityEventType.CAPACITY_RELEASED, True): "released",
     (DynamicCapacityEventType.CAPACITY_RELEASED, False): "not-released",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TagUse:
-    """Who has the extents of a tag: hosts that accepted it, hosts it was offered to, and whether a reference keeps
-    it for those who may come."""
-
-    tag: UUID
-    extents: tuple[Extent, ...]
-    hosts: tuple[int, ...]
-    pending: tuple[int, ...]
-    referenced: bool
 
 
 class DynamicCapacity:
@@ -181,22 +171,10 @@ class DynamicCapacity:
     def tags(self) -> list[TagUse]:
         """Every tag in use, by its value."""
         with self.lock:
-            found: dict[UUID, tuple[set[Extent], list[int], list[int]]] = {}
-            for number, host in self.hosts.items():
-                for at, extents in ((1, host.accepted), (2, host.pending)):
-                    for extent in extents:
-                        entry = found.setdefault(extent.tag, (set(), [], []))
-                        entry[0].add(extent)
-                        holders = entry[1] if at == 1 else entry[2]
-                        if number not in holders:
-                            holders.append(number)
-            for tag, extents in self._references.items():
-                found.setdefault(tag, (set(), [], []))[0].update(extents)
-            return [
-                TagUse(tag, tuple(sorted(extents)), tuple(hosts), tuple(pending), tag in self._references)
-                for tag, (extents, hosts, pending) in sorted(found.items())
-                if tag != NO_TAG
-            ]
+            absent = {host: one.extents for host, one in self._records.items() if host not in self.hosts}
+            accepted = {host: one.accepted for host, one in self.hosts.items()}
+            pending = {host: one.pending for host, one in self.hosts.items()}
+            return uses(absent | accepted, pending, self._references)
 
     @property
     def tags_generation(self) -> int:
@@ -302,9 +280,11 @@ class DynamicCapacity:
             of = self._host(host)
             if extents is not None:
                 given = [one if isinstance(one, Extent) else Extent(*one) for one in extents]
-                ranges = self._named(of, given, forced)
+                ranges = named(host, given, self._had(of, forced), self.region_of)
             else:
-                ranges = self._tagged(of, NO_TAG if tag is None else tag, length, forced)
+                ranges = tagged(
+                    host, NO_TAG if tag is None else tag, length, self._had(of, forced), self.region_of
+                )
             removal = Removal(host, tuple(cut(of.accepted, ranges)), sanitize)
             if any(self.region_of(one.start).sharable and one not in of.accepted for one in removal.extents):
                 raise ExtentInvalid("shared extents are released whole")
@@ -469,42 +449,9 @@ class DynamicCapacity:
             raise TagInvalid(f"host {host.host} has or was offered tag {tag} already")
         return sorted(use.extents, key=lambda one: one.sequence)
 
-    def _named(self, host: HostCapacity, extents: Sequence[Extent], forced: bool) -> list[Range]:
-        if not extents:
-            raise ExtentInvalid("no extents: give at least one")
-        for one in extents:
-            checked(self.region_of(one.start), one)
-        ranges = [one.range for one in extents]
-        if overlapping(ranges):
-            raise ExtentInvalid("the extents overlap each other")
-        had = [one.range for one in host.accepted]
-        if forced:
-            had += [one.range for one in host.pending]
-        if lacking := subtracted(ranges, had):
-            start, end = lacking[0]
-            raise AddressOutside(f"DPA {start:#x} to {end:#x} is not of host {host.host}")
-        return ranges
-
-    def _tagged(self, host: HostCapacity, tag: UUID, length: int | None, forced: bool) -> list[Range]:
-        found = [one for one in (*host.accepted, *(host.pending if forced else ())) if one.tag == tag]
-        if not found:
-            raise TagInvalid(f"host {host.host} has no extents with tag {tag}")
-        if length is None:
-            return [one.range for one in found]
-        ranges: list[Range] = []
-        for one in sorted(found, reverse=True):
-            part = min(length, one.length)
-            if part:
-                region = self.region_of(one.start)
-                if not region.aligned(region.base, part):
-                    raise LengthInvalid(f"{part:#x} bytes: multiples of {region.block_size:#x} are allowed")
-                ranges.append((one.end - part, one.end))
-            length -= part
-        if length or not ranges:
-            raise LengthInvalid(
-                f"host {host.host} has too little with tag {tag}, or a length of 0 was asked for"
-            )
-        return ranges
+    def _had(self, host: HostCapacity, forced: bool) -> list[Extent]:
+        """What can be taken from a host: by force what it was offered, too."""
+        return [*host.accepted, *(host.pending if forced else ())]
 
     # -- bytes -----------------------------------------------------------------------------------------------------
 

@@ -55,7 +55,8 @@ from softcxl.spec.fm.dcd import (
 from softcxl.wire import LayoutError
 
 if TYPE_CHECKING:
-    from softcxl.device.dynamic.capacity import DynamicCapacity, TagUse
+    from softcxl.device.dynamic.capacity import DynamicCapacity
+    from softcxl.device.dynamic.tags import TagUse
     from softcxl.device.dynamic.host import HostCapacity
 
 E = TypeVar("E", Selection, RemovalPolicy)
