@@ -56,8 +56,8 @@ from softcxl.wire import LayoutError
 
 if TYPE_CHECKING:
     from softcxl.device.dynamic.capacity import DynamicCapacity
-    from softcxl.device.dynamic.tags import TagUse
     from softcxl.device.dynamic.host import HostCapacity
+    from softcxl.device.dynamic.tags import TagUse
 
 E = TypeVar("E", Selection, RemovalPolicy)
 
