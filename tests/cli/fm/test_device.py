@@ -157,7 +157,7 @@ def test_heads(scripts, ask, run):
     found = ask("heads")
     assert [one["head"] for one in found["lds"]] == [3, 3, None]
     assert found["heads"][0]["link"]["speed"] == 16.0
-    assert run("heads").splitlines() == ["head  port  link            LDs", "0     3     x8 16 GT/s, l0  0-1"]
+    assert run("heads").splitlines() == ["head  port  link            LDs", "0     3     x8 16 GT/s, L0  0-1"]
 
 
 def test_memory_of_a_logical_device(scripts, run, ask):

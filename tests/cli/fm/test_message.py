@@ -67,7 +67,7 @@ def test_nested_output_has_dotted_names(scripts, run):
     scripts.handlers[0x5101] = struct.pack("<B3x", 1) + port
     out = run("raw", "5101", "0107")
     assert "\nports[0].configuration.state" in out
-    assert "dsp\n" in out
+    assert "DSP\n" in out
 
 
 def test_a_refusal_of_any_command(scripts, fail, capsys):

@@ -32,8 +32,8 @@ def test_ports(rack, ask, run):
     assert found[0]["link"]["supported_speeds"] == [2.5, 5.0, 8.0, 16.0, 32.0]
     lines = run("ports", 1, 77).splitlines()
     assert lines[0].split() == ["port", "state", "device", "mode", "LDs", "link", "up", "to", "signals"]
-    assert lines[1].startswith("1     dsp              type 3 sld  vh 68b")
-    assert lines[2].startswith("77    invalid port id  none")
+    assert lines[1].startswith("1     DSP              type 3 SLD  vh 68b")
+    assert lines[2].startswith("77    invalid port ID  none")
 
 
 def test_binding_shows_in_the_switch_and_in_the_tables(rack, switch, ask, run):
@@ -59,10 +59,10 @@ def test_binding_shows_in_the_switch_and_in_the_tables(rack, switch, ask, run):
         "1     bound port  1     -",
         "VCS 1: enabled, upstream port 4",
         "vPPB  binding   port  LD",
-        "0     bound ld  0     1",
+        "0     bound LD  0     1",
         "1     unbound   -     -",
     ]
-    assert run("switches", 9) == "VCS 9: invalid vcs id\n"
+    assert run("switches", 9) == "VCS 9: invalid VCS ID\n"
 
 
 @pytest.mark.parametrize("option", ["wait", "managed", "surprise"])
@@ -245,7 +245,7 @@ def test_events(rack, run):
 
 def test_events_of_ports(rack, run):
     lines = run("events").splitlines()
-    assert lines[-1].endswith(" informational: port 1: link state change: type 3 sld, x8 32 GT/s, l0")
+    assert lines[-1].endswith(" informational: port 1: link state change: type 3 SLD, x8 32 GT/s, L0")
 
 
 def test_events_that_were_lost(scripts, capsys):

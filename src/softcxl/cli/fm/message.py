@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from rich.text import Text
 
 from softcxl import fm as library
 from softcxl.cli.booted import JSON
@@ -209,7 +210,7 @@ def endpoints(reach: Reach, as_json: bool) -> None:
         rows = (
             (
                 one["eid"],
-                one["name"],
+                one["name"] and Text(one["name"]),
                 one["endpoint_type"],
                 one["uuid"],
                 ", ".join(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -38,23 +39,37 @@ def facts(found: Mapping[str, Any]) -> Table:
 
 
 def cell(value: object) -> Text:
-    """A value as text."""
+    """A value as text; names of the standard's are written as people write them, a `Text` stays as it is."""
+    if isinstance(value, Text):
+        return value
     if value is None:
         return Text("-", "dim")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
     if isinstance(value, list):
-        return Text(
-            ranges(value)
-            if value and all(type(one) is int for one in value)
-            else ", ".join(map(words, map(str, value))) or "-"
-        )
-    return Text(words(value) if isinstance(value, str) else str(value))
+        numbers = bool(value) and all(type(one) is int for one in value)
+        return Text(ranges(value) if numbers else ", ".join(words(str(one)) for one in value) or "-")
+    text = str(value)
+    return Text(words(text) if re.fullmatch(r"[a-z][a-z0-9_]*", text) else text)
 
 
-def words(name: str) -> str:
-    """A name as people write it."""
-    return name.replace("_", " ")
+#: Words that people write in another way than names do.
+_SPELLED = {
+    one.lower(): one
+    for one in (
+        "BW CXL DPA DSP FM FW HDM ID L0 L0s L1 L2 LD LDs LSA MCTP MLD PBR PCIe PERST PID PPB QoS RCD SLD USP VCS vPPB "
+        "vPPBs"
+    ).split()
+}
+
+
+def words(text: str) -> str:
+    """Names as people write them.
+
+    >>> words("bound_ld")
+    'bound LD'
+    """
+    return re.sub(r"\w+", lambda word: _SPELLED.get(word[0], word[0]), text.replace("_", " "))
 
 
 def ranges(numbers: list[int]) -> str:
