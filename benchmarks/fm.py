@@ -173,6 +173,17 @@ def many(server: Server, seconds: float) -> float:
     return count / spent
 
 
+def connecting(server: Server, seconds: float) -> float:
+    """Commands a second, each over a connection of its own, as jack has it."""
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        with server.connect() as client:
+            client.send(REQUEST)
+            take(client, ANSWER)
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
 def our_client(server: Server, seconds: float) -> float:
     """Commands a second of `MctpClient`, one after the other, each checked and parsed."""
 
@@ -192,6 +203,7 @@ ROWS = (
     ("one connection, one outstanding", one_outstanding),
     (f"one connection, {PIPELINED} outstanding", pipelined),
     (f"{CONNECTIONS} connections, one outstanding each", many),
+    ("a connection for each command", connecting),
 )
 
 

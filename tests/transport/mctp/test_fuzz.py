@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softcxl.transport.mctp import Dialect, MctpClient, MctpError, MctpSerialDoor, MctpTcpDoor
+from softcxl.transport.mctp import Dialect, MctpClient, MctpError, MctpI2cDoor, MctpSerialDoor, MctpTcpDoor
 from softcxl.transport.mctp.cci import pack_response
+from softcxl.transport.mctp.i2c import Block, pack_block
 from softcxl.transport.mctp.packet import Fragmenter, Message
 from softcxl.transport.mctp.serial import SerialFraming, frame
 from tests.transport.mctp.interfaces import ECHO, FILL, LATE, NEVER, TELL, Echoing
@@ -102,6 +103,33 @@ def test_any_bytes_on_a_serial_line(noise) -> None:
             else:
                 found = answer
         assert found.endswith(b"next")
+
+
+def block(packet: bytes) -> bytes:
+    return pack_block(Block(0x1D, 0x10, packet))
+
+
+@given(
+    transactions=st.lists(
+        st.one_of(
+            st.binary(min_size=1, max_size=300),
+            st.binary(min_size=4, max_size=254).map(block),
+            packets.map(block),
+        ),
+        max_size=30,
+    )
+)
+@settings(max_examples=60)
+def test_any_transactions_on_an_i2c_bus(transactions) -> None:
+    served = Echoing()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, MctpI2cDoor({8: served.endpoint("first")}, ours.fileno(), 0x1D):
+        theirs.settimeout(60)
+        for one in transactions:
+            theirs.send(one)
+        theirs.send(block(b"\x01\x08\x09\xc9" + command(ECHO, 4, b"next")))
+        while not theirs.recv(300)[:-1].endswith(b"next"):
+            pass
 
 
 # -- the client -----------------------------------------------------------------------------------------------------
