@@ -20,6 +20,8 @@ LATE = 0xC004
 """Answers its payload once the test lets it."""
 BACKGROUND = 0xC005
 """Answers Background Command Started."""
+LATE_FAIL = 0xC007
+"""Raises, later."""
 NEVER = 0xC006
 """Is never answered."""
 
@@ -83,9 +85,14 @@ class Interface:
             return Plain(code=1)
         if opcode == NEVER:
             return Later(seconds=float("inf"))
+        if opcode == LATE_FAIL:
+            return Later(run=self._fail)
         if opcode == FAIL:
-            raise RuntimeError("as asked for")
+            self._fail()
         return Plain(code=3, payload=self.name.encode(), vendor_status=0x1234)
+
+    def _fail(self) -> Plain:
+        raise RuntimeError("as asked for")
 
     def _late(self, payload: bytes) -> Plain:
         def run() -> Plain:

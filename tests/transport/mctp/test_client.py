@@ -21,7 +21,7 @@ from softcxl.transport.mctp import (
     MessageError,
     NoAnswer,
 )
-from tests.transport.mctp.interfaces import BACKGROUND, ECHO, FAIL, FILL, LATE, NEVER, TELL
+from tests.transport.mctp.interfaces import BACKGROUND, ECHO, FAIL, FILL, LATE, LATE_FAIL, NEVER, TELL
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -118,6 +118,7 @@ def test_a_failure_of_the_endpoint_is_internal_error(door, caplog) -> None:
         async with await connect(door) as client:
             with caplog.at_level(logging.CRITICAL):
                 assert (await client.command(FAIL)).code == 4
+                assert (await client.command(LATE_FAIL)).code == 4
             assert (await client.command(ECHO)).code == 0
 
     run(work())

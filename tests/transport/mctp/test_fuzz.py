@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable
@@ -241,6 +242,43 @@ def test_answers_that_make_no_sense(change, says) -> None:
         return bytes(change(_answered(cut, ECHO, b"x", request)[0]))
 
     asyncio.run(_against(server, work))
+
+
+def test_requests_of_an_endpoint_get_an_answer(caplog) -> None:
+    """Event Notification, one whose payload is cut off, and control requests, which a manager does not take."""
+    cut = Fragmenter(padded=True)
+    whole = bytes.fromhex("08 00 07 00 0601 020000 0000 0000") + b"\x02\x00"
+    short = bytes.fromhex("08 00 08 00 0601 ff0000 0000 0000")
+    answers: list[bytes] = []
+
+    def server(request: bytes) -> bytes:
+        if not request[3] & 8:
+            answers.append(request[4:17])
+            return b""
+        asked = [Message(0, 9, tag, True, body) for tag, body in enumerate((whole, short, b"\x00\x80\x02"))]
+        own = _answered(cut, ECHO, b"", request)
+        return b"".join(one for message in asked for one in cut.cut(message)) + b"".join(own)
+
+    async def work(client: MctpClient) -> None:
+        told: list[tuple[int, int, bytes]] = []
+        client.notify = lambda *what: told.append(what)
+        await client.command(ECHO)
+        assert told == [(9, 0x0106, b"\x02\x00")]
+
+        def fail(*what: object) -> None:
+            raise RuntimeError("as asked for")
+
+        client.notify = fail
+        with caplog.at_level(logging.ERROR):
+            await client.command(ECHO)
+        assert "as asked for" in caplog.text
+        client.notify = None
+        await client.command(ECHO)
+        await client.command(ECHO)  # by now the answers to the others have been taken
+
+    asyncio.run(_against(server, work))
+    codes = [(int.from_bytes(one[9:11], "little"), one[:5].hex()) for one in answers[:6]]
+    assert codes == [(0, "0801070006"), (0x16, "0801080006")] * 2 + [(3, "0801070006"), (0x16, "0801080006")]
 
 
 def test_a_routing_table_that_goes_in_circles() -> None:
