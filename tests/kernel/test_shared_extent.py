@@ -7,6 +7,7 @@ where the program goes by the secondary mailbox. A fabric manager's commands giv
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from softcxl import Fabric, boot
 from softcxl.device.dynamic.shared import SharedCapacity
 from softcxl.lab.boot import Machine
 from softcxl.lab.parts import Kernel, Parts
+from tests.kernel.conftest import MOVABLE
 from tests.kernel.traces import until
 
 TOPOLOGY = """
@@ -77,8 +79,8 @@ def pool(fabric: Fabric) -> SharedCapacity:
 @pytest.fixture(scope="module")
 def guests(fabric: Fabric, parts: Parts, own_kernel: Kernel) -> Iterator[list[Guest]]:
     with ExitStack() as stack:
-        own = stack.enter_context(boot(fabric, "a", parts=replace(parts, kernel=own_kernel)))
-        stock = stack.enter_context(boot(fabric, "b", parts=parts, append=RELAXED))
+        own = stack.enter_context(boot(fabric, "a", parts=replace(parts, kernel=own_kernel), append=MOVABLE))
+        stock = stack.enter_context(boot(fabric, "b", parts=parts, append=[*MOVABLE, *RELAXED]))
         yield [Guest(own, "pool.0"), Guest(stock, "pool.1")]
 
 
@@ -147,13 +149,17 @@ def test_a_release_takes_it_away_from_one(
     assert [one.hosts for one in pool.tags] == [(0,)]
 
 
-def test_by_force_it_is_gone_at_once(guests: list[Guest], manager: Manager, pool: SharedCapacity) -> None:
-    """The last one has lost it, so it is erased: its region sanitizes on release."""
+def test_by_force_it_is_gone_at_once(
+    guests: list[Guest], manager: Manager, pool: SharedCapacity, fabric: Fabric
+) -> None:
+    """The last one has lost it, so it is erased: its region sanitizes on release. Its decoder is free then."""
     one, _ = guests
+    assert [one.dpa for one in fabric.devices["pool.0"].decoders.mappings] == [pool.start]
     assert manager.release(0, 4 * MIB, FORCED) == 0
     assert one.extents("list") == ""
     assert one.extents("answer") == line("lost ")
     assert pool.tags == []
+    assert fabric.devices["pool.0"].decoders.mappings == []
     assert pool.medium.read(4096, 14) == bytes(14)
     one.extents(f"read {TAG} 4096 4", status=1)
 
@@ -184,18 +190,37 @@ def test_wrong_words(guests: list[Guest], words: str, said: str) -> None:
         assert (done.status, said in done.stderr.decode()) == (2, True)
 
 
+def test_beside_a_region_of_the_kernels(guests: list[Guest], manager: Manager, fabric: Fabric) -> None:
+    """Its own memory is decoder 0's, and goes again; the extent is decoder 1's meanwhile."""
+    for host, guest in enumerate(guests):
+        made = json.loads(guest.machine.output("cxl create-region -t ram -d decoder0.0 -m mem0"))
+        assert manager.add(host, FREE, 2 * MIB) == 0
+        assert guest.extents("answer") == line("took ", 2 * MIB)
+        mappings = fabric.devices[f"pool.{host}"].decoders.mappings
+        assert [(one.decoder, one.hpa, one.dpa) for one in mappings] == [
+            (0, WINDOW - (1 << 30), 0),
+            (1, WINDOW, 512 * MIB),
+        ]
+        guest.extents(f"write {TAG} {host} {host}")
+        assert guest.extents(f"release {TAG}") == line("gave ", 2 * MIB)
+        guest.machine.output(f"cxl destroy-region -f {made['region']}")
+        assert fabric.devices[f"pool.{host}"].decoders.mappings == []
+
+
 def test_another_window_does_not_show_it(
-    guests: list[Guest], fabric: Fabric, caplog: pytest.LogCaptureFixture
+    guests: list[Guest], manager: Manager, fabric: Fabric, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The decoder that shows the pool is in use; a device that comes anew has none, and is refused elsewhere."""
     machine = guests[0].machine
     machine.hot_remove("pool.0")
     machine.output("until ! cxl list -M | grep -q mem0; do usleep 50000; done", timeout=60)
     guest = Guest(machine, "pool.0")
+    assert manager.add(0, FREE, 2 * MIB) == 0
     done = machine.run("softcxl-extents mem0 decoder0.0 answer")
     assert (done.status, "the fabric's log says why" in done.stderr.decode()) == (2, True)
     refusal = fabric.devices["pool.0"].decoders.refusals[-1]
     assert "memory that other devices have, too" in refusal
     assert "only a window of that memory shows it" in refusal
     assert any("pool.0" in one.message and one.levelname == "WARNING" for one in caplog.records)
-    assert guest.extents("answer") == ""
+    assert guest.extents("answer") == line("took ", 2 * MIB)
+    assert guest.extents(f"release {TAG}") == line("gave ", 2 * MIB)

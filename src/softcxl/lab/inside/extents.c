@@ -16,8 +16,9 @@
  *
  * What is the kernel's: it has found the device and the window, and its driver is bound. What is this program's: offers
  * are read from the device's event log, which the kernel leaves alone, and answered by commands: the kernel's raw ones
- * where it has them (CONFIG_CXL_MEM_RAW_COMMANDS), else by the device's secondary mailbox. The device's next decoder is
- * set to show all of its dynamic capacity at the window's start, so regions of the kernel's on that device come first.
+ * where it has them (CONFIG_CXL_MEM_RAW_COMMANDS), else by the device's secondary mailbox. While the host has an extent the
+ * device's next decoder shows all of its dynamic capacity at the window's start; regions of the kernel's on that device
+ * are made before or after that, not meanwhile.
  * Registers are mapped by sysfs files, memory by /dev/mem. The host bridge's decoders are left as they are; a guest's
  * window is memory whatever they say. A machine that is more than a guest would need them set, too.
  *
@@ -44,6 +45,7 @@ enum {
     SEND_COMMAND = 0xC030CE02U, RAW = 2, ROOM = 4096,
     GET_EVENTS = 0x0100, CLEAR_EVENTS = 0x0101, LOG = 4,
     GET_CONFIGURATION = 0x4800, GET_EXTENTS = 0x4801, ADD_RESPONSE = 0x4802, RELEASE = 0x4803,
+    COMMIT = 1 << 9, COMMITTED = 1 << 10, REFUSED = 1 << 11, HOST_ONLY = 1 << 12, /* of a decoder's control register */
     MOST = 100, /* extents in one command */
     PAGE = 4096
 };
@@ -234,6 +236,8 @@ static void event(const u8 *record)
     grouped = 0;
 }
 
+static void show(void);
+
 static void answer_all(void)
 {
     static u8 records[ROOM];
@@ -245,6 +249,9 @@ static void answer_all(void)
         if (!count)
             return;
         copy(records, payload, ROOM);
+        for (i = 0; i < count; i++)
+            if (!records[32 + 128 * i + 0x30])
+                show(); /* before an offer is taken, as the device may refuse */
         memset(payload, 0, ROOM);
         payload[0] = LOG;
         payload[2] = count;
@@ -281,37 +288,64 @@ static volatile u8 *decoders(void)
     return 0;
 }
 
+static u32 count_of(volatile u8 *hdm)
+{
+    u32 coded = get(hdm) & 15;
+    return coded ? 2 * coded : 1;
+}
+
+/* the decoder that is committed at the window's start, or the first one that is not committed, which may be beyond the
+   last; *end is where the device addresses of those before it end */
+static volatile u8 *decoder(volatile u8 *hdm, u64 *end)
+{
+    volatile u8 *one = hdm + 0x10, *last = one + 0x20 * count_of(hdm);
+    u32 control, ways;
+    *end = 0;
+    for (; one < last; one += 0x20) {
+        control = get(one + 0x10);
+        if (!(control & COMMITTED) || pair(one) == window_start)
+            break;
+        ways = control >> 4 & 15;
+        *end += pair(one + 0x14) + pair(one + 8) / (ways < 8 ? 1UL << ways : 3UL << (ways - 8));
+    }
+    return one;
+}
+
 /* have a decoder of the device show its dynamic capacity at the window's start */
 static void show(void)
 {
     volatile u8 *hdm = decoders(), *one;
-    u32 control, ways, count = get(hdm) & 15, i;
-    u64 end = 0, tries;
-    count = count ? 2 * count : 1;
-    for (i = 0; i < count; i++) {
-        one = hdm + 0x10 + 0x20 * i;
-        control = get(one + 0x10);
-        if (!(control & 1 << 10))
-            break;
-        if (pair(one) == window_start)
-            return;
-        ways = control >> 4 & 15;
-        end += pair(one + 0x14) + pair(one + 8) / (ways < 8 ? 1UL << ways : 3UL << (ways - 8));
-    }
-    if (i == count)
+    u64 end, tries;
+    one = decoder(hdm, &end);
+    if (one == hdm + 0x10 + 0x20 * count_of(hdm))
         fail("all of the device's decoders are in use");
+    if (get(one + 0x10) & COMMITTED)
+        return;
     if (end > dynamic_start || window_size < dynamic_size)
         fail("the window is too small for the device's dynamic capacity, or a decoder is over it already");
     put(hdm + 4, get(hdm + 4) | 2);
-    put(one + 0x10, 1 << 12); /* after a commit that failed */
+    put(one + 0x10, HOST_ONLY); /* after a commit that failed */
     set_pair(one, window_start);
     set_pair(one + 8, dynamic_size);
     set_pair(one + 0x14, dynamic_start - end);
-    put(one + 0x10, 1 << 12 | 1 << 9); /* one way, host-only coherent, commit */
-    for (tries = 0; tries < MAILBOX_TRIES && !(get(one + 0x10) & 3 << 10); tries++)
+    put(one + 0x10, HOST_ONLY | COMMIT);
+    for (tries = 0; tries < MAILBOX_TRIES && !(get(one + 0x10) & (COMMITTED | REFUSED)); tries++)
         nap();
-    if (!(get(one + 0x10) & 1 << 10))
+    if (!(get(one + 0x10) & COMMITTED)) {
+        put(one + 0x10, HOST_ONLY);
         fail("the device does not commit a decoder to this window: the fabric's log says why");
+    }
+}
+
+/* when the host has nothing any more the decoder is free for others */
+static void settle(void)
+{
+    volatile u8 *one;
+    u64 end;
+    list_held();
+    one = decoder(decoders(), &end);
+    if (!held_count && get(one + 0x10) & COMMITTED && pair(one) == window_start)
+        put(one + 0x10, HOST_ONLY);
 }
 
 /* ---- its memory */
@@ -390,6 +424,7 @@ static void release(const char *tag)
     }
     must(respond(RELEASE), "the extents cannot be released");
     tell("gave ");
+    settle();
 }
 
 /* ---- */
@@ -436,11 +471,11 @@ void start(u64 *stack)
     window_size = attribute(window, "size");
     begin();
     if (same(word[3], "answer") && count <= 5) {
-        show();
         tries = count > 4 ? number(word[4]) * 100 : 0;
         for (answer_all(); !acted && tries; tries--, answer_all())
             for (i = 0; i < 10; i++)
                 nap();
+        settle();
         leave(acted || count == 4 ? 0 : 1);
     }
     if (same(word[3], "list") && count == 4) {
