@@ -35,6 +35,10 @@ def test_identify_switch_device(fm, switch):
     assert fm.send(0x5100) == (SUCCESS, active + struct.pack("<HHB", 5, 2, 10))
 
 
+def test_a_hosts_own_door_tells_its_port(switch):
+    assert Manager(switch, vcs=1).send(0x5100)[1][0] == 4
+
+
 def test_response_message_limit(fm):
     assert fm.send(0x0003) == (SUCCESS, b"\x0d")
     for wanted in (13, 14, 20):

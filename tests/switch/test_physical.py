@@ -13,6 +13,7 @@ from softcxl.switch.binding import BindingError
 from softcxl.switch.hierarchy import Hierarchy
 from softcxl.switch.physical import PhysicalSwitch
 from softcxl.switch.tenant import Nobody
+from softcxl.wire import Reset
 
 MIB = 1 << 20
 
@@ -194,3 +195,41 @@ def test_one_logical_device_through_two_heads(pool):
     assert switch.virtual[0].vppbs[0].status is BindingStatus.UNBOUND
     assert other.unbind(0, 0).code is ReturnCode.SUCCESS
     switch.bind(0, 0, 0, 1)
+
+
+def test_heads_of_one_device_in_two_switches(host):
+    """Head 0 has two logical devices; head 1 a single one, which is bound as a device of its own."""
+    device = MultiLogicalDevice(
+        "shared",
+        volatile=1024 * MIB,
+        logical_devices=[256 * MIB] * 3,
+        heads=2,
+        ld_map=[0, 0, 1],
+        clock=ManualClock(),
+    )
+    one = PhysicalSwitch("one", ports=1, virtual=[("left", 2)], clock=ManualClock())
+    two = PhysicalSwitch("two", ports=1, virtual=[("right", 1)], clock=ManualClock())
+    one.ports[0].insert(device.heads[0])
+    two.ports[0].insert(device.heads[1])
+    one.bind(0, 0, 0, 1)
+    for ld in (2, None):
+        with pytest.raises(BindingError):
+            one.bind(0, 1, 0, ld)
+    with pytest.raises(BindingError, match="has no logical devices"):
+        two.bind(0, 0, 0, 0)
+    two.bind(0, 0, 0)
+    assert [device.logical[ld].holder for ld in range(3)] == [None, "one.left.0", "two.right.0"]
+    device.logical[1].dvsec.control.mem_enable = True
+    two.ports[0].assert_perst()
+    two.ports[0].deassert_perst()
+    assert device.logical[1].dvsec.control.mem_enable
+    assert two.unbind(0, 0).code is ReturnCode.SUCCESS
+    device.close()
+
+
+def test_a_host_without_power_takes_none_from_the_device(switch, memory, host):
+    switch.bind(0, 1, 0)
+    attach(switch, host)
+    memory.space.write(0, b"kept")
+    host.machine.reset(Reset.COLD)
+    assert memory.space.read(0, 4) == b"kept"

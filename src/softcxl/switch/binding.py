@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from softcxl.device.cci import CommandError
 from softcxl.device.clock import Timer
-from softcxl.pci.function import Function
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.fm.vcs import UnbindOption
 
@@ -171,7 +170,7 @@ class Bind(Operation):
                     f"{switch.name} has no physical port {port}; there are {len(switch.ports)}"
                 )
             _bindable(found, target, ld)
-            if ld is not None and (target.device is None or isinstance(target.device, Function)):
+            if ld is not None and not target.multi_logical:
                 raise BindingError(f"{target.name} has no logical devices: LD {ld} cannot be bound")
             if ld is None and target.multi_logical:
                 raise BindingError(f"{target.name} has a device of logical devices: an LD ID is needed")

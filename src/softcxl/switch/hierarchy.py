@@ -123,9 +123,13 @@ class VppbPort(CxlDownstreamPort):
         """Software has turned the slot's power off."""
         return self.express.slot_control.power_off
 
+    def reset_below(self, kind: Reset) -> None:
+        """What is below has its power from a physical port, whatever becomes of the host's."""
+        super().reset_below(Reset.HOT if kind is Reset.COLD else kind)
+
     def powered_off(self) -> None:
-        """The device keeps the power that it has from its physical port. If it was to leave, it does now."""
-        self.reset_below(Reset.HOT)
+        """If the device was to leave, it does now."""
+        super().powered_off()
         done, self.leaving = self.leaving, None
         if done is not None:
             self.leave()

@@ -28,7 +28,7 @@ class CommandInterface(Protocol):
 
 
 class LogicalDevices(Protocol):
-    """A device of logical devices, or one head of it. One with a single one can be bound as any other device is."""
+    """A device of logical devices, or one head of it."""
 
     @property
     def name(self) -> str: ...
@@ -36,6 +36,10 @@ class LogicalDevices(Protocol):
     @property
     def ld_count(self) -> int:
         """LD IDs that there can be, from 0 on, those without memory too."""
+
+    @property
+    def single(self) -> bool:
+        """It is a head with one logical device, which is to a port as any other device is."""
 
     @property
     def fm_owned(self) -> Function:
@@ -71,8 +75,8 @@ Occupant = Function | LogicalDevices
 
 
 def multi_logical(occupant: Occupant | None) -> bool:
-    """It has several logical devices, of which each is bound by itself."""
-    return occupant is not None and not isinstance(occupant, Function) and occupant.ld_count > 1
+    """It has logical devices, of which each is bound by itself."""
+    return occupant is not None and not isinstance(occupant, Function) and not occupant.single
 
 
 def function(occupant: Occupant | None, ld: int | None) -> Function | None:
@@ -100,8 +104,7 @@ def device_type(occupant: Occupant | None) -> ConnectedDeviceType:
     if occupant is None:
         return ConnectedDeviceType.NONE
     if not isinstance(occupant, Function):
-        several = multi_logical(occupant)
-        return ConnectedDeviceType.TYPE_3_MLD if several else ConnectedDeviceType.TYPE_3_SLD
+        return ConnectedDeviceType.TYPE_3_SLD if occupant.single else ConnectedDeviceType.TYPE_3_MLD
     if isinstance(occupant, UpstreamPort):
         return ConnectedDeviceType.TYPE_2_OR_HBR_SWITCH
     if not isinstance(occupant, Endpoint):

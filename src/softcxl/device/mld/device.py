@@ -228,6 +228,11 @@ class MultiLogicalDevice:
         return self.pool.fm_owned.events
 
     @property
+    def single(self) -> bool:
+        """It is a single logical device, as one head with one is: never."""
+        return self.pool.single
+
+    @property
     def fm_owned(self) -> FmOwnedDevice:
         """The FM-owned logical device."""
         return self.pool.fm_owned

@@ -103,7 +103,7 @@ class SwitchManagement:
             self._own = Cci(switch.clock, commands.lock, payload_max=switch.payload_max)
             self._own.add([SwitchComponentCommands(commands), self.policy, SwitchLogs(self._own)])
             if virtual is not None:
-                self._own.add([DomainCommands(virtual)])
+                self._own.add([DomainCommands(virtual), PhysicalSwitchCommands(switch, virtual.upstream)])
             self._here = frozenset(self._own.handlers)
             for opcode, entry in commands.cci.handlers.items():
                 if opcode not in OF_MAILBOXES:

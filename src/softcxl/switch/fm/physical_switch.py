@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 
 
 class PhysicalSwitchCommands(CommandSet):
-    """Commands 5100h to 5107h of `switch`, but for those by which a host sets the secret of its own domain."""
+    """Commands 5100h to 5107h of `switch`, but for those by which a host sets the secret of its own domain. `ingress`
+    is the physical port by which they come, or 0 for another bus, such as MCTP's."""
 
-    def __init__(self, switch: PhysicalSwitch) -> None:
-        self._switch = switch
+    def __init__(self, switch: PhysicalSwitch, ingress: int = 0) -> None:
+        self._switch, self._ingress = switch, ingress
 
     @command(IDENTIFY_SWITCH_DEVICE)
     def identify_switch_device(self) -> IdentifySwitchDeviceResponse:
@@ -49,7 +50,7 @@ class PhysicalSwitchCommands(CommandSet):
         active = sum([1 << number for number, port in switch.ports.items() if port.enabled])
         vppbs = [vppb.port for virtual in switch.virtual.values() for vppb in virtual.vppbs]
         return IdentifySwitchDeviceResponse(
-            ingress_port=0,
+            ingress_port=self._ingress,
             port_count=len(switch.ports),
             vcs_count=len(switch.virtual),
             active_ports=active.to_bytes(0x20, "little"),
