@@ -228,7 +228,8 @@ class Fabric:
             raise BuildError(f"{where}{error.strerror or error}") from error
         for device in self.devices.values():
             if isinstance(device, LogicalDevice):
-                continue  # those of an earlier run are the pool's to clear
+                device.partitions.discard()
+                continue  # volatile bytes of an earlier run are the pool's to clear
             if device.medium.persistent:
                 device.partitions.discard()
                 device.clear_volatile()  # volatile bytes do not outlive the process
@@ -385,7 +386,7 @@ class Fabric:
         reached = routes(self.topology, key)
         regions = tuple(self._programs(key, memory))
         for device_name in reached:
-            device = self.devices[device_name]
+            device = self._reached(name, device_name)
             for one in memory.windows:
                 device.space.attach(one.window)
             memory.plug(device)
@@ -402,6 +403,17 @@ class Fabric:
         for device_name in {name for region in regions for name in region.key.devices}:
             self._firmware(live, self.devices[device_name])
         return live
+
+    def _reached(self, host: str, name: str) -> Type3:
+        """The device in a root port. Of a head of its own it is the host's, whoever would allocate it otherwise."""
+        device = self.devices.get(name)
+        if device is None:
+            raise BuildError(
+                f"hosts.{host}: {name} has no memory any more; a fabric manager gave it to others"
+            )
+        if isinstance(device, LogicalDevice):
+            device.bind(host)
+        return device
 
     def _shared(self, device: str, base: int) -> Window:
         """A window of a device's dynamic capacity: its own file, which is every such window's."""

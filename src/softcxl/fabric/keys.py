@@ -326,9 +326,10 @@ class Bridge(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A CXL host bridge and its root ports."""
 
     ports: Annotated[
-        Ports,
+        list[FunctionName | None],
         _key(
-            "root ports: each a device, a switch, a virtual switch, or null for one kept empty",
+            "root ports: each a device, a switch, a virtual switch, a logical device with a head of its own (as "
+            "`pool.0`), or null for one kept empty",
             least=1,
             most=16,
         ),
@@ -429,6 +430,16 @@ class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def pools(self) -> dict[str, MultiLogicalDevice]:
         """The devices that have logical devices."""
         return {name: one for name, one in self.devices.items() if isinstance(one, MultiLogicalDevice)}
+
+    @property
+    def single(self) -> dict[str, LogicalDevice]:
+        """The logical devices that have a head of their own, by their names: SLDs to whoever is at their links."""
+        return {
+            f"{name}.{ld}": one
+            for name, pool in self.pools.items()
+            if pool.heads == len(pool.logical_devices)
+            for ld, one in enumerate(pool.logical_devices)
+        }
 
     @property
     def ccis(self) -> dict[str, SwitchCci]:

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from softcxl.fabric import dynamic
-from softcxl.fabric.keys import MultiLogicalDevice
-from softcxl.fabric.limits import Fault, Path
+from softcxl.fabric.keys import MultiLogicalDevice, Topology, split
+from softcxl.fabric.limits import Fault, Path, closest
 from softcxl.fabric.sizes import format_size
+
+
+def single(topology: Topology, name: str, taken: Mapping[str, Sequence[str]]) -> str:
+    """What is wrong with plugging the logical device `name` into a root port; nothing if it can be. `taken` is what is
+    plugged in already, and where."""
+    device, ld = split(name)
+    pool = topology.pools.get(device)
+    if pool is None:
+        return f"{device} is no device with logical devices" + closest(device, topology.pools)
+    count = len(pool.logical_devices)
+    if ld is None or ld >= count:
+        return f"{device} has {count} logical devices, {device}.0 to {device}.{count - 1}"
+    own = pool.logical_devices[ld]
+    if name not in topology.single:
+        heads = f"{pool.heads} heads (`heads`) for {count} logical devices"
+        return f"{name} has no head of its own: {device} has {heads}; plug {device} into a switch, which binds it"
+    if not own.volatile + own.persistent and not pool.dynamic:
+        return f"{name} has no capacity at first; give it some (`logical_devices`)"
+    there = [*taken.get(device, ()), *taken.get(name, ())]
+    return f"{name} is plugged in already, at {' and '.join(there)}" if there else ""
 
 
 def faults(device: MultiLogicalDevice, at: Path) -> Iterator[Fault]:

@@ -16,7 +16,7 @@ def routes(topology: Topology, host: Host) -> dict[str, Route]:
 
     A circle of switches is walked once; `softcxl.fabric.rules` refuses it.
     """
-    memory = topology.devices.keys() - topology.ccis.keys()
+    memory = topology.memory.keys() | topology.single.keys()
     return {name: route for name, route in _reached(topology, host).items() if name in memory}
 
 
@@ -44,7 +44,7 @@ def _below(
     for number, name in enumerate(ports):
         if name is None:
             continue
-        if name in topology.devices or name in topology.virtual:
+        if name in topology.devices or name in topology.virtual or name in topology.single:
             yield name, (*route, number)
         elif name in topology.switches and name not in above:
             yield from _below(topology, topology.switches[name].ports, (*route, number), above | {name})

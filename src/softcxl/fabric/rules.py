@@ -22,6 +22,7 @@ from softcxl.fabric.keys import (
     Topology,
     Type3,
     Window,
+    split,
 )
 from softcxl.fabric.limits import Fault, Path, closest, spell
 from softcxl.fabric.regions import settled
@@ -91,7 +92,12 @@ def ports(topology: Topology) -> Iterator[Fault]:
     for path, name in _plugs(topology):
         before = taken.setdefault(name, [])
         pool = topology.pools.get(name)
-        if name not in known:
+        if split(name)[1] is not None:
+            wrong = mld.single(topology, name, taken)
+            if wrong:
+                yield Fault(path, wrong, (("devices",),))
+            before.append(spell(path))
+        elif name not in known:
             listing = "" if closest(name, known) else f"; there are {_listed(known)}"
             message = f"{shorten(name)} is neither a device nor a switch{closest(name, known)}{listing}"
             yield Fault(path, message, (("devices",), ("switches",)))

@@ -77,6 +77,8 @@ def tree(topology: Topology, name: str = "fabric") -> Node:
         for one in topology.switches
         if one not in _downstream(topology) and one not in plugged and one not in topology.shared
     ]
+    headed = {split(name)[0] for name in plugged if name in topology.single}
+    root.children += [_plug(topology, name, None, plugged) for name in topology.pools if name in headed]
     spare = [_plug(topology, name, None, plugged) for name in switches]
     spare += [_plug(topology, name, None, plugged) for name in topology.devices if name not in plugged]
     if spare:
@@ -110,6 +112,8 @@ def _plug(topology: Topology, name: str | None, port: int | None, plugged: set[s
     plugged.add(name)
     if name in topology.devices:
         return _device(name, topology.devices[name], port)
+    if name in topology.single:
+        return Node("device", name, _sizes(topology.single[name]), port)
     if name in topology.virtual:
         switch, number = topology.virtual[name]
         bound = topology.switches[switch].virtual[name].ports

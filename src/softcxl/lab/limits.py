@@ -78,7 +78,7 @@ def bridges(
         return Endpoint(name, sockets if isinstance(sockets, Path) else sockets[name])
 
     def below(name: str | None) -> Endpoint | Switch | None:
-        if name is None or name in topology.devices:
+        if name is None or split(name)[0] in topology.devices:
             return endpoint(name)
         ports = vppbs(topology, name, bound) if name in topology.virtual else topology.switches[name].ports
         return Switch(
