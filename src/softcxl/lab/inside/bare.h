@@ -31,6 +31,24 @@ void *memset(void *at, int value, u64 count)
     return first;
 }
 
+void *memcpy(void *to, const void *from, u64 count)
+{
+    void *first = to;
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+    return first;
+}
+
+void *memmove(void *to, const void *from, u64 count)
+{
+    unsigned char *a = to;
+    const unsigned char *b = from;
+    if (a <= b || a >= b + count)
+        return memcpy(to, from, count);
+    while (count--)
+        ((volatile unsigned char *)a)[count] = b[count];
+    return to;
+}
+
 static u64 length(const char *text)
 {
     u64 n = 0;
