@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from softcxl.device.cci import Reply
+from softcxl.device.cci import Later, Reply
 from softcxl.device.mld.logical import LogicalDevice
 from softcxl.device.type3 import Type3
 from softcxl.spec.command.events import EVENT_NOTIFICATION, EventNotificationRequest
@@ -62,7 +63,19 @@ class _Device:
 
     def execute(self, opcode: int, payload: bytes) -> Reply:
         with self._lock:
-            return self._cci.execute(opcode, payload)
+            return self._locked(self._cci.execute(opcode, payload))
+
+    def _locked(self, reply: Reply) -> Reply:
+        """A reply that comes later takes the lock then."""
+        if not isinstance(reply, Later):
+            return reply
+        held = reply
+
+        def run() -> Reply:
+            with self._lock:
+                return self._locked(held.run())
+
+        return replace(held, run=run)
 
     def close(self) -> None:
         with self._lock:

@@ -2,7 +2,6 @@
 
 >>> from softcxl.device.type3 import Type3
 >>> from softcxl.device.dynamic.region import DynamicRegion
-from softcxl.device.dynamic.removal import named, tagged
 >>> device = Type3("mem0", dynamic=[DynamicRegion(length=256 << 20)])
 >>> offer = device.dynamic.add(length=64 << 20)
 >>> offer.state.value, [str(one) for one in offer.extents]
