@@ -12,12 +12,6 @@ from softcxl.fabric.build import Fabric
 from softcxl.fabric.control import ask, socket_of
 from softcxl.fabric.hosts import Hosts, Verb
 
-HOST = click.option(
-    "--host", "host_name", metavar="NAME", help="Which host of the file; without it the first."
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-TOPOLOGY = click.argument("topology", type=click.Path(), metavar="TOPOLOGY|unix:PATH")
-
 
 def perform(topology: str, host_name: str | None, verb: Verb) -> None:
     """Do a verb to a host of a file, whose fabric lives as long as that takes, or of the server at an address. What it

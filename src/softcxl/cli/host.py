@@ -8,7 +8,8 @@ from uuid import UUID
 
 import click
 
-from softcxl.cli.booted import HOST, JSON, TOPOLOGY, perform
+from softcxl.cli.booted import perform
+from softcxl.cli.options import HOST, JSON, TOPOLOGY
 from softcxl.cli.verbs import CreateRegion, DestroyRegion, Explain, List, Tree
 from softcxl.fabric.sizes import parse_number, parse_size
 from softcxl.host.list import Include

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from softcxl.cli.booted import HOST, JSON
+from softcxl.cli.options import HOST, JSON
 from softcxl.device.clock import ManualClock
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.errors import NoSuchHost

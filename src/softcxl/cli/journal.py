@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from softcxl.cli.booted import JSON, TOPOLOGY, demand
+from softcxl.cli.booted import demand
+from softcxl.cli.options import JSON, TOPOLOGY
 from softcxl.cli.verbs import Journal
 from softcxl.fabric import topology as files
 from softcxl.fabric.control import socket_of

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import click
 
 import softcxl
-from softcxl.cli.booted import HOST, JSON, perform
+from softcxl.cli.booted import perform
 from softcxl.cli.notify import notify
+from softcxl.cli.options import HOST, JSON
 from softcxl.cli.verbs import VERBS, Doors
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.control import Service, socket_of

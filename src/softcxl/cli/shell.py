@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from softcxl.cli.booted import HOST
+from softcxl.cli.options import HOST
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.control import socket_of
 from softcxl.fabric.hosts import Call, Hosts

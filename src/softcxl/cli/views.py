@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from softcxl.cli.booted import HOST, JSON, TOPOLOGY, perform
+from softcxl.cli.booted import perform
+from softcxl.cli.options import HOST, JSON, TOPOLOGY
 from softcxl.cli.verbs import Events, Iomem, ShowSysfs
 
 

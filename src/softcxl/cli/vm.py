@@ -16,8 +16,9 @@ from typing import Any, Self
 import click
 
 from softcxl.cli import verbs
-from softcxl.cli.booted import TOPOLOGY, demand
+from softcxl.cli.booted import demand
 from softcxl.cli.inject import print_report
+from softcxl.cli.options import TOPOLOGY
 from softcxl.cli.work import orderly, shown
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.control import Answer, Session, ask, socket_of

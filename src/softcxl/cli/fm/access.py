@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from softcxl.cli.booted import JSON
 from softcxl.cli.fm.group import fm
 from softcxl.cli.fm.parameters import ADDRESS, PORT, Hex, LogicalDevice, Number, Size
 from softcxl.cli.fm.reach import Reach, emit
+from softcxl.cli.options import JSON
 
 _OFFSET = Number("offset", 0, 0xFFF)
 _OF_LD = click.option(

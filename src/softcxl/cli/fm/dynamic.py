@@ -9,11 +9,11 @@ from uuid import UUID
 import click
 
 from softcxl import fm as library
-from softcxl.cli.booted import JSON
 from softcxl.cli.fm import tables, words
 from softcxl.cli.fm.group import fm
 from softcxl.cli.fm.parameters import HOST, REGION, ExtentType, Size, Tag
 from softcxl.cli.fm.reach import Reach, Target, emit, targeted
+from softcxl.cli.options import JSON
 from softcxl.fm import Extent
 
 _LENGTH = click.option("--length", type=Size(), metavar="SIZE", help="How much.")

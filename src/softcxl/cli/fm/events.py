@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from softcxl import fm as library
-from softcxl.cli.booted import JSON
 from softcxl.cli.fm import tables, words
 from softcxl.cli.fm.group import fm
 from softcxl.cli.fm.reach import Reach, Target, targeted
+from softcxl.cli.options import JSON
 from softcxl.spec.command.events import EventLog
 
 _LOGS = {one.name.lower(): one for one in EventLog}

@@ -8,12 +8,12 @@ import click
 from rich.text import Text
 
 from softcxl import fm as library
-from softcxl.cli.booted import JSON
 from softcxl.cli.fm import tables, words
 from softcxl.cli.fm.access import dump
 from softcxl.cli.fm.group import fm
 from softcxl.cli.fm.parameters import LD, PORT, Hex, Number, Opcode
 from softcxl.cli.fm.reach import Reach, Target, emit, targeted
+from softcxl.cli.options import JSON
 from softcxl.fm import Answer, CommandRefused
 from softcxl.fm.channel import naming
 from softcxl.fm.errors import return_code

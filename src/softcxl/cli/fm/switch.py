@@ -10,11 +10,11 @@ import click
 from rich.console import Group
 
 from softcxl import fm as library
-from softcxl.cli.booted import JSON
 from softcxl.cli.fm import tables, words
 from softcxl.cli.fm.group import fm
 from softcxl.cli.fm.parameters import LD, PORT, VCS, VPPB, Hex, Number, Uuid
 from softcxl.cli.fm.reach import Reach, Target, emit, targeted
+from softcxl.cli.options import JSON
 from softcxl.cli.work import shown
 from softcxl.fm import CommandRefused
 from softcxl.spec.command.base import ReturnCode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from softcxl.fabric.control.messages import (
     VERSION,
@@ -14,8 +14,10 @@ from softcxl.fabric.control.messages import (
     write,
 )
 from softcxl.fabric.errors import ControlError
-from softcxl.fabric.hosts import Verb
 from softcxl.transport.control import Connection, NoServer
+
+if TYPE_CHECKING:
+    from softcxl.fabric.hosts import Verb
 
 _SCHEME = "unix:"
 

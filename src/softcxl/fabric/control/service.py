@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from softcxl.fabric.control.messages import (
     Answer,
@@ -14,7 +15,9 @@ from softcxl.fabric.control.messages import (
     write,
 )
 from softcxl.fabric.errors import sentences
-from softcxl.fabric.hosts import Caller, Hosts, Verb
+
+if TYPE_CHECKING:
+    from softcxl.fabric.hosts import Caller, Hosts, Verb
 
 log = logging.getLogger(__name__)
 
