@@ -18,7 +18,7 @@ def test_it_boots_and_its_memory_holds_bytes(name, tmp_path):
         for host in fabric.hosts.values():
             system = host.boot()
             assert system.problems == []
-            assert len(system.memdevs) == len(host.routes)
+            assert len(system.memdevs) == len(host.routes | host.bound)
             region = next(iter(system.regions.values()), None) or system.create_region()
             region.write(1000, name.encode() * 100)
             assert region.load(1000, len(name) * 100) == name.encode() * 100

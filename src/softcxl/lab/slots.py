@@ -20,6 +20,9 @@ PRESS_AGAIN = 12.0
 """Seconds after which a slot's button is pushed once more: Linux takes 5 to think, and hears none while it is busy with
 the slot or not up yet. Within those 5 QEMU pushes none, because Linux would take it for a change of mind."""
 
+FORGETS = 10.0
+"""Seconds that QEMU may take to be rid of a device that has left."""
+
 LOOK = 0.2
 """Seconds from one look at a slot's power indicator to the next."""
 
@@ -89,23 +92,31 @@ class Slots:
                     self._run(self._remove, f"slot {order.port}", guest, order)
 
     def _add(self, guest: Guest, order: Order) -> None:
-        problem = ""
-        try:
-            guest.plug(Endpoint(order.device, Path(order.socket)), order.port)
-        except MonitorError as error:
-            problem = "" if guest.ended else str(error)
+        # QEMU leaves a device's socket a moment before it forgets the device's name
+        deadline = time.monotonic() + FORGETS
+        while True:
+            problem = ""
+            try:
+                guest.plug(Endpoint(order.device, Path(order.socket)), order.port)
+            except MonitorError as error:
+                problem = "" if guest.ended else str(error)
+            if "Duplicate" not in problem or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
         self._orders.told(order.number, problem)
 
     def _remove(self, guest: Guest, order: Order) -> None:
         """Push the button until the guest has let go, unless the order is taken back; then the device goes."""
         monitor, since = guest.monitor, len(guest.monitor.events)
-        pressed = -PRESS_AGAIN
+        pressed, lit = -PRESS_AGAIN, False
         while not self._gone(guest, order, since):
             if self._removals.get(order.device) is not order:
                 return
             try:
                 indicator = guest.switch_slots.indicator(order.port)
-                if order.act == "pull" or indicator is Indicator.OFF:
+                # one that was never lit says nothing: where no driver is, or the device was there at the start
+                lit = lit or indicator in (Indicator.ON, Indicator.BLINKING)
+                if order.act == "pull" or (lit and indicator is Indicator.OFF):
                     guest.switch_slots.pull(order.port)
                 elif indicator is not Indicator.BLINKING and time.monotonic() - pressed >= PRESS_AGAIN:
                     monitor.execute("device_del", id=order.device)

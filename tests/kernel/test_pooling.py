@@ -1,0 +1,220 @@
+"""Two Linux guests share a switch and a device with logical devices: what the fabric manager binds arrives by hot plug,
+what it unbinds goes, and what it held is the next host's only as the policy says."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from softcxl import Fabric, boot
+from softcxl.device.mld.logical import OnUnbind
+from softcxl.lab.boot import Machine
+from softcxl.lab.errors import GuestGone
+from softcxl.lab.parts import Parts
+from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.fm.vcs import BindingStatus, UnbindOption
+from softcxl.switch.binding import BindingError, Unbind
+from softcxl.switch.physical import PhysicalSwitch
+from softcxl.switch.virtual import Vppb
+from tests.kernel.conftest import MOVABLE, Linux, pattern, quick
+from tests.kernel.traces import until
+
+TOPOLOGY = "pooling.yaml"
+MIB = 1 << 20
+LEFT, RIGHT = 0, 1
+POOL = 0
+PATIENCE = 90.0
+
+
+@pytest.fixture(scope="module")
+def rack(fabric: Fabric) -> PhysicalSwitch:
+    return fabric.switches["rack"]
+
+
+@pytest.fixture(scope="module")
+def guests(fabric: Fabric, parts: Parts) -> Iterator[dict[str, Linux]]:
+    """Both, which boot at the same time."""
+    with ExitStack() as stack, ThreadPoolExecutor() as threads:
+
+        def start(host: str) -> Machine:
+            return stack.enter_context(boot(fabric, host, parts=parts, append=MOVABLE))
+
+        yield {
+            host: Linux(quick(machine), fabric)
+            for host, machine in zip("ab", threads.map(start, "ab"), strict=True)
+        }
+
+
+@pytest.fixture
+def a(guests: dict[str, Linux]) -> Linux:
+    return guests["a"]
+
+
+@pytest.fixture
+def b(guests: dict[str, Linux]) -> Linux:
+    return guests["b"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_bound_and_no_regions(request: pytest.FixtureRequest, rack: PhysicalSwitch) -> Iterator[None]:
+    """LD 0 is free before each test, and what a test has left of regions is not in the way of the next."""
+    yield
+    for virtual in rack.virtual.values():
+        vppb = virtual.vppbs[0]
+        if vppb.port is not None and vppb.operation is None:
+            ended(rack.unbind(virtual.number, 0, UnbindOption.SURPRISE_HOT_REMOVE))
+    if "guests" in request.fixturenames:
+        for guest in request.getfixturevalue("guests").values():
+            guest.run("for each in 1 2 3; do cxl destroy-region -f all && break; done")
+
+
+def serials(guest: Linux) -> set[int]:
+    return {one["serial"] for one in guest.json("cxl list -M") or []}
+
+
+def bind(rack: PhysicalSwitch, vcs: int, guest: Linux) -> str:
+    """Bind LD 0; what the guest calls it."""
+    rack.bind(vcs, 0, POOL, 0)
+    assert rack.virtual[vcs].vppbs[0].status is BindingStatus.BOUND_LD
+    serial = guest.fabric.devices["pool.0"].serial
+    assert serial in until(lambda: serials(guest), lambda found: serial in found)
+    return guest.memdev("pool.0")
+
+
+def ended(operation: Unbind) -> ReturnCode | None:
+    return operation.wait(PATIENCE)
+
+
+def use(guest: Linux, memdev: str) -> str:
+    """Make a region of it; the path of its memory."""
+    guest.json(f"cxl create-region -t ram -d decoder0.0 -m {memdev}")
+    return guest.devdax()
+
+
+def test_bound_seen_used_unbound_and_bound_to_the_other(a: Linux, b: Linux, rack: PhysicalSwitch) -> None:
+    device = a.fabric.devices["pool.0"]
+    before = serials(a)
+    path = use(a, bind(rack, LEFT, a))
+    a.sh(f"softcxl-memory fill {path} 0 {MIB} 3")
+    assert device.space.read(0, MIB) == pattern(MIB, 3).tobytes()
+    with pytest.raises(BindingError):
+        rack.bind(RIGHT, 0, POOL, 0)
+
+    operation = rack.unbind(LEFT, 0)
+    assert rack.virtual[LEFT].vppbs[0].status is BindingStatus.IN_PROGRESS
+    assert ended(operation) is ReturnCode.SUCCESS
+    assert rack.virtual[LEFT].vppbs[0].status is BindingStatus.UNBOUND
+    assert serials(a) == before
+    assert not device.attached
+    assert device.space.read(0, MIB) == bytes(MIB)
+
+    path = use(b, bind(rack, RIGHT, b))
+    b.sh(f"softcxl-memory fill {path} 0 {MIB} 4")
+    assert device.space.read(0, MIB) == pattern(MIB, 4).tobytes()
+    # what the first guest may still have mapped is not the second one's memory
+    window = a.fabric.hosts["a"].memory.windows[0].medium
+    assert window.read(0, MIB) == bytes(MIB)
+
+
+def test_what_is_kept_is_the_next_hosts(a: Linux, b: Linux, rack: PhysicalSwitch) -> None:
+    pool = a.fabric.mlds["pool"]
+    pool.on_unbind = OnUnbind.KEEP
+    try:
+        path = use(b, bind(rack, RIGHT, b))
+        b.sh(f"softcxl-memory fill {path} 0 {MIB} 5")
+        assert ended(rack.unbind(RIGHT, 0)) is ReturnCode.SUCCESS
+        path = use(a, bind(rack, LEFT, a))
+        a.sh(f"softcxl-memory check {path} 0 {MIB} 5")
+    finally:
+        pool.on_unbind = OnUnbind.CLEAR
+
+
+def test_a_surprise_takes_no_time_and_the_guest_lives(a: Linux, b: Linux, rack: PhysicalSwitch) -> None:
+    before = serials(a)
+    use(a, bind(rack, LEFT, a))
+    assert ended(rack.unbind(LEFT, 0, UnbindOption.SURPRISE_HOT_REMOVE)) is ReturnCode.SUCCESS
+    assert until(lambda: serials(a), lambda found: found == before) == before
+    assert "Card not present" in a.sh("dmesg")
+    use(b, bind(rack, RIGHT, b))
+    a.sh("true")
+
+
+def test_bound_and_unbound_before_the_guest_has_looked(a: Linux, rack: PhysicalSwitch) -> None:
+    """Linux hears no button while it brings a slot up: it is pushed again."""
+    before = serials(a)
+    rack.bind(LEFT, 0, POOL, 0)
+    assert ended(rack.unbind(LEFT, 0)) is ReturnCode.SUCCESS
+    assert until(lambda: serials(a), lambda found: found == before) == before
+    bind(rack, LEFT, a)
+
+
+def test_a_restart_finds_what_is_bound(b: Linux, rack: PhysicalSwitch) -> None:
+    path = use(b, bind(rack, RIGHT, b))
+    b.sh(f"softcxl-memory fill {path} 0 {MIB} 6")
+    b.machine.reboot()
+    quick(b.machine)
+    assert len(serials(b)) == 2
+    path = use(b, b.memdev("pool.0"))
+    b.sh(f"softcxl-memory check {path} 0 {MIB} 6")
+    assert ended(rack.unbind(RIGHT, 0)) is ReturnCode.SUCCESS
+    assert len(serials(b)) == 1
+
+
+def test_the_guest_turns_the_slot_off_by_itself(a: Linux, rack: PhysicalSwitch) -> None:
+    """Nothing is unbound by that; QEMU's switch ports have no power to turn off, so the device stays, unused."""
+    bind(rack, LEFT, a)
+    device = a.sh(f"basename $(readlink -f /sys/bus/cxl/devices/{a.memdev('pool.0')}/..)").strip()
+    a.sh(f"echo 1 > /sys/bus/pci/devices/{device}/remove")
+    assert rack.virtual[LEFT].vppbs[0].status is BindingStatus.BOUND_LD
+    assert ended(rack.unbind(LEFT, 0)) is ReturnCode.SUCCESS
+    bind(rack, LEFT, a)
+
+
+# -- guests that do not do as they are asked --------------------------------------------------------------------------
+
+
+def bound(fabric: Fabric) -> Vppb:
+    return fabric.virtual["left"].vppbs[1]
+
+
+def test_a_guest_that_keeps_the_device(parts: Parts) -> None:
+    """Its kernel has no driver for slots: managed, the unbinding is given up and nothing has changed; a surprise is
+    not to be argued with."""
+    with Fabric.load(f"examples/{TOPOLOGY}") as fabric:
+        rack = fabric.switches["rack"]
+        rack.patience = 5.0
+        with boot(fabric, "a", parts=parts, append=[*MOVABLE, "pcie_ports=compat"]) as machine:
+            guest = Linux(quick(machine), fabric)
+            assert ended(rack.unbind(LEFT, 1)) is ReturnCode.RETRY_REQUIRED
+            assert bound(fabric).status is BindingStatus.BOUND_LD
+            path = use(guest, guest.memdev("pool.1"))
+            guest.sh(f"softcxl-memory fill {path} 0 {MIB} 8")
+            assert fabric.devices["pool.1"].space.read(0, MIB) == pattern(MIB, 8).tobytes()
+            assert ended(rack.unbind(LEFT, 1, UnbindOption.SURPRISE_HOT_REMOVE)) is ReturnCode.SUCCESS
+            assert not fabric.devices["pool.1"].attached
+            guest.sh("true")
+
+
+def test_a_guest_that_dies(parts: Parts) -> None:
+    """What was bound stays bound, and the next guest finds what is bound then."""
+    with Fabric.load(f"examples/{TOPOLOGY}") as fabric:
+        rack = fabric.switches["rack"]
+        with boot(fabric, "a", parts=parts) as machine:
+            rack.bind(LEFT, 0, POOL, 0)
+            os.kill(machine.pid, signal.SIGKILL)
+            with pytest.raises(GuestGone, match="status -9"):
+                machine.run("true")
+            assert bound(fabric).status is BindingStatus.BOUND_LD
+            assert ended(rack.unbind(LEFT, 1)) is ReturnCode.SUCCESS
+        assert fabric.open_doors == {}
+        assert rack.virtual[LEFT].vppbs[0].status is BindingStatus.BOUND_LD
+        assert not rack.ports[rack.virtual[LEFT].upstream].link_up
+        with boot(fabric, "a", parts=parts) as machine:
+            guest = Linux(machine, fabric)
+            assert serials(guest) == {fabric.devices["pool.0"].serial}
+            assert rack.ports[rack.virtual[LEFT].upstream].link_up
