@@ -6,7 +6,7 @@ READY := .venv/softcxl.ready
 RUNS := .venv/softcxl.runs
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo demo-linux test test-unit test-guest coverage-table lint format docs bench clean venv
+.PHONY: help demo demo-linux demo-pooling test test-unit test-guest coverage-table lint format docs bench clean venv
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -25,6 +25,9 @@ demo: $(RUNS) ## a fabric of CXL devices and switches, used and broken, in this 
 
 demo-linux: $(RUNS) ## boot Linux over two CXL devices written in Python; fetches what it needs first
 	@$(BIN)/python examples/demo_linux.py
+
+demo-pooling: $(RUNS) ## two Linux guests share a switch and its memory, and a fabric manager says who has what
+	@$(BIN)/python examples/demo_pooling.py
 
 test: test-unit test-guest ## everything: unit tests, then tests in real guests
 

@@ -114,7 +114,9 @@ def test_bound_seen_used_unbound_and_bound_to_the_other(a: Linux, b: Linux, rack
     assert device.space.read(0, MIB) == bytes(MIB)
 
     path = use(b, bind(rack, RIGHT, b))
+    b.sh(f"softcxl-memory zeros {path} 0 {MIB}")
     b.sh(f"softcxl-memory fill {path} 0 {MIB} 4")
+    assert b.run(f"softcxl-memory zeros {path} 0 {MIB}").status == 1
     assert device.space.read(0, MIB) == pattern(MIB, 4).tobytes()
     # what the first guest may still have mapped is not the second one's memory
     window = a.fabric.hosts["a"].memory.windows[0].medium

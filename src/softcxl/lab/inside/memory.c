@@ -3,6 +3,7 @@
  *
  *   memory fill  FILE OFFSET LENGTH SEED   store a pattern
  *   memory check FILE OFFSET LENGTH SEED   compare with that pattern; status 1 and the first difference if not equal
+ *   memory zeros FILE OFFSET LENGTH        the same, where all has to be zero
  *   memory speed FILE LENGTH ROUNDS        MB/s, as JSON; FILE "-" is ordinary memory of this process
  *   memory commands FILE COUNT             mailbox commands a second, as JSON: COUNT times Identify by the ioctl of
  *                                          FILE, such as /dev/cxl/mem0
@@ -53,18 +54,18 @@ static void fill(u64 *at, u64 words, u64 value)
         ((volatile u64 *)at)[i] = value;
 }
 
-static u64 first_difference(u64 *at, u64 words, u64 value)
+static u64 first_difference(u64 *at, u64 words, u64 value, u64 step)
 {
     u64 i;
-    for (i = 0; i < words; i++, value += STEP)
+    for (i = 0; i < words; i++, value += step)
         if (((volatile u64 *)at)[i] != value)
             return i;
     return words;
 }
 
-static void check(u64 *at, u64 offset, u64 words, u64 seed)
+static void check(u64 *at, u64 offset, u64 words, u64 seed, u64 step)
 {
-    u64 i = first_difference(at, words, seed);
+    u64 i = first_difference(at, words, seed, step);
     if (i == words)
         return;
     say(1, "at 0x");
@@ -72,7 +73,7 @@ static void check(u64 *at, u64 offset, u64 words, u64 seed)
     say(1, ": 0x");
     say_number(1, at[i], 16);
     say(1, ", not 0x");
-    say_number(1, seed + i * STEP, 16);
+    say_number(1, seed + i * step, 16);
     say(1, "\n");
     leave(1);
 }
@@ -188,18 +189,21 @@ void start(u64 *stack)
         commands(word[2], number(word[3]));
         leave(0);
     }
-    if (count != 6)
-        fail("usage: fill|check FILE OFFSET LENGTH SEED, speed FILE LENGTH ROUNDS, or commands FILE COUNT");
+    if (count != (same(word[1], "zeros") ? 5 : 6))
+        fail("usage: fill|check FILE OFFSET LENGTH SEED, zeros FILE OFFSET LENGTH, speed FILE LENGTH ROUNDS, or"
+             " commands FILE COUNT");
     offset = number(word[3]);
     size = number(word[4]);
-    seed = number(word[5]);
+    seed = count == 6 ? number(word[5]) : 0;
     if (offset % 8 || size % 8)
         fail("offset and length are multiples of 8");
     if (same(word[1], "fill"))
         fill(map(word[2], offset, size), size / 8, seed);
     else if (same(word[1], "check"))
-        check(map(word[2], offset, size), offset, size / 8, seed);
+        check(map(word[2], offset, size), offset, size / 8, seed, STEP);
+    else if (same(word[1], "zeros"))
+        check(map(word[2], offset, size), offset, size / 8, 0, 0);
     else
-        fail("neither fill, check nor speed");
+        fail("neither fill, check, zeros nor speed");
     leave(0);
 }
