@@ -3,25 +3,32 @@ what it unbinds goes, and what it held is the next host's only as the policy say
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from softcxl import Fabric, boot
+from softcxl import Fabric, boot, fm
 from softcxl.device.mld.logical import OnUnbind
 from softcxl.lab.boot import Machine
 from softcxl.lab.errors import GuestGone
 from softcxl.lab.parts import Parts
 from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.fm.switch import LtssmState
 from softcxl.spec.fm.vcs import BindingStatus, UnbindOption
 from softcxl.switch.binding import BindingError, Unbind
 from softcxl.switch.physical import PhysicalSwitch
 from softcxl.switch.virtual import Vppb
 from tests.kernel.conftest import MOVABLE, Linux, pattern, quick
+from tests.kernel.test_serve import SOFTCXL
 from tests.kernel.traces import until
 
 TOPOLOGY = "pooling.yaml"
@@ -61,16 +68,18 @@ def b(guests: dict[str, Linux]) -> Linux:
 
 
 @pytest.fixture(autouse=True)
-def nothing_bound_and_no_regions(request: pytest.FixtureRequest, rack: PhysicalSwitch) -> Iterator[None]:
+def nothing_bound_and_no_regions(request: pytest.FixtureRequest) -> Iterator[None]:
     """LD 0 is free before each test, and what a test has left of regions is not in the way of the next."""
     yield
+    if "rack" not in request.fixturenames:
+        return
+    rack = request.getfixturevalue("rack")
     for virtual in rack.virtual.values():
         vppb = virtual.vppbs[0]
         if vppb.port is not None and vppb.operation is None:
             ended(rack.unbind(virtual.number, 0, UnbindOption.SURPRISE_HOT_REMOVE))
-    if "guests" in request.fixturenames:
-        for guest in request.getfixturevalue("guests").values():
-            guest.run("for each in 1 2 3; do cxl destroy-region -f all && break; done")
+    for guest in request.getfixturevalue("guests").values():
+        guest.run("for each in 1 2 3; do cxl destroy-region -f all && break; done")
 
 
 def serials(guest: Linux) -> set[int]:
@@ -220,3 +229,88 @@ def test_a_guest_that_dies(parts: Parts) -> None:
             guest = Linux(machine, fabric)
             assert serials(guest) == {fabric.devices["pool.0"].serial}
             assert rack.ports[rack.virtual[LEFT].upstream].link_up
+
+
+# -- by sockets: a server, a program that runs the guest, and a fabric manager, each in a process of its own -----------
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[dict[str, Any]]:
+    """A server of the topology; yields what it says when it is ready."""
+    words = ["serve", f"examples/{TOPOLOGY}", "--socket", f"unix:{folder}/control", "--json"]
+    with subprocess.Popen([*SOFTCXL, *words], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield json.loads(server.stdout.readline())
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+
+
+def manage(ready: dict[str, Any], act: Callable[[fm.Switch], Awaitable[Any]]) -> Any:
+    """Do something as a fabric manager."""
+
+    async def meet() -> Any:
+        async with fm.connect(ready["fm"]) as rack:
+            return await act(rack)
+
+    return asyncio.run(meet())
+
+
+def vppb(ready: dict[str, Any]) -> tuple[BindingStatus, bool]:
+    """The binding of vPPB 0 of host a, and whether the host is there: the link of its upstream port."""
+
+    async def look(rack: fm.Switch) -> tuple[BindingStatus, bool]:
+        (left,) = await rack.virtual_switches([LEFT])
+        (port,) = await rack.ports([left.usp])
+        return BindingStatus(left.vppbs[0].status), LtssmState(port.ltssm_state) is LtssmState.L0
+
+    found: tuple[BindingStatus, bool] = manage(ready, look)
+    return found
+
+
+COUNT = "cxl list -M | grep -c memdev"
+
+
+def test_a_guest_of_a_server(parts: Parts, tmp_path: Path) -> None:
+    with serving(tmp_path) as ready:
+        assert vppb(ready) == (BindingStatus.UNBOUND, False)
+        command = (
+            f"echo up; until [ $({COUNT}) = 2 ]; do :; done; echo came;"
+            f" until [ $({COUNT}) = 1 ]; do :; done; echo went"
+        )
+        run = ["vm", "run", ready["address"], "--host", "a", "-q", "--", command]
+        with subprocess.Popen([*SOFTCXL, *run], stdout=subprocess.PIPE, text=True) as guest:
+            assert guest.stdout is not None
+            assert guest.stdout.readline() == "up\n"
+            assert vppb(ready) == (BindingStatus.UNBOUND, True)
+            manage(ready, lambda rack: rack.bind(LEFT, 0, POOL, ld=0))
+            assert guest.stdout.readline() == "came\n"
+            manage(ready, lambda rack: rack.unbind(LEFT, 0))
+            assert vppb(ready)[0] is BindingStatus.UNBOUND
+            assert guest.stdout.readline() == "went\n"
+        assert guest.returncode == 0
+        assert until(lambda: vppb(ready)[1], lambda there: not there) is False
+
+
+def test_the_program_that_runs_a_guest_is_killed(parts: Parts, tmp_path: Path) -> None:
+    """The host has vanished; what is bound stays so, and the next guest finds it."""
+    with serving(tmp_path) as ready:
+        run = ["vm", "run", ready["address"], "--host", "a", "-q", "--", "echo up; sleep 1000"]
+        with subprocess.Popen([*SOFTCXL, *run], stdout=subprocess.PIPE, text=True) as guest:
+            assert guest.stdout is not None
+            assert guest.stdout.readline() == "up\n"
+            manage(ready, lambda rack: rack.bind(LEFT, 0, POOL, ld=0))
+            guest.kill()
+        assert until(lambda: vppb(ready)[1], lambda there: not there) is False
+        assert vppb(ready)[0] is BindingStatus.BOUND_LD
+        again = subprocess.run(
+            [*SOFTCXL, "vm", "run", ready["address"], "--host", "a", "-q", "--", COUNT],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert (again.returncode, again.stdout, again.stderr) == (0, "2\n", "")
+        manage(ready, lambda rack: rack.unbind(LEFT, 0))
+        assert vppb(ready) == (BindingStatus.UNBOUND, False)
