@@ -1,0 +1,263 @@
+"""A guest at a host's virtual switches, without a guest: who connects to the doors here stands for QEMU."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from softcxl.device.clock import ManualClock
+from softcxl.fabric.build import Fabric
+from softcxl.fabric.errors import BuildError
+from softcxl.fabric.visitor import GRACE, Order, Visitor
+from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.fm.vcs import BindingStatus, UnbindOption
+from softcxl.switch.binding import BindingError, Unbind
+from softcxl.switch.physical import PhysicalSwitch
+from softcxl.switch.tenant import Nobody
+from softcxl.testing.vfio_client import Client
+
+MIB = 1 << 20
+BASE = 1 << 32
+TOPOLOGY = """
+devices:
+  pool: {type: mld, volatile: 1GiB, logical_devices: [256MiB, 256MiB]}
+  box-device: {volatile: 256MiB}
+switches:
+  rack: {ports: [pool, box, null], virtual: {left: {ports: [pool.0, null]}, right: {ports: [null]}}}
+  box: {ports: [box-device]}
+hosts:
+  a: {bridges: {h: {ports: [left]}}, windows: [{size: 1GiB, targets: [h]}]}
+  b: {bridges: {h: {ports: [right]}}, windows: [{size: 1GiB, targets: [h]}]}
+"""
+LEFT, RIGHT, POOL, BOX = 0, 1, 0, 1
+SURPRISE = UnbindOption.SURPRISE_HOT_REMOVE
+SOON = 10.0
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def fabric(clock: ManualClock) -> Iterator[Fabric]:
+    with Fabric.loads(TOPOLOGY, clock=clock) as live:
+        yield live
+
+
+@pytest.fixture
+def rack(fabric: Fabric) -> PhysicalSwitch:
+    return fabric.switches["rack"]
+
+
+@pytest.fixture
+def visitor(fabric: Fabric, tmp_path: Path) -> Iterator[Visitor]:
+    with Visitor(fabric, "a", tmp_path) as visitor:
+        yield visitor
+
+
+def here(visitor: Visitor) -> list[Order]:
+    """The orders that there are."""
+    return visitor.take(lambda: True)
+
+
+def acts(visitor: Visitor) -> list[tuple[str, str, str]]:
+    return [(one.act, one.device, one.port) for one in here(visitor)]
+
+
+def connected(visitor: Visitor, device: str) -> Client:
+    """A machine that has the device."""
+    client = Client(visitor.doors[device].path)
+    client.negotiate()
+    return client
+
+
+def over(operation: Unbind) -> ReturnCode | None:
+    return operation.wait(SOON)
+
+
+def test_what_is_bound_has_a_door(fabric: Fabric, visitor: Visitor) -> None:
+    assert visitor.begin() == {"left": ["pool.0", None]}
+    assert list(visitor.doors) == ["pool.0"]
+    assert visitor.slots == {"left-port0": "pool.0", "left-port1": None}
+    assert here(visitor) == []
+
+
+def test_what_changes_later_is_an_order(visitor: Visitor, rack: PhysicalSwitch, tmp_path: Path) -> None:
+    visitor.begin()
+    visitor.arrive()
+    rack.bind(LEFT, 1, POOL, 1)
+    (order,) = here(visitor)
+    assert order == Order(order.number, "add", "pool.1", "left-port1", str(tmp_path / "pool.1.sock"))
+    assert visitor.doors["pool.1"].path.is_socket()
+    operation = rack.unbind(LEFT, 0)
+    assert acts(visitor) == [("remove", "pool.0", "left-port0")]
+    assert rack.virtual[LEFT].vppbs[0].status is BindingStatus.IN_PROGRESS
+    assert operation.code is None
+    with pytest.raises(BindingError):
+        rack.bind(RIGHT, 0, POOL, 0)
+
+
+def test_a_device_has_gone_when_the_machine_leaves_its_door(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    visitor.begin()
+    visitor.arrive()
+    machine = connected(visitor, "pool.0")
+    operation = rack.unbind(LEFT, 0)
+    assert operation.code is None
+    machine.close()
+    assert over(operation) is ReturnCode.SUCCESS
+    assert visitor.doors == {}
+    rack.bind(RIGHT, 0, POOL, 0)
+
+
+def test_a_device_has_gone_when_it_is_said(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    visitor.begin()
+    visitor.arrive()
+    operation = rack.unbind(LEFT, 0)
+    (order,) = here(visitor)
+    visitor.told(order.number)
+    assert over(operation) is ReturnCode.SUCCESS
+    visitor.told(order.number)  # again, and what never was: nothing
+    visitor.told(4711, "nonsense")
+
+
+def test_what_cannot_be_ends_the_unbinding_with_all_as_it_was(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    visitor.begin()
+    visitor.arrive()
+    operation = rack.unbind(LEFT, 0)
+    (order,) = here(visitor)
+    visitor.told(order.number, "no such port")
+    assert over(operation) is ReturnCode.RETRY_REQUIRED
+    assert rack.virtual[LEFT].vppbs[0].status is BindingStatus.BOUND_LD
+    assert list(visitor.doors) == ["pool.0"]
+
+
+def test_patience_has_an_end_and_a_device_that_goes_after_it_comes_back(
+    visitor: Visitor, rack: PhysicalSwitch, clock: ManualClock
+) -> None:
+    visitor.begin()
+    visitor.arrive()
+    machine = connected(visitor, "pool.0")
+    operation = rack.unbind(LEFT, 0)
+    clock.advance(rack.patience)
+    assert over(operation) is ReturnCode.RETRY_REQUIRED
+    assert acts(visitor) == [("remove", "pool.0", "left-port0"), ("keep", "pool.0", "left-port0")]
+    machine.close()
+    (order,) = visitor.take(lambda: False)
+    assert (order.act, order.device) == ("add", "pool.0")
+
+
+def test_a_guest_that_lets_go_by_itself_changes_no_binding(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    visitor.begin()
+    visitor.arrive()
+    connected(visitor, "pool.0").close()
+    assert rack.virtual[LEFT].vppbs[0].status is BindingStatus.BOUND_LD
+    connected(visitor, "pool.0").close()
+
+
+def test_a_surprise_is_silence_and_then_time_is_short(
+    fabric: Fabric, visitor: Visitor, rack: PhysicalSwitch, clock: ManualClock
+) -> None:
+    visitor.begin()
+    visitor.arrive()
+    machine = connected(visitor, "pool.0")
+    device = fabric.devices["pool.0"]
+    operation = rack.unbind(LEFT, 0, SURPRISE)
+    assert acts(visitor) == [("pull", "pool.0", "left-port0")]
+    assert device.silent
+    assert operation.code is None
+    clock.advance(GRACE)
+    assert over(operation) is ReturnCode.SUCCESS
+    assert not device.silent
+    assert not device.attached
+    machine.close()
+
+
+def test_nobody_there_and_nothing_connected_takes_no_time(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    visitor.begin()
+    assert not rack.ports[rack.virtual[LEFT].upstream].link_up
+    assert over(rack.unbind(LEFT, 0)) is ReturnCode.SUCCESS
+    assert here(visitor) == []
+
+
+def test_a_machine_that_goes_lets_go_of_what_it_was_to(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    visitor.begin()
+    visitor.arrive()
+    assert rack.ports[rack.virtual[LEFT].upstream].link_up
+    operation = rack.unbind(LEFT, 0)
+    visitor.leave()
+    assert over(operation) is ReturnCode.SUCCESS
+    assert not rack.ports[rack.virtual[LEFT].upstream].link_up
+
+
+def test_the_end_of_the_visit_leaves_bindings_as_they_are(
+    fabric: Fabric, rack: PhysicalSwitch, tmp_path: Path
+) -> None:
+    threads = threading.active_count()
+    with Visitor(fabric, "a", tmp_path) as visitor:
+        visitor.arrive()
+        machine = connected(visitor, "pool.0")
+        rack.bind(LEFT, 1, POOL, 1)
+        operation = rack.unbind(LEFT, 1)
+    assert over(operation) is ReturnCode.SUCCESS
+    machine.close()
+    assert isinstance(fabric.virtual["left"].tenant, Nobody)
+    assert fabric.open_doors == {}
+    assert list(tmp_path.glob("*.sock")) == []
+    assert [one.status for one in rack.virtual[LEFT].vppbs] == [BindingStatus.BOUND_LD, BindingStatus.UNBOUND]
+    assert threading.active_count() == threads
+
+
+def test_orders_are_of_the_machine_that_is_made_after_them(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    """Those for one that has gone are not for the next; one that is there keeps its own."""
+    visitor.begin()
+    rack.bind(LEFT, 1, POOL, 1)
+    assert visitor.begin() == {"left": ["pool.0", "pool.1"]}
+    assert here(visitor) == []
+    visitor.arrive()
+    rack.unbind(LEFT, 1)
+    visitor.begin()
+    assert acts(visitor) == [("remove", "pool.1", "left-port1")]
+
+
+def test_what_a_guest_cannot_have_is_not_bound(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    with pytest.raises(BindingError) as caught:
+        rack.bind(LEFT, 1, BOX)
+    assert caught.value.code is ReturnCode.UNSUPPORTED
+    assert rack.virtual[LEFT].vppbs[1].status is BindingStatus.UNBOUND
+
+
+def test_a_link_that_is_down_is_an_empty_port(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    visitor.begin()
+    visitor.arrive()
+    rack.ports[POOL].assert_perst()
+    assert acts(visitor) == [("pull", "pool.0", "left-port0")]
+    assert visitor.begin() == {"left": [None, None]}
+    rack.ports[POOL].deassert_perst()
+    assert acts(visitor) == [("add", "pool.0", "left-port0")]
+    assert rack.virtual[LEFT].vppbs[0].status is BindingStatus.BOUND_LD
+
+
+def test_a_decoder_of_one_host_says_nothing_to_the_other(
+    fabric: Fabric, visitor: Visitor, rack: PhysicalSwitch
+) -> None:
+    """What the device holds leaves the window of the host that had it, and is the next one's only as it is said."""
+    device = fabric.devices["pool.0"]
+    device.decoders.program(0, hpa=BASE, size=256 * MIB, ways=1, granularity=256)
+    window = fabric.hosts["a"].memory.windows[0]
+    window.medium.write(64, b"of a")
+    assert device.space.read(64, 4) == b"of a"
+    assert over(rack.unbind(LEFT, 0)) is ReturnCode.SUCCESS
+    assert fabric.hosts["a"].memory.members(BASE) == []
+    window.medium.write(64, b"late")
+    assert device.space.read(64, 4) == bytes(4)
+    assert device.space.windows == ()
+
+
+def test_a_virtual_switch_has_one_guest(fabric: Fabric, visitor: Visitor, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"^left: is in use by a already$"), Visitor(fabric, "a", tmp_path):
+        pass
+    assert list(visitor.doors) == ["pool.0"]
