@@ -136,6 +136,11 @@ class ManagementCci:
                 self._own.handlers.setdefault(opcode, entry)
         device.doors.append(self)
 
+    def add(self, one: CommandSet) -> None:
+        """Answer the commands of `one` at this door, too."""
+        self._own.add([one])
+        self._here |= {declared.opcode for declared, _ in one.commands()}
+
     @property
     def payload_max(self) -> int:
         """The largest payload of a request or response, in bytes."""

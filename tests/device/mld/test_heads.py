@@ -11,6 +11,7 @@ from softcxl.switch.physical import PhysicalSwitch
 from softcxl.testing.driver import Machine
 from softcxl.wire import Reset
 from tests.device.mld.conftest import GIB, MIB, Door
+from tests.device.mld.test_owner import CEL
 from tests.device.mld.test_tunnels import message, through, tunnel
 
 SUCCESS, INPUT, UNSUPPORTED, LENGTH = 0x00, 0x02, 0x03, 0x16
@@ -125,6 +126,10 @@ def test_a_head_that_is_a_single_logical_device(make):
     assert head.function() is pool.logical[1]
     assert struct.unpack_from("<16xQQQ", door.send(0x4000)[1]) == (3, 2, 1)
     assert door.send(0x5400) == (UNSUPPORTED, b"")
+    size = dict(struct.iter_unpack("<16sI", door.send(0x0400)[1][8:]))[CEL]
+    listed = dict(struct.iter_unpack("<HH", door.send(0x0401, CEL + struct.pack("<II", 0, size))[1]))
+    assert {0x0001, 0x4000, 0x5300} < set(listed)
+    assert 0x5400 not in listed
     assert door.send(0x5300, tunnel(0, message(0x4000))) == (INPUT, b"")
     asked = struct.pack("<BBxxQQ", 1, 1, 5, 0)
     assert through(door, 0, 0x5402, asked, target=1) == (SUCCESS, asked)

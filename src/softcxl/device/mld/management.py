@@ -134,9 +134,12 @@ class OwnerCci(CommandSet):
             return opened[1]
         if opened is not None:
             opened[1].close()
-        door = device.management(self._send)
+        door = self._open(device)
         self._inner[ld] = device, door
         return door
+
+    def _open(self, device: LogicalDevice) -> ManagementCci:
+        return device.management(self._send)
 
     def _ld_pool(self) -> CommandInterface:
         """The command interface of the pool of all heads' logical devices."""
@@ -158,9 +161,14 @@ class SingleCci(OwnerCci):
     def execute(self, opcode: int, payload: bytes = b"") -> Reply:
         with self._owned.lock:
             device = self._head.function(0)
-            if device is None or opcode == TUNNEL_MANAGEMENT_COMMAND.opcode:
+            if device is None:
                 return super().execute(opcode, payload)
             return self._logical(0, device).execute(opcode, payload)
+
+    def _open(self, device: LogicalDevice) -> ManagementCci:
+        door = super()._open(device)
+        door.add(self)
+        return door
 
     def _target(self, request: TunnelRequest) -> CommandInterface:
         if request.target.type != TunnelTargetType.LD_POOL_CCI:
