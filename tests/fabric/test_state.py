@@ -1,5 +1,9 @@
 """What devices remember beside their media, over the end of the process."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from softcxl import Fabric
@@ -95,3 +99,60 @@ def test_capacity_that_was_moved_stays_so(tmp_path):
 def test_partitions_that_do_not_fit_their_alignment():
     with pytest.raises(TopologyError, match="256MiB is no multiple of `partition_alignment`, 512MiB"):
         Fabric.loads(topology("state", "volatile: 256MiB, persistent: 512MiB, partition_alignment: 512MiB"))
+
+
+SHARED = """
+state: {folder}
+devices:
+  pool:
+    type: mld
+    volatile: 1GiB
+    persistent: 1GiB
+    on_unbind: keep
+    logical_devices: [{{persistent: 256MiB}}, 256MiB, 0]
+switches:
+  rack: {{ports: [pool], virtual: {{left: {{ports: [null, null]}}, right: {{ports: [null]}}}}}}
+hosts:
+  a: {{bridges: {{h: {{ports: [left]}}}}, windows: [{{size: 1GiB, targets: [h]}}]}}
+  b: {{bridges: {{h: {{ports: [right]}}}}, windows: [{{size: 1GiB, targets: [h]}}]}}
+"""
+KILLED = """
+import os, signal, sys
+from softcxl import Fabric
+fabric = Fabric.loads(sys.argv[1])
+rack, hosts = fabric.switches["rack"], fabric.hosts
+exec(sys.argv[2])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(text, code):
+    """A process that does this, and dies of kill -9; what it has printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, text, code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return done.stdout
+
+
+def test_memory_of_a_bound_logical_device_after_kill_9(tmp_path):
+    """Its persistent region comes back to its host, as it rests in a file of the host's window; unbound, it goes to
+    another host. Volatile memory is as after a loss of power."""
+    text = SHARED.format(folder=tmp_path)
+    killed(
+        text,
+        "rack.bind(0, 0, 0, 0); rack.bind(0, 1, 0, 1); host = hosts['a'].boot()\n"
+        "host.create_region(type='pmem').write(0, b'kept'); host.create_region(type='ram').write(0, b'lost')",
+    )
+    found = killed(
+        text,
+        "host = hosts['a'].boot(); print([one.read(0, 4) for one in host.regions.values()])\n"
+        "print(host.create_region(type='ram').read(0, 4))",
+    )
+    assert found.splitlines() == ["[b'kept']", repr(bytes(4))]
+    assert killed(text, "print(rack.unbind(0, 0).code.name); rack.bind(1, 0, 0, 0)") == "SUCCESS\n"
+    with Fabric.loads(text) as fabric:
+        assert list(fabric.hosts["a"].bound) == ["pool.1"]
+        assert list(fabric.hosts["b"].bound) == ["pool.0"]
+        (region,) = fabric.hosts["b"].boot().regions.values()
+        assert region.read(0, 4) == b"kept"
