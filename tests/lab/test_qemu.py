@@ -151,6 +151,13 @@ def test_extra_words_come_last() -> None:
     assert line(extra=["-d", "int"])[-2:] == ["-d", "int"]
 
 
+def test_a_second_serial_port_comes_after_the_console() -> None:
+    words = line(serial=Path("/run/a,b.sock"))
+    assert values(words, "-serial") == ["chardev:c-serial", "chardev:c-line"]
+    assert "socket,id=c-line,path=/run/a,,b.sock" in values(words, "-chardev")
+    assert values(line(), "-serial") == ["chardev:c-serial"]
+
+
 def test_bad_plan_is_refused() -> None:
     with pytest.raises(PlanError):
         line(replace(PLAN, cpus=0))

@@ -99,6 +99,11 @@ def vm() -> None:
     metavar="FILE",
     help="Play a scenario file beside COMMAND, from when the guest is ready.",
 )
+@click.option(
+    "--mctp-serial",
+    is_flag=True,
+    help="Make /dev/ttyS1 of the guest a serial line to the fabric's MCTP endpoints.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Let the kernel print everything to its console.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON when the command has ended.")
@@ -119,6 +124,7 @@ def run(
     accelerator: str,
     console: Path | None,
     scenario: Path | None,
+    mctp_serial: bool,
     verbose: bool,
     quiet: bool,
     as_json: bool,
@@ -156,6 +162,7 @@ def run(
                 "verbose": verbose,
                 "boot_timeout": boot_timeout,
                 "progress": progress,
+                "mctp_serial": mctp_serial,
             }
             played = None
             if socket_of(topology) is None:

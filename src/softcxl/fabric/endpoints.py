@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from softcxl.device.cci import Later, Reply
 from softcxl.device.mld.logical import LogicalDevice
 from softcxl.device.type3 import Type3
+from softcxl.fabric.errors import BuildError
 from softcxl.spec.command.events import EVENT_NOTIFICATION, EventNotificationRequest
-from softcxl.transport.mctp import CommandInterface, Endpoint, Open, Send
+from softcxl.transport.errors import DoorError
+from softcxl.transport.mctp import CommandInterface, Endpoint, MctpSerialSocket, Open, Send
 
 if TYPE_CHECKING:
     from softcxl.fabric.build import Fabric
@@ -26,6 +30,22 @@ def endpoints(fabric: Fabric) -> dict[int, Endpoint]:
     as many as there are numbers for. Logical devices are behind tunnels."""
     numbers = range(FIRST, LAST + 1)
     return dict(zip(numbers, _endpoints(fabric), strict=False))
+
+
+@contextmanager
+def serial_lines(fabric: Fabric, path: Path) -> Iterator[Path]:
+    """A Unix socket at which serial ports of guests connect: each is a line to the endpoints (DSP0253). Raises
+    `BuildError` where the fabric has none, or the socket cannot be made."""
+    served = endpoints(fabric)
+    if not served:
+        raise BuildError(
+            "the fabric has neither switches nor devices: no MCTP endpoint to be reached by a serial line"
+        )
+    try:
+        with MctpSerialSocket(served, path):
+            yield path
+    except DoorError as error:
+        raise BuildError(str(error)) from error
 
 
 def _endpoints(fabric: Fabric) -> Iterator[Endpoint]:

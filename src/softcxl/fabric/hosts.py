@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from softcxl.fabric.build import Fabric
+from softcxl.fabric.endpoints import endpoints, serial_lines
 from softcxl.fabric.errors import BuildError, NoSuchHost
 from softcxl.fabric.visitor import Visitor
 from softcxl.host.system import System
@@ -59,6 +60,7 @@ class Hosts:
         self._systems: dict[str, System] = {}
         self._doors: dict[str, ExitStack] = {}
         self.visitors: dict[str, Visitor] = {}
+        self._lines: dict[str, Path] = {}
         """The guests that are there, or may come through the doors that are open, by host."""
         self.manager: dict[str, Any] = {}
         """Where a fabric manager comes in, for people and programs: nothing where none can."""
@@ -124,10 +126,17 @@ class Hosts:
                     stack.enter_context(self.fabric.doors(host, self._folder))
                     self.visitors[host] = stack.enter_context(Visitor(self.fabric, host, self._folder))
                     stack.callback(self.visitors.pop, host)
+                    if endpoints(self.fabric):
+                        line = serial_lines(self.fabric, self._folder / f"{host}-mctp.sock")
+                        self._lines[host] = stack.enter_context(line)
                     self._doors[host] = stack.pop_all()
             live = self.fabric.hosts[host]
             own = {name: self.fabric.open_doors[name] for name in (*live.routes, *live.ccis)}
             return own | self.visitors[host].doors
+
+    def line(self, host: str) -> Path | None:
+        """Where serial ports of a host's guest connect, to reach MCTP endpoints. None where there is none to reach."""
+        return self._lines.get(host)
 
     def has_doors(self, host: str) -> bool:
         """Whether the doors of a host's devices are open."""
@@ -192,7 +201,7 @@ class Call:
         windows, and where firmware's regions are."""
         opened = not self.hosts.has_doors(self.host)
         doors = self.hosts.open_doors(self.host)
-        live = self.hosts.fabric.hosts[self.host]
+        live, line = self.hosts.fabric.hosts[self.host], self.hosts.line(self.host)
         return {
             "host": self.host,
             "opened": opened,
@@ -205,6 +214,7 @@ class Call:
                 for name, door in doors.items()
             },
             "virtual": self.hosts.visitors[self.host].begin(),
+            "serial": str(line) if line else None,
             "windows": [
                 {
                     "window": one.name,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from softcxl.fabric import keys
 from softcxl.fabric.build import Fabric, FirmwareProgram
+from softcxl.fabric.endpoints import serial_lines
 from softcxl.fabric.host import xor_maps
 from softcxl.fabric.routes import Route, routes
 from softcxl.fabric.visitor import Order, Visitor
@@ -251,13 +252,15 @@ def boot(
     parts: Parts | None = None,
     spin_us: float = 0,
     overlays: Sequence[Path] = (),
+    mctp_serial: bool = False,
     **options: Any,
 ) -> Iterator[Machine]:
     """Boot `host` (the only one, if None) with its devices served by this process; yields the running guest.
 
     `parts` are QEMU, kernel and tools, fetched where they are missing if None; `options` are those of `Guest`.
     `spin_us` is how long, in µs, doors look for a next message before they sleep: it helps where cores are idle, and
-    hurts where guest and door would share one.
+    hurts where guest and door would share one. With `mctp_serial` the guest's second serial port, /dev/ttyS1, is a line
+    to the fabric's MCTP endpoints (`softcxl.fabric.endpoints`).
     Devices and windows keep their state when the guest has gone; a device that was hot-added goes back to where
     the topology has it. Raises `LabError`, `BuildError`.
 
@@ -273,6 +276,7 @@ def boot(
         runtime_folder() as folder,
         Doors(fabric, name, folder, spin_us) as doors,
         Visitor(fabric, name, folder, spin_us=spin_us) as visitor,
+        serial_lines(fabric, folder / "mctp.sock") if mctp_serial else nullcontext() as serial,
     ):
         live = fabric.hosts[name]
         sockets = {device: doors.open(device) for device in (*live.routes, *live.ccis)}
@@ -281,7 +285,7 @@ def boot(
         made = plan(fabric, name, sockets, bound)
         with (
             Slots(_Own(visitor)) as slots,
-            Machine(doors, made, parts, visitor=visitor, overlays=tools, **options) as guest,
+            Machine(doors, made, parts, visitor=visitor, overlays=tools, serial=serial, **options) as guest,
         ):
             if bound:
                 slots.start(guest)

@@ -82,18 +82,21 @@ class Guest:
         verbose: bool = False,
         boot_timeout: float = BOOT_TIMEOUT,
         progress: Progress = silent,
+        serial: Path | None = None,
     ) -> None:
         """Describe a guest; nothing runs yet.
 
         `accelerate` chooses KVM or not, None takes KVM where a kernel has been seen to run under it. `share` is a
         folder that appears as /share; `overlays` are folders laid over the guest's root; `append` and `extra` are words
-        for the kernel's and QEMU's command lines; `verbose` lets the kernel print everything.
+        for the kernel's and QEMU's command lines; `verbose` lets the kernel print everything. `serial` is a Unix socket
+        at which the second serial port, /dev/ttyS1, connects.
         """
         self.plan, self.parts = plan, parts
         self._accelerate = accelerate
         self._share = share.absolute() if share is not None else None
         self._overlays, self._append, self._extra = tuple(overlays), tuple(append), tuple(extra)
         self._verbose, self._boot_timeout, self._progress = verbose, boot_timeout, progress
+        self._serial = serial
         self._changed = threading.Condition()
         self._running = threading.Lock()
         self._open = contextlib.ExitStack()
@@ -281,6 +284,7 @@ class Guest:
                 append=self._append,
                 extra=self._extra,
                 verbose=self._verbose,
+                serial=self._serial,
             )
             self._connect(ours)
             self._progress(f"booting Linux {self.parts.kernel.release} under {'KVM' if use_kvm else 'TCG'}")

@@ -42,11 +42,13 @@ def command_line(
     append: Sequence[str] = (),
     extra: Sequence[str] = (),
     verbose: bool = False,
+    serial: Path | None = None,
 ) -> list[str]:
     """Every word of QEMU's command line.
 
     `append` goes to the kernel's command line, after our own words; `extra` to QEMU's. `verbose` lets the kernel
-    print everything. A plan with programmed decoders makes QEMU start stopped, and stop where the guest restarts.
+    print everything. `serial` is a Unix socket at which the guest's second serial port connects. A plan with programmed
+    decoders makes QEMU start stopped, and stop where the guest restarts.
 
     Raises:
         PlanError: the plan is not one QEMU can build.
@@ -64,6 +66,8 @@ def command_line(
     words += ["-kernel", str(kernel.image), "-initrd", str(initrd)]
     words += ["-append", " ".join(kernel_words(plan, share is not None, verbose, append))]
     words += _characters(lines)
+    if serial is not None:
+        words += ["-chardev", f"socket,id=c-line,path={_escaped(serial)}", "-serial", "chardev:c-line"]
     if share is not None:
         if not share.is_dir():
             raise PlanError(f"The folder to share, {share}, does not exist.")

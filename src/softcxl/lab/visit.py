@@ -26,11 +26,13 @@ def visit(
     orders: Orders,
     *,
     overlays: Sequence[Path] = (),
+    mctp_serial: bool = False,
     **options: Any,
 ) -> Iterator[Guest]:
     """Boot the host that `doors` tells of (`softcxl.fabric.hosts.Call.doors`), of a topology that is live elsewhere on
     this machine; yields the running guest. `orders` are carried out at the ports of its virtual switches, if it has
-    any. `options` are those of `Guest`. Raises `LabError`."""
+    any. With `mctp_serial` its second serial port is a line to that fabric's MCTP endpoints. `options` are those of
+    `Guest`. Raises `LabError`."""
     key = topology.hosts[doors["host"]]
     with ExitStack() as stack:
         windows = [
@@ -45,7 +47,10 @@ def visit(
         plan = planned(topology, doors["host"], windows, regions, sockets, doors["virtual"])
         tools = (compiled.overlay(parts), *overlays)
         slots = stack.enter_context(Slots(orders))
-        guest = stack.enter_context(Guest(plan, parts, overlays=tools, **options))
+        if mctp_serial and doors["serial"] is None:
+            raise PlanError(f"{doors['host']}: its fabric has no MCTP endpoint for a serial line to reach.")
+        serial = Path(doors["serial"]) if mctp_serial else None
+        guest = stack.enter_context(Guest(plan, parts, overlays=tools, serial=serial, **options))
         if doors["virtual"]:
             slots.start(guest)
         yield guest

@@ -53,7 +53,7 @@ static u32 located(const char *folder, u32 block)
 {
     u32 at = 64, end, entry;
     long from = open_in(folder, "config", O_RDONLY_);
-    if (from < 0 || sys(SYS_READ, from, (u64)config, sizeof config, 0, 0, 0) < (long)sizeof config)
+    if (from < 0 || sys(SYS_READ, from, (u64)config, sizeof config, 0, 0, 0) < 0)
         fail("the function's configuration space cannot be read");
     sys(SYS_CLOSE, from, 0, 0, 0, 0, 0);
     while (at && config[at]) {
