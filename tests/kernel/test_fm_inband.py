@@ -14,10 +14,11 @@ devices:
   spare: {volatile: 256MiB, serial: 7}
   pool: {type: mld, volatile: 1GiB, logical_devices: [256MiB, 0], serial: 0x900}
   cci: {type: switch-cci, switch: rack}
+  other: {type: switch-cci, switch: rack}
 switches:
   rack: {serial: 0xABCD, ports: [spare, pool, null], virtual: {left: {ports: [null, null]}, right: {ports: [null]}}}
 hosts:
-  alpha: {bridges: {hb0: {ports: [left, cci]}}, windows: [{size: 512MiB, targets: [hb0]}]}
+  alpha: {bridges: {hb0: {ports: [left, cci, null]}}, windows: [{size: 512MiB, targets: [hb0]}]}
 """
 SUCCESS, STARTED, INVALID_INPUT, UNSUPPORTED, LENGTH = 0, 1, 2, 3, 0x16
 CLASS = "0x0c0b00"
@@ -90,6 +91,23 @@ def test_the_function_that_is_removed_and_found_again_goes_on(guest: Linux, cci:
     guest.sh(f"echo 1 > {cci}/remove && echo 1 > /sys/bus/pci/rescan")
     assert ask(guest, cci, 0x5100)[0] == SUCCESS
     guest.sh(f"echo 1 > {cci}/reset")
+    assert ask(guest, cci, 0x5100)[0] == SUCCESS
+
+
+def test_another_one_comes_and_goes(guest: Linux, fabric: Fabric, cci: str) -> None:
+    """Plugged into an empty port while the guest runs; both are of the same switch."""
+    count = f"grep -l {CLASS} /sys/bus/pci/devices/*/class | wc -l"
+    guest.machine.hot_add("other")
+    guest.sh(f"until [ $({count}) = 2 ]; do usleep 20000; done", timeout=60)
+    files = guest.sh(f"grep -l {CLASS} /sys/bus/pci/devices/*/class").split()
+    (other,) = {one.removesuffix("/class") for one in files} - {cci}
+    assert ask(guest, other, 0x5100) == ask(guest, cci, 0x5100)
+    assert ask(guest, other, 0x5201, struct.pack("<BBBxH", 1, 0, 0, 0xFFFF)) == (STARTED, b"")
+    finished(guest, other, 0x5201)
+    assert ask(guest, cci, 0x5202, bytes([1, 0, 2])) == (STARTED, b"")  # nobody is there
+    finished(guest, cci, 0x5202)
+    guest.machine.hot_remove("other")
+    guest.sh(f"until [ $({count}) = 1 ]; do usleep 20000; done", timeout=60)
     assert ask(guest, cci, 0x5100)[0] == SUCCESS
 
 

@@ -193,7 +193,8 @@ class Machine(Guest):
         port = self._port_of(device)
         self.unplug(device, timeout)
         self.slots[port] = None
-        self._doors.fabric.devices[device].reset(Reset.COLD)
+        fabric = self._doors.fabric
+        (fabric.ccis.get(device) or fabric.devices[device]).reset(Reset.COLD)
         self._doors.close(device)
 
     def signal(self, device: str, kind: Kind) -> None:
