@@ -6,12 +6,14 @@ answers by hand from struct cxlmi_cmd_fmapi_identify_sw_device_rsp and its neigh
 
 from __future__ import annotations
 
+import random
 import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from softcxl.device.clock import ManualClock
+from softcxl.device.clock import ManualClock, SystemClock
 from softcxl.device.type3 import Type3
 from softcxl.switch.mailbox_cci import SwitchMailboxCci
 from softcxl.switch.physical import PhysicalSwitch
@@ -223,3 +225,80 @@ def test_two_of_them_manage_one_switch(switch: PhysicalSwitch, clock: ManualCloc
 def test_another_kind_of_interrupt(switch: PhysicalSwitch) -> None:
     with pytest.raises(ValueError, match="'intx' is neither 'msi' nor 'msix'"):
         SwitchMailboxCci("cci", switch, interrupts="intx")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_software_may_do_anything(
+    cci: SwitchMailboxCci,
+    switch: PhysicalSwitch,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+    seed: int,
+) -> None:
+    """Accesses of any size anywhere, and any commands, are survived, and it works afterwards."""
+    numbers = random.Random(seed)
+    sizes = {index: region.size for index, region in enumerate(cci.regions()) if region}
+    places = [(region, offset) for region, file in cci._files.items() for offset in file.registers]
+    opcodes = [0x5100, 0x5101, 0x5200, BIND, UNBIND, 0x0100, 0x0101, 0x0103, 0x0401, 0x5300, 0xFFFF]
+    mailbox = Driver(cci).mailbox
+    for _ in range(2000):
+        region, offset = numbers.choice(places)
+        size = numbers.choice((1, 2, 4, 4, 8, 16))
+        offset = max(0, min(offset + numbers.choice((0, 0, 0, 1, -1)), sizes[region] - size))
+        if numbers.random() < 0.3:
+            assert len(cci.read(region, offset, size)) == size
+        elif numbers.random() < 0.5:
+            cci.write(region, offset, numbers.choice((numbers.randbytes(size), b"\xff" * size, bytes(size))))
+        else:
+            length = numbers.randrange(12)
+            cci.write(2, mailbox + 0x20, numbers.randbytes(length) if length else bytes(4))
+            cci.write(2, mailbox + 8, (numbers.choice(opcodes) | length << 16).to_bytes(8, "little"))
+            cci.write(2, mailbox + 4, bytes([numbers.randrange(8), 0, 0, 0]))
+        if numbers.random() < 0.3:
+            clock.advance(numbers.random())
+    clock.advance(switch.patience)
+    assert caplog.records == []
+    cci.reset(Reset.COLD)
+    code, answer = Driver(Patient(cci, clock)).send(0x5100)
+    assert (code, answer[2:4]) == (SUCCESS, bytes([4, 2]))
+    assert all(one.operation is None for virtual in switch.virtual.values() for one in virtual.vppbs)
+
+
+def test_two_at_once_and_a_third_that_closes() -> None:
+    """In real time, each from a thread of its own: bindings that race are refused, and no command is lost."""
+    clock = SystemClock()
+    switch = PhysicalSwitch("rack", ports=2, virtual=[("left", 2), ("right", 2)], serial=SERIAL, clock=clock)
+    functions = [SwitchMailboxCci(str(number), switch) for number in range(3)]
+    codes: list[int] = []
+
+    class Looking:
+        """Software that looks until the doorbell has cleared."""
+
+        def __init__(self, function: SwitchMailboxCci) -> None:
+            self.read, self._function = function.read, function
+
+        def write(self, region: int, offset: int, data: bytes) -> None:
+            self._function.write(region, offset, data)
+            until = clock.now() + 30
+            while self._function.mailbox.held:
+                assert clock.now() < until, "the doorbell did not clear"
+
+    def work(number: int) -> None:
+        driver = Driver(Looking(functions[number]))
+        for _ in range(50):
+            codes.append(driver.send(BIND, struct.pack("<BBBxH", number, 0, 0, 0xFFFF))[0])
+            codes.append(driver.send(UNBIND, bytes([number, 0, 2]))[0])
+            assert driver.send(0x5100)[0] == SUCCESS
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    functions[2].close()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert len(codes) == 200
+    assert set(codes) <= {STARTED, INVALID_INPUT, BUSY}
+    for one in functions[:2]:
+        one.close()
+    clock.close()
