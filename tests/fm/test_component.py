@@ -457,6 +457,13 @@ def test_each_tunnelled_request_has_a_tag_of_its_own():
     assert tags == [*range(256), 0]
 
 
+def test_a_device_that_answers_garbage_to_what_it_has_not_is_taken_for_an_ordinary_one():
+    # As CSE does through tunnels: what was in its buffer before.
+    outer = {0x5300: tunnelled({}, bend=lambda data: b"\0" + data[1:]), 0x0001: IDENTITY, 0x0003: b"\x0c"}
+    device, _ = switch_of(outer, Device)
+    assert asyncio.run(device.ld(1).room()) == 4096 - 12 - 4 - 12
+
+
 def test_a_tunnel_has_less_room():
     device, _ = switch_of({0x5300: tunnelled({0x0001: IDENTITY}), 0x0001: IDENTITY, 0x0003: b"\x0b"}, Device)
     # 2^12 of the inner one, 2^11 of the outer one: less its header, the tunnel's 4 and the inner header

@@ -217,6 +217,33 @@ def test_a_peer_that_hangs_up():
         asyncio.run(ask())
 
 
+def test_a_peer_of_cxl_2_is_alone_and_answers_control_messages_with_tag_0():
+    """As CSE, whose packets these are: Get Endpoint ID, Get Message Type Support and Get Endpoint UUID."""
+    answers = {2: "00 000000", 5: "00 02 0708", 3: "00 7b9cba2af8414276a04dd5f78ba640ef"}
+
+    async def cse(reader, writer):
+        sequence = 0
+        while request := await reader.read(68):
+            assert request[4] == 0x00
+            instance, command = request[5] & 0x1F, request[6]
+            if command in answers:  # else it keeps silent
+                head = bytes([1, 0, 0, 0xC0 | sequence % 4 << 4, 0, instance, command])
+                writer.write((head + bytes.fromhex(answers[command])).ljust(68, b"\0"))
+                sequence += 1
+
+    async def ask():
+        older = fm.Dialect.CXL2
+        async with (
+            peer(cse) as address,
+            fm.Connection.open(address, dialect=older, timeout=1.0) as connection,
+        ):
+            assert await connection.endpoint_ids() == [0]
+            assert await connection.message_types() == [7, 8]
+            assert (await connection.endpoint_uuid()).hex.startswith("7b9cba2a")
+
+    asyncio.run(ask())
+
+
 @pytest.mark.parametrize(
     ("header", "says"),
     [

@@ -24,6 +24,7 @@ from softcxl.spec.mctp.control import GetEndpointIdResponse, MctpVersion, SetEnd
 from softcxl.spec.mctp.packet import NULL_EID, MessageType
 from softcxl.transport.control import NoServer, converse
 from softcxl.transport.mctp import ControlError, Dialect, MctpClient, MctpError, MessageError
+from softcxl.transport.mctp import NoAnswer as Silence
 
 C = TypeVar("C", bound=Component)
 
@@ -116,9 +117,13 @@ class Connection:
         return _meaning(self.name, self.address)
 
     async def endpoint_ids(self) -> list[int]:
-        """The IDs of all endpoints at this address."""
+        """The IDs of all endpoints at this address. One that does not answer who else is there, as tools of CXL 2.0's
+        time, is alone."""
         with self._meaning():
-            return await self._client.endpoint_ids()
+            try:
+                return await self._client.endpoint_ids()
+            except Silence:
+                return [(await self._client.endpoint_id(eid=NULL_EID)).eid]
 
     async def endpoint_id(self, eid: int = NULL_EID) -> GetEndpointIdResponse:
         """Get Endpoint ID: an endpoint's ID, what kind it is, and how it got it."""

@@ -192,8 +192,8 @@ class Interface:
             try:
                 exponents.append((await self.identify()).max_message_size)
                 exponents.append((await self._get(ResponseMessageLimit, GET_RESPONSE_MESSAGE_LIMIT)).limit)
-            except CommandRefused:
-                pass  # one that has neither takes what is ordinary
+            except (CommandRefused, BadAnswer):
+                pass  # one that has neither takes what is ordinary; some answer garbage to what they have not
             sizes = [1 << exponent for exponent in exponents if exponent in _MESSAGE_EXPONENTS]
             room = min(sizes, default=_ORDINARY_MESSAGE) - HEADER
             self._room = room if self.outer is None else min(room, await self.outer.room() - TUNNEL)

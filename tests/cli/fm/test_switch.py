@@ -1,6 +1,7 @@
 """Verbs about a switch, at a switch of ours over a socket."""
 
 import json
+import struct
 
 import pytest
 
@@ -63,6 +64,18 @@ def test_binding_shows_in_the_switch_and_in_the_tables(rack, switch, ask, run):
         "1     unbound   -     -",
     ]
     assert run("switches", 9) == "VCS 9: invalid VCS ID\n"
+
+
+def test_a_switch_of_cxl_2_and_its_idea_of_no_logical_device(scripts, ask, run):
+    """As CSE, which says LD 0 of a vPPB that is bound to a port."""
+    scripts.handlers[0x0001] = struct.pack("<HHHHQB", 0xA1A2, 0xB1B2, 0xC1C2, 0xD1D2, 5, 13)
+    scripts.handlers[0x5200] = bytes.fromhex("01000000" + "00010002" + "02000000" + "03010000")
+    assert ask("identify")["component_type"] is None
+    (found,) = ask("switches", 0)
+    assert [(one["status"], one["port"], one["ld"]) for one in found["vppbs"]] == [
+        ("bound_port", 0, None),
+        ("bound_ld", 1, 0),
+    ]
 
 
 @pytest.mark.parametrize("option", ["wait", "managed", "surprise"])

@@ -214,7 +214,7 @@ def endpoints(reach: Reach, as_json: bool) -> None:
                 one["endpoint_type"],
                 one["uuid"],
                 ", ".join(
-                    f"{kind['name']} {kind['versions'][-1]}"
+                    f"{tables.words(kind['name'])} {kind['versions'][-1]}"
                     for kind in one["message_types"]
                     if kind["versions"]
                 ),

@@ -22,6 +22,9 @@ from softcxl.spec.command.information import ComponentType
 from softcxl.spec.fm.switch import PortOperation
 from softcxl.spec.fm.vcs import UnbindOption
 
+#: Component type of one of CXL 2.0's time, which does not say.
+_UNSAID = 0xFF
+
 _OPTIONS = {
     "wait": UnbindOption.WAIT_FOR_LINK_DOWN,
     "managed": UnbindOption.MANAGED_HOT_REMOVE,
@@ -40,7 +43,9 @@ def identify(reach: Reach, target: Target, as_json: bool) -> None:
         component = await target.of(connection, reach.eid(connection))
         found = await component.identify()
         told: dict[str, Any] = {
-            "component_type": words.name_of(ComponentType, found.component_type),
+            "component_type": None
+            if found.component_type == _UNSAID
+            else words.name_of(ComponentType, found.component_type),
             "vendor": f"{found.vendor_id:#06x}",
             "device": f"{found.device_id:#06x}",
             "subsystem_vendor": f"{found.subsystem_vendor_id:#06x}",

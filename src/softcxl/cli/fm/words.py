@@ -25,7 +25,7 @@ from softcxl.spec.fm.switch import (
     LtssmState,
     PortInformation,
 )
-from softcxl.spec.fm.vcs import NO_BOUND_LD, BindingStatus, VcsState, VppbInformation
+from softcxl.spec.fm.vcs import BindingStatus, VcsState, VppbInformation
 from softcxl.wire import Register, ValueUnknown, to_plain
 
 _SPEEDS = (2.5, 5.0, 8.0, 16.0, 32.0, 64.0)
@@ -111,7 +111,7 @@ def vppb(number: int, one: VppbInformation) -> dict[str, Any]:
         "vppb": number,
         "status": name_of(BindingStatus, one.status),
         "port": one.port if bound else None,
-        "ld": one.ld if bound and one.ld != NO_BOUND_LD else None,
+        "ld": one.ld if one.status == BindingStatus.BOUND_LD else None,
     }
 
 
@@ -202,7 +202,7 @@ def event(log: EventLog, one: Event) -> dict[str, Any]:
                 "type": name_of(VirtualSwitchEventType, one.event_type),
                 "status": name_of(BindingStatus, one.binding_status),
                 "port": one.bound_port if bound else None,
-                "ld": one.bound_ld if bound and one.bound_ld != NO_BOUND_LD else None,
+                "ld": one.bound_ld if one.binding_status == BindingStatus.BOUND_LD else None,
                 "link_control": one.link_control,
                 "slot_control": one.slot_control,
             }

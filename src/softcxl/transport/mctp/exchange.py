@@ -80,7 +80,9 @@ class Exchange(asyncio.Protocol):
             finally:
                 timer.cancel()
                 del self._under_way[eid, tag]
-                tags.free.append(tag)
+                # The one that was used last comes next: who asks one thing at a time always has tag 0, as tools of
+                # CXL 2.0's time do; CSE answers control messages with it whatever they had.
+                tags.free.appendleft(tag)
                 self._wake(tags)
         except TimeoutError:
             raise NoAnswer(
