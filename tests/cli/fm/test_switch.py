@@ -1,7 +1,10 @@
 """Verbs about a switch, at a switch of ours over a socket."""
 
 import json
+import signal
 import struct
+import subprocess
+import sys
 
 import pytest
 
@@ -271,3 +274,22 @@ def test_following_does_not_keep(rack, fail):
     status, says = fail("events", "--follow", "--keep")
     assert status == 2
     assert says.startswith("--follow clears what it has printed; it does not go with --keep")
+
+
+def test_following_events_until_interrupted(rack, run):
+    run("events")
+    # a shell that has started the tests in the background has it ignored
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{heard}; import sys; from softcxl.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["fm", "events", "--follow", "--log", "informational", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as follower:
+        assert follower.stdout is not None
+        for vppb in (0, 1):
+            run("bind", 0, vppb, 0, "--ld", vppb)
+            found = json.loads(follower.stdout.readline())
+            assert (found["vppb"], found["ld"]) == (vppb, vppb)
+        follower.send_signal(signal.SIGINT)
+        out, err = follower.communicate()
+    assert (follower.returncode, out, err.strip()) == (130, "", "softcxl: interrupted")
