@@ -9,6 +9,7 @@ from tests.fm.scripted import Reply
 
 VERBS = [
     "identify",
+    "tree",
     "ports",
     "switches",
     "bind 0 0 0 --no-wait",

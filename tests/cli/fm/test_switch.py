@@ -5,11 +5,15 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from softcxl.cli import main
 from softcxl.spec.fm.vcs import BindingStatus
+from softcxl.transport.mctp import Endpoint, MctpTcpDoor
+from tests.fm.scripted import Scripts
 
 
 def test_what_it_is(rack, ask, run):
@@ -67,6 +71,32 @@ def test_binding_shows_in_the_switch_and_in_the_tables(rack, switch, ask, run):
         "1     unbound   -     -",
     ]
     assert run("switches", 9) == "VCS 9: invalid VCS ID\n"
+
+
+def test_the_whole_switch_as_a_tree(rack, ask, run):
+    run("bind", 0, 1, 1)
+    run("bind", 1, 0, 0, "--ld", 1)
+    assert run("tree").splitlines() == [
+        rack,
+        "├── VCS 0: enabled, upstream port 3",
+        "│   ├── vPPB 0: unbound",
+        "│   └── vPPB 1: port 1",
+        "├── VCS 1: enabled, upstream port 4",
+        "│   ├── vPPB 0: LD 1 of port 0",
+        "│   └── vPPB 1: unbound",
+        "├── port 0: type 3 MLD, x8 32 GT/s, L0",
+        "│   ├── LD 0: 1GiB",
+        "│   ├── LD 1: 1GiB, vPPB 0 of VCS 1",
+        "│   ├── LD 2: no memory",
+        "│   └── LD 3: no memory",
+        "├── port 1: type 3 SLD, x8 32 GT/s, L0, vPPB 1 of VCS 0",
+        "├── port 2: empty",
+        "├── port 3: upstream",
+        "└── port 4: upstream",
+    ]
+    found = ask("tree")
+    assert found["virtual_switches"] == ask("switches")
+    assert found["ports"][0]["lds"][1] == {"ld": 1, "range1": 1 << 30, "range2": 0}
 
 
 def test_a_switch_of_cxl_2_and_its_idea_of_no_logical_device(scripts, ask, run):
@@ -293,3 +323,21 @@ def test_following_events_until_interrupted(rack, run):
         follower.send_signal(signal.SIGINT)
         out, err = follower.communicate()
     assert (follower.returncode, out, err.strip()) == (130, "", "softcxl: interrupted")
+
+
+def test_following_events_until_the_endpoint_goes(capsys):
+    follows = threading.Event()
+
+    def records(payload):
+        if payload == b"\3":  # the fatal log is the last to be read
+            follows.set()
+        return 0, bytes(32)
+
+    scripts = Scripts({0x0100: records, 0x0104: bytes(2), 0x0105: lambda payload: (0, payload)})
+    with ThreadPoolExecutor(1) as other, MctpTcpDoor({8: Endpoint("rack", scripts.open)}, port=0) as door:
+        address = f"tcp:127.0.0.1:{door.address[1]}"
+        following = other.submit(main, ["fm", "--at", address, "events", "--follow"])
+        assert follows.wait(30)
+        door.close()
+        assert following.result() == 3
+    assert capsys.readouterr().err == f"softcxl: {address}: the connection has ended\n"

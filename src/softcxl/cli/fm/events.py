@@ -50,7 +50,7 @@ def events(
             async with aclosing(device.follow_events(logs or list(EventLog)[:4])) as coming:
                 async for log, event in coming:
                     _print(as_json, log, event)
-            return
+            raise library.NoAnswer(f"{device.name}: the connection has ended")
         for log in logs or EventLog:
             await _one_log(device, log, keep, as_json, named=bool(logs))
 

@@ -12,6 +12,7 @@ from softcxl.fm import Dialect
 SECTIONS = {
     "Switches": (
         "identify",
+        "tree",
         "ports",
         "port",
         "switches",
