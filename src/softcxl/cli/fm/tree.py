@@ -10,10 +10,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from softcxl import fm as library
-from softcxl.cli.booted import JSON
 from softcxl.cli.fm import tables, words
 from softcxl.cli.fm.group import fm
 from softcxl.cli.fm.reach import Reach, emit
+from softcxl.cli.options import JSON
 from softcxl.spec.fm.switch import ConnectedDeviceType
 
 
