@@ -11,6 +11,7 @@ from softcxl.fabric.topology import Topology, load, loads
 from softcxl.lab import limits
 from softcxl.lab.boot import plan
 from softcxl.lab.errors import PlanError
+from softcxl.lab.plan import Endpoint, Switch
 
 
 def topology(devices: int, bridges: str, more: str = "", windows: str = "") -> Topology:
@@ -23,7 +24,8 @@ def said(given: Topology) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["one-device", "two-devices", "behind-switch", "two-bridges", "firmware-region", "cxl-test"]
+    "name",
+    ["one-device", "two-devices", "behind-switch", "two-bridges", "firmware-region", "cxl-test", "pooling"],
 )
 def test_the_examples_are_within_them(name: str) -> None:
     assert said(load(f"examples/{name}.yaml")) == []
@@ -132,3 +134,48 @@ def test_granularity_of_a_bridge_below_a_window(bridges: int, granularity: int) 
     with Fabric(given) as fabric:
         decoders = plan(fabric, "h", dict.fromkeys(names, Path("/s"))).decoders
     assert [(one.granularity, one.ports) for one in decoders] == [(granularity, (0, 1))] * bridges
+
+
+SHARED = """
+devices:
+  pool: {type: mld, volatile: 1GiB, logical_devices: [256MiB, 256MiB]}
+  own: {volatile: 256MiB}
+switches:
+  rack: {ports: [pool], virtual: {left: {ports: [pool.1, null, null]}, right: {ports: [null]}}}
+hosts:
+  a: {bridges: {hb: {ports: [left, own]}}, windows: [{size: 1GiB, targets: [hb]}]}
+  b: {bridges: {hb: {ports: [right]}}}
+"""
+
+
+def test_a_virtual_switch_is_a_switch_of_qemus() -> None:
+    given = loads(SHARED)
+    assert said(given) == []
+    (bridge,) = limits.bridges(given, given.hosts["a"], Path("/s"))
+    left, own = (port.below for port in bridge.ports)
+    assert isinstance(left, Switch)
+    assert left.name == "left"
+    assert [(one.name, one.below and one.below.name) for one in left.ports] == [
+        ("left-port0", "pool.1"),
+        ("left-port1", None),
+        ("left-port2", None),
+    ]
+    assert isinstance(own, Endpoint)
+
+
+def test_a_virtual_switch_has_what_is_bound_now() -> None:
+    given = loads(SHARED)
+    sockets = {"pool.0": Path("/run/pool.0.sock"), "own": Path("/run/own.sock")}
+    bound = {"left": [None, None, "pool.0"]}
+    (bridge,) = limits.bridges(given, given.hosts["a"], sockets, bound)
+    left = bridge.ports[0].below
+    assert isinstance(left, Switch)
+    assert [one.below for one in left.ports] == [None, None, Endpoint("pool.0", Path("/run/pool.0.sock"))]
+
+
+def test_a_virtual_switch_below_a_switch() -> None:
+    text = SHARED.replace("  rack:", "  above: {ports: [right]}\n  rack:")
+    given = loads(text.replace("b: {bridges: {hb: {ports: [right]", "b: {bridges: {hb: {ports: [above]"))
+    assert said(given) == [
+        "not bootable in QEMU: b: the switch right is below the switch above; QEMU's switches take devices alone."
+    ]

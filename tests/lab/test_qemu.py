@@ -161,3 +161,12 @@ def test_a_second_serial_port_comes_after_the_console() -> None:
 def test_bad_plan_is_refused() -> None:
     with pytest.raises(PlanError):
         line(replace(PLAN, cpus=0))
+
+
+def test_a_switch_has_the_test_socket_and_starts_at_once() -> None:
+    """Its slots are worked from there (softcxl.lab.switch_slots)."""
+    assert PLAN.switched
+    assert not replace(PLAN, bridges=PLAN.bridges[1:]).switched
+    words = line(PLAN, replace(LINES, qtest=16))
+    assert "qtest,id=qtest,chardev=c-qtest,log=/dev/null" in words
+    assert "-S" not in words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from softcxl.memory.dpa import DpaSpace
-from softcxl.memory.errors import ResidencyError
+from softcxl.memory.errors import AddressError, ResidencyError
 from softcxl.memory.interleave import Interleave
 from softcxl.memory.media import Medium
 from softcxl.memory.window import Window
@@ -57,3 +57,21 @@ def test_gone(bench, tmp_path):
             one.attach(window)
     again = Window(1 << 32, SIZE, window.medium)
     assert {resident.device for resident in again.residents} == {"mem1"}
+
+
+def test_one_window_is_left_and_the_others_are_not(bench, tmp_path):
+    """The device goes to another host, whose window has its bytes next; the first one's has nothing to do with it."""
+    window, (one, other) = bench
+    with pytest.raises(AddressError, match="mem0: a decoder is committed in"):
+        one.detach(window)
+    one.release()
+    with Medium.open(tmp_path / "next", SIZE) as medium:
+        after = Window(1 << 32, SIZE, medium)
+        one.commit(after, 1 << 32, SIZE // 2, Interleave(1, 256), 0, 0)
+        one.detach(window)
+        one.detach(window)  # that is all
+        assert one.windows == (after,)
+        assert window.space("mem0") is None
+        assert window.medium.read(0, 1024) == (bytes(256) + b"\2" * 256) * 2
+        assert medium.read(0, 1024) == one.read(0, 1024) == b"\1" * 1024
+    assert other.read(0, 1024) == b"\2" * 1024

@@ -7,6 +7,7 @@ import socket
 import stat
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -257,3 +258,13 @@ def test_out_of_descriptors(port: ScratchPort, door: Door, client: Client) -> No
             os.close(filler)
     client.set_irqs(1, 0, 1, events=[event])
     os.close(event)
+
+
+def test_whoever_asks_is_told_that_a_client_has_gone(port: ScratchPort, path: Path) -> None:
+    left: SimpleQueue[bool] = SimpleQueue()
+    with Door(port, path, left=lambda: left.put(door.connected)) as door:
+        for _ in range(2):
+            with Client(path) as client:
+                client.negotiate()
+            assert left.get(timeout=10) is False
+    assert left.empty()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from softcxl.transport.control import MAX_REQUEST, Client, Door, NoServer, converse
+from softcxl.transport.control import MAX_REQUEST, Client, Connection, Door, NoServer, converse
 from softcxl.transport.errors import DoorInUse
 
 
@@ -147,3 +147,57 @@ def test_a_queue_that_is_full(path, monkeypatch):
             converse(str(path), b"ab")
         for caller in queued:
             caller.close()
+
+
+class Waiter:
+    """Answers when its client has gone, with nothing; notes when that was told."""
+
+    def __init__(self) -> None:
+        self.asked, self.saw, self.told = threading.Event(), threading.Event(), threading.Event()
+
+    def answer(self, line: bytes, client: Client) -> tuple[bytes, bool]:
+        client.leaving.append(self.told.set)
+        assert not client.gone()
+        self.asked.set()
+        while not client.gone():
+            pass
+        self.saw.set()
+        return b"", True
+
+    def refuse(self, reason: str) -> bytes:
+        return reason.encode()
+
+
+def test_who_waits_for_something_hears_that_his_client_has_gone(path):
+    waiter = Waiter()
+    with Door(waiter, path):
+        with Connection(str(path)) as client:
+
+            def ask():
+                with pytest.raises(NoServer):
+                    client.converse(b"wait")
+
+            thread = threading.Thread(target=ask)
+            thread.start()
+            assert waiter.asked.wait(10)
+            assert not waiter.told.is_set()
+            client.shut()
+            thread.join()
+        assert waiter.saw.wait(10)
+        assert waiter.told.wait(10)
+
+
+def test_who_waits_for_something_hears_that_the_door_closes(path):
+    waiter = Waiter()
+    with Door(waiter, path) as door, Connection(str(path)) as client:
+        thread = threading.Thread(target=client.converse, args=(b"wait",))
+        thread.start()
+        assert waiter.asked.wait(10)
+        door.close()
+        thread.join()
+    assert waiter.told.is_set()
+
+
+def test_one_request_after_another_on_a_connection(door, path):
+    with Connection(str(path)) as client:
+        assert [client.converse(b"abc"), client.converse(b"xyz")] == [b"cba", b"zyx"]
