@@ -12,7 +12,7 @@ from softcxl.switch.machine import HostMachine
 from softcxl.switch.route import CxlWindow
 from softcxl.testing.driver import Driver
 from softcxl.wire import Reset
-from tests.device.mld.conftest import GIB, Door
+from tests.device.mld.conftest import GIB, MIB, Door
 
 SUCCESS, INPUT, UNSUPPORTED, LENGTH = 0x00, 0x02, 0x03, 0x16
 DEFAULTS = struct.pack("<BBBBHB", 0, 10, 25, 8, 0, 64)
@@ -110,8 +110,8 @@ def test_logical_devices_have_none_of_it(pool):
 # -- load ------------------------------------------------------------------------------------------------------
 
 
-def control(door, bits, basis):
-    asked = struct.pack("<BBBBHB", bits, 10, 25, 8, basis, 64)
+def control(door, bits=0, basis=0, interval=1):
+    asked = struct.pack("<BBBBHB", bits, 10, 25, 8, basis, interval)
     assert door.send(0x5404, asked) == (SUCCESS, asked)
 
 
@@ -123,37 +123,93 @@ def requests(pool, text):
 
 
 def test_egress_port_congestion(door, pool):
+    """It is moderate from 10 percent on, severe from 25; a logical device that asks for nothing is told of less."""
     pool.qos.backpressure = 100
-    assert requests(pool, "") == (LIGHT, LIGHT)  # it does not count
-    control(door, EGRESS, 0)
-    for percent, load in ((9, LIGHT), (10, MODERATE), (24, MODERATE), (25, SEVERE), (100, SEVERE)):
+    assert requests(pool, "0") == (LIGHT, LIGHT)  # it does not count
+    control(door, EGRESS)
+    requests(pool, "0")
+    for percent, one, other in (
+        (9, LIGHT, LIGHT),
+        (10, MODERATE, OPTIMAL),
+        (24, MODERATE, OPTIMAL),
+        (25, SEVERE, MODERATE),
+        (100, SEVERE, MODERATE),
+    ):
         pool.qos.backpressure = percent
-        assert requests(pool, "") == (load, load)
+        assert requests(pool, "") == (one, other)
+
+
+def test_a_reduction_of_throughput(door, pool):
+    pool.qos.reduced = True
+    assert requests(pool, "0") == (LIGHT, LIGHT)
+    control(door, REDUCED)
+    assert requests(pool, "0") == (MODERATE, OPTIMAL)
+    pool.qos.internal = SEVERE
+    assert requests(pool, "") == (SEVERE, MODERATE)
 
 
 def test_beyond_its_limit(door, pool):
-    """LD 0 may have a quarter of the last 8 requests: two."""
-    control(door, 0, 8)
+    """LD 0 may have a quarter of 8 requests, of the last 16: two."""
+    control(door, basis=8)
     door.send(0x5409, b"\1\0\x40")
     assert requests(pool, "00") == (LIGHT, LIGHT)
     assert requests(pool, "0") == (MODERATE, LIGHT)
-    assert requests(pool, "11111") == (MODERATE, LIGHT)
-    assert (pool.qos.count(0), pool.qos.count(1)) == (3, 5)
-    assert requests(pool, "1") == (LIGHT, LIGHT)  # the first of LD 0 is not among the last 8 any more
-    assert pool.logical[0].qos.usage.responses == {LIGHT: 2, OPTIMAL: 0, MODERATE: 1, SEVERE: 0}
-    control(door, 0, 0)
-    assert requests(pool, "00000") == (LIGHT, LIGHT)  # no limits
-    assert (pool.qos.count(0), pool.logical[0].qos.usage.requests) == (0, 8)
+    assert requests(pool, "1" * 7) == (MODERATE, LIGHT)
+    assert (pool.qos.count(0), pool.qos.count(1)) == (3, 7)
+    assert requests(pool, "1") == (MODERATE, MODERATE)  # 8 of them are more than 255/256 of 8
+    assert requests(pool, "1" * 6) == (LIGHT, MODERATE)  # the first of LD 0 is not among the last 16 any more
+    assert pool.logical[0].qos.usage.responses == [2, 0, 1, 0]
+    control(door, basis=0)
+    assert requests(pool, "0" * 16) == (LIGHT, LIGHT)  # no limits
+    control(door, basis=8, interval=0)
+    assert requests(pool, "0" * 16) == (LIGHT, LIGHT)  # nothing is collected
+    assert (pool.qos.count(0), pool.logical[0].qos.usage.requests) == (0, 35)
 
 
-def test_within_its_allocation(door, pool):
-    control(door, REDUCED, 4)
-    door.send(0x5407, b"\2\0\x80\x40")  # two of four, and one
-    pool.qos.reduced = True
-    assert requests(pool, "0101") == (OPTIMAL, MODERATE)
-    assert requests(pool, "00") == (MODERATE, OPTIMAL)
-    control(door, 0, 4)
-    assert requests(pool, "0000") == (LIGHT, LIGHT)  # it does not count
+@pytest.mark.parametrize(
+    ("fractions", "asked", "beyond"),
+    [
+        ((2, 1, 0), "0011", (False, True)),  # of 4 LD 0 may have 2, LD 1 only 1
+        ((2, 1, 0), "0111", (False, True)),  # LD 0 leaves 1, which LD 1 may have, too: 2 in all
+        ((2, 1, 1), "0011", (False, False)),  # LD 2 leaves 1
+        ((1, 1, 2), "0001", (False, False)),  # LD 2 leaves 2: 3 for LD 0, and it has 3
+        ((1, 1, 2), "00011", (True, False)),  # LD 2 leaves 2.5, a half for each of the others: 2.5 in all
+        ((0, 0, 0), "0001", (True, True)),
+        ((0, 4, 0), "01", (True, False)),
+        ((0, 4, 0), "11", (False, True)),  # 255/256 of two are not two
+        ((4, 0, 0), "", (False, False)),
+    ],
+    ids=str,
+)
+def test_allocated_fractions(make, fractions, asked, beyond):
+    """Fractions in quarters: what is left of them goes to who wants more, in proportion (CXL 3.1 §3.3.4.3.7)."""
+    pool = make(logical_devices=[256 * MIB] * 3)
+    door = Door(pool.management)
+    door.send(0x5407, bytes([3, 0, *(64 * one - (one == 4) for one in fractions)]))
+    control(door)
+    requests(pool, asked)
+    assert (pool.qos.beyond_allocation(0), pool.qos.beyond_allocation(1)) == beyond
+
+
+@pytest.mark.parametrize(
+    ("total", "limit", "allocation", "told"),
+    [
+        *((LIGHT, False, over, LIGHT) for over in (False, True)),
+        *((OPTIMAL, False, over, OPTIMAL) for over in (False, True)),
+        *((total, True, over, MODERATE) for total in (LIGHT, OPTIMAL, MODERATE) for over in (False, True)),
+        (MODERATE, False, False, OPTIMAL),
+        (MODERATE, False, True, MODERATE),
+        *((SEVERE, over, False, MODERATE) for over in (False, True)),
+        *((SEVERE, over, True, SEVERE) for over in (False, True)),
+    ],
+)
+def test_what_a_response_tells(door, pool, total, limit, allocation, told):
+    """CXL 3.1 Table 3-32, row by row."""
+    control(door, basis=4)
+    door.send(0x5409, b"\1\0" + (b"\x10" if limit else b"\xff"))
+    door.send(0x5407, b"\1\0" + (b"\x10" if allocation else b"\xff"))
+    pool.qos.internal = total
+    assert requests(pool, "01")[0] is told
 
 
 def test_requests_of_hosts(make, clock):

@@ -1,11 +1,12 @@
 """QoS telemetry of a multi-logical device: who uses how much of its bandwidth, and how congested it is (opcodes 5403h
 to 5409h, CXL 3.1 §3.3.4, §7.6.7.4.4 to §7.6.7.4.10).
 
-What is modelled, and what is not: backpressure on the egress port and a temporary reduction of throughput are stated
-from outside, never measured. Requests are those of hosts in this process, access by access (`HostMachine.load` and
-`store`); what guests and programs do in mapped memory is not seen. The completion collection interval is not one of
-time: ReqCmpCnt of a logical device is how many of the last ReqCmpBasis requests of the device were its own. From all
-that follows DevLoad, which each response has; nothing is slowed down by it.
+What is modelled, and what is not: the load inside the device, backpressure on its egress port and a temporary reduction
+of throughput are stated from outside, never measured. Requests are those of hosts in this process, access by access
+(`HostMachine.load` and `store`); what guests and programs do in mapped memory is not seen. Time is counted in requests:
+where a real device remembers responses of 16 collection intervals of so many nanoseconds, this one remembers 16 times
+as many of its requests; how many of them were for a logical device is its ReqCmpCnt. From all that follows DevLoad, as
+the standard reckons it, which each response has; nothing is slowed down by it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 WHOLE: Final = 256
 """Fractions of bandwidth are in 1/256."""
+HISTORY: Final = 16
+"""Collection intervals that are remembered."""
 UNLIMITED: Final = 255
 """The limit that a logical device has at first."""
 _INTERVAL_MAX: Final = 15
@@ -61,28 +64,29 @@ class DevLoad(enum.IntEnum):
 @dataclass(slots=True)
 class Usage:
     """What a logical device has been asked for: `requests`, of `bytes` in all, and how many `responses` had each
-    DevLoad."""
+    DevLoad, by its number."""
 
     requests: int = 0
     bytes: int = 0
-    responses: dict[DevLoad, int] = field(default_factory=lambda: dict.fromkeys(DevLoad, 0))
+    responses: list[int] = field(default_factory=lambda: [0] * len(DevLoad))
 
 
 class BandwidthTelemetry:
     """The telemetry of a device with `count` logical devices; fractions outlive power on `page`.
 
-    `backpressure` (percent of the time) and `reduced` (throughput is, for a while) are for whoever plays the device.
+    `internal` (its own load), `backpressure` (percent of the time) and `reduced` (throughput is, for a while) are for
+    whoever plays the device.
     """
 
     def __init__(self, count: int, page: StatePage, lock: AbstractContextManager[object]) -> None:
         self._lock, self._page = lock, page
         self.usage = [Usage() for _ in range(count)]
-        self.reduced = False
+        self.internal, self.reduced = DevLoad.LIGHT, False
         self._backpressure = 0
 
         def read(section: dict[str, Any]) -> tuple[list[int], list[int]]:
             kept = [int(one) for one in section["allocated"]], [int(one) for one in section["limits"]]
-            if any(len(one) != count or bytes(one) != bytes(one) for one in kept) or sum(kept[0]) > WHOLE:
+            if any(len(bytes(one)) != count for one in kept) or sum(kept[0]) > WHOLE:
                 raise ValueError(section)
             return kept
 
@@ -92,10 +96,12 @@ class BandwidthTelemetry:
     def reset(self) -> None:
         """A conventional reset of the device: control has the standard's defaults. The lock is held."""
         self.control = QosControl(control=QosTelemetryControl(0), request_completion_basis=0)
-        self._empty()
+        self._quiet = True  # nothing but its own load counts
+        self._begin()
 
-    def _empty(self) -> None:
-        self._tells = bool(self.control.request_completion_basis) or int(self.control.control) != 0
+    def _begin(self) -> None:
+        """Collect from now on, as control says."""
+        self._history = HISTORY * self.control.completion_collection_interval
         self._recent: deque[int] = deque()
         self._counts = [0] * len(self.usage)
 
@@ -118,9 +124,12 @@ class BandwidthTelemetry:
         return self._backpressure if self.control.backpressure_sample_interval else 0
 
     def set_control(self, control: QosControl) -> None:
-        """Another control: collection begins anew. The lock is held."""
+        """Another control; with another collection interval collection begins anew. The lock is held."""
+        same = control.completion_collection_interval == self.control.completion_collection_interval
         self.control = control
-        self._empty()
+        self._quiet = not int(control.control) and not control.request_completion_basis
+        if not same:
+            self._begin()
 
     def set_fractions(self, allocated: Sequence[int], limits: Sequence[int]) -> None:
         """Other fractions. Raises `OSError` where they cannot be kept. The lock is held."""
@@ -132,43 +141,65 @@ class BandwidthTelemetry:
     def observe(self, ld: int, size: int) -> None:
         """A request of `size` bytes for a logical device, and its response."""
         with self._lock:
-            basis = self.control.request_completion_basis
-            if basis:
+            if self._history:
                 self._recent.append(ld)
                 self._counts[ld] += 1
-                if len(self._recent) > basis:
+                if len(self._recent) > self._history:
                     self._counts[self._recent.popleft()] -= 1
             usage = self.usage[ld]
             usage.requests += 1
             usage.bytes += size
-            usage.responses[self.load(ld) if self._tells else DevLoad.LIGHT] += 1
+            usage.responses[0 if self._quiet and not self.internal else self.load(ld)] += 1
 
     def count(self, ld: int) -> int:
         """ReqCmpCnt of a logical device."""
         return self._counts[ld]
 
-    def load(self, ld: int) -> DevLoad:
-        """What responses of a logical device tell now (CXL 3.1 §3.3.4.3): the worst of
-
-        - the egress port's congestion, by its two thresholds, where control says that it counts;
-        - moderate overload while throughput is reduced, where that counts, but for a logical device that has used no
-          more than its allocated fraction, to which it is optimal load;
-        - moderate overload for a logical device beyond its limit.
-        """
-        control, mine = self.control, self._counts[ld] * WHOLE
-        worst = DevLoad.LIGHT
+    @property
+    def total(self) -> DevLoad:
+        """The load of the whole device: the worst of its own, of its egress port's congestion and of a reduction of
+        throughput, the latter two where control says that they count."""
+        control, worst = self.control, self.internal
         if control.control.egress_port_congestion:
             if self.sampled >= control.egress_severe_percentage:
                 return DevLoad.SEVERE_OVERLOAD
             if self.sampled >= control.egress_moderate_percentage:
-                worst = DevLoad.MODERATE_OVERLOAD
-        basis = control.request_completion_basis
+                worst = max(worst, DevLoad.MODERATE_OVERLOAD)
         if control.control.temporary_throughput_reduction and self.reduced:
-            within = basis and mine <= self.allocated[ld] * basis
-            worst = max(worst, DevLoad.OPTIMAL if within else DevLoad.MODERATE_OVERLOAD)
-        if basis and mine > self.limits[ld] * basis and self.limits[ld] != UNLIMITED:
             worst = max(worst, DevLoad.MODERATE_OVERLOAD)
         return worst
+
+    def load(self, ld: int) -> DevLoad:
+        """What responses of a logical device tell now: the load of the device, more for who is beyond his limit, and
+        less for who is within what he was allocated (CXL 3.1 §3.3.4.3.7, Table 3-32)."""
+        total = self.total
+        if total is DevLoad.SEVERE_OVERLOAD:
+            return total if self.beyond_allocation(ld) else DevLoad.MODERATE_OVERLOAD
+        if self.beyond_limit(ld):
+            return DevLoad.MODERATE_OVERLOAD
+        if total is DevLoad.MODERATE_OVERLOAD and not self.beyond_allocation(ld):
+            return DevLoad.OPTIMAL
+        return total
+
+    def beyond_limit(self, ld: int) -> bool:
+        """A logical device has had more requests than its fraction of ReqCmpBasis; with a basis of 0 there is no
+        limit."""
+        basis = self.control.request_completion_basis
+        return basis > 0 and self._counts[ld] * WHOLE > self.limits[ld] * basis
+
+    def beyond_allocation(self, ld: int) -> bool:
+        """A logical device has had more than its fraction of all requests, and than its part of what others have left
+        of theirs."""
+        requests = sum(self._counts)
+        mine, claimed, surplus = self.allocated[ld] * requests, 0, 0
+        for count, fraction in zip(self._counts, self.allocated, strict=True):
+            allocated = fraction * requests
+            if count * WHOLE > allocated:
+                claimed += allocated
+            else:
+                surplus += allocated - count * WHOLE
+        used = self._counts[ld] * WHOLE
+        return used > mine and (not claimed or used * claimed > mine * (claimed + surplus))
 
 
 class LdTelemetry(QosTelemetry):
@@ -216,8 +247,8 @@ class QosCommands(CommandSet):
     """Get and Set QoS Control, Get QoS Status, Get and Set QoS Allocated BW and QoS BW Limit, for the logical devices
     of `head`.
 
-    Both Sets of fractions answer with what is in effect, and do all or nothing. More than all of the bandwidth cannot
-    be allocated. Reserved bits of control are ignored.
+    Gets of fractions answer with as many as there are. Sets answer with what is in effect, and do all or nothing: more
+    than all of the bandwidth cannot be allocated. Reserved bits of control are ignored.
     """
 
     def __init__(self, head: Head) -> None:
@@ -245,7 +276,7 @@ class QosCommands(CommandSet):
 
     @command(GET_QOS_ALLOCATED_BW)
     def get_allocated(self, request: QosBandwidthRequest) -> QosBandwidth:
-        return self._told(self._there(request), self._qos.allocated)
+        return self._told(request, self._qos.allocated)
 
     @command(SET_QOS_ALLOCATED_BW, effects=_AT_ONCE)
     def set_allocated(self, request: QosBandwidth) -> QosBandwidth:
@@ -257,7 +288,7 @@ class QosCommands(CommandSet):
 
     @command(GET_QOS_BW_LIMIT)
     def get_limit(self, request: QosBandwidthRequest) -> QosBandwidth:
-        return self._told(self._there(request), self._qos.limits)
+        return self._told(request, self._qos.limits)
 
     @command(SET_QOS_BW_LIMIT, effects=_AT_ONCE)
     def set_limit(self, request: QosBandwidth) -> QosBandwidth:
@@ -265,23 +296,18 @@ class QosCommands(CommandSet):
         self._qos.set_fractions(self._qos.allocated, limits)
         return self._told(request, limits)
 
-    def _there(self, request: QosBandwidthRequest) -> QosBandwidthRequest:
-        """As many as there are, of those that are asked for: jack asks for 255, and libcxlmi's tests for 16."""
-        return request.replace(count=min(request.count, max(len(self._lds) - request.start, 0)))
-
-    def _named(self, request: QosBandwidth | QosBandwidthRequest) -> Sequence[int]:
-        """The logical devices that a request is about. Raises `CommandError` unless all of them are there."""
-        end = request.start + request.count
-        if not request.count or end > len(self._lds):
-            raise CommandError(ReturnCode.INVALID_INPUT)
-        return self._lds[request.start : end]
-
     def _told(self, request: QosBandwidth | QosBandwidthRequest, fractions: Sequence[int]) -> QosBandwidth:
-        found = [fractions[ld] for ld in self._named(request)]
+        """Those of the logical devices asked for that there are, one at least: else raises `CommandError`."""
+        found = [fractions[ld] for ld in self._lds[request.start : request.start + request.count]]
+        if not found:
+            raise CommandError(ReturnCode.INVALID_INPUT)
         return QosBandwidth(count=len(found), start=request.start, fractions=found)
 
     def _changed(self, request: QosBandwidth, fractions: Sequence[int]) -> list[int]:
-        changed = list(fractions)
-        for ld, fraction in zip(self._named(request), request.fractions, strict=True):
+        """All fractions, as asked for. Raises `CommandError` unless all that are named are there."""
+        end, changed = request.start + request.count, list(fractions)
+        if not request.count or end > len(self._lds):
+            raise CommandError(ReturnCode.INVALID_INPUT)
+        for ld, fraction in zip(self._lds[request.start : end], request.fractions, strict=True):
             changed[ld] = fraction
         return changed
