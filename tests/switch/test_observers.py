@@ -129,6 +129,7 @@ def test_an_unbinding_that_cannot_be_written_when_made(switch, ledger, option):
     assert switch.unbind(0, 0, option).code is INTERNAL
     assert ledger.told[2:] == [("before", False), ("SUCCESS", False), ("INTERNAL_ERROR", False)]
     assert status(switch) == BOUND
+    switch.clock.advance(0)
     assert switch.virtual[0].vppbs[0].function is function
     ledger.objects = lambda what, bound: False
     assert switch.unbind(0, 0, option).code is SUCCESS

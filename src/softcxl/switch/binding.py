@@ -4,8 +4,10 @@ Each is an `Operation`: made, it has checked that it can be and has the vPPB and
 It ends with a return code, in `run` or, where a host has to let go of a device first, later. What fails leaves all as
 it was.
 
-Locks: the switch's is held for moments, by whoever holds no matter which other; tenants, devices and observers are
-called without it. So a host's machine, whose lock is held as it turns a slot's power off, can end an operation.
+Locks, each before the next: that of commands, of a port's registers, of what a vPPB gives to its host (`moving`), of
+a host's machine, of what a port holds, of a function; and the switch's, held for moments, by whoever holds no matter
+which other. Tenants, devices and observers are called without the switch's. So a host's machine, whose lock is held as
+it turns a slot's power off, can end an operation.
 """
 
 from __future__ import annotations
@@ -195,10 +197,8 @@ class Bind(Operation):
         if not self._decide():
             return
         vppb = self.vppb
-        function = None if vppb.port is None else vppb.port.function(vppb.ld)
         try:
-            if function is not None:
-                vppb.push(function)
+            vppb.give()
         except CommandError as refused:
             self._fail(refused.code)
             return
@@ -249,7 +249,9 @@ class Unbind(Operation):
     def run(self) -> None:
         if self._decided:
             return
-        if self.vppb.function is None:
+        with self.vppb.moving:  # from here on nothing is given to the host
+            function = self.vppb.function
+        if function is None:
             self._done(ReturnCode.SUCCESS)
             return
         if self.option is not UnbindOption.SURPRISE_HOT_REMOVE:
@@ -290,7 +292,7 @@ class Unbind(Operation):
         # What is to be gone is gone before it is written down: a crash between the two leaves no contents to the next.
         if not self._tell(ReturnCode.SUCCESS) and port is not None and self._again(port):
             self._fail(ReturnCode.INTERNAL_ERROR)
-            vppb.settle()
+            self.switch.clock.call_later(0, vppb.settle)  # the host's lock may be held now, which comes later
             return
         with self.switch.lock:
             _unbound(vppb)

@@ -49,6 +49,7 @@ class Hierarchy(Tenant):
 
     def plug(self, vppb: int, function: Function) -> None:
         slot = self.slots[vppb]
+        slot.cut(False)
         if slot.managed:
             slot.insert(function, Reset.HOT)
         else:
@@ -57,7 +58,8 @@ class Hierarchy(Tenant):
     def unplug(self, vppb: int, function: Function, option: UnbindOption, done: Done) -> None:
         slot = self.slots[vppb]
         with slot.below.lock, slot.lock:
-            wait = option is UnbindOption.MANAGED_HOT_REMOVE and slot.managed and not slot.off
+            in_use = slot.managed and slot.present and not slot.off
+            wait = in_use and option is UnbindOption.MANAGED_HOT_REMOVE
             if wait:
                 slot.leaving = done
                 slot.press()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 from softcxl.pci.function import Function
@@ -39,6 +40,7 @@ class PhysicalPort:
         self.device: Occupant | None = None
         self.perst = False
         self.bindings: dict[int | None, Vppb] = {}
+        self._holding = threading.RLock()  # of what is there, and who has it
         self._held: dict[int | None, Function] = {}  # what is there of that which is bound, by LD ID
         self._enabled = True
         self.ppb = PhysicalBridge(self) if virtual is None else None
@@ -116,22 +118,24 @@ class PhysicalPort:
     def hold(self, ld: int | None, holder: str) -> None:
         """Take what is there for a binding, where there is anything. Raises `ValueError` where somebody else has it
         already, as through another head."""
-        found = function(self.device, ld)
-        if found is None or self._held.get(ld) is found:
-            return
-        if isinstance(found, Bindable):
-            found.bind(holder)
-        self._held[ld] = found
+        with self._holding:
+            found = function(self.device, ld)
+            if found is None or self._held.get(ld) is found:
+                return
+            if isinstance(found, Bindable):
+                found.bind(holder)
+            self._held[ld] = found
 
     def release(self, ld: int | None, *, used: bool = True) -> None:
         """A binding ends, and no host uses what is there: what one left in it goes, if it was `used`."""
-        held = self._held.pop(ld, None)
-        if held is None:
-            return
-        if isinstance(held, Bindable):
-            held.unbind(used=used)
-        elif used and held.seat is None and not self.perst:
-            held.reset(Reset.COLD)
+        with self._holding:
+            held = self._held.pop(ld, None)
+            if held is None:
+                return
+            if isinstance(held, Bindable):
+                held.unbind(used=used)
+            elif used and held.seat is None and not self.perst:
+                held.reset(Reset.COLD)
 
     # -- the slot ------------------------------------------------------------------------------------------------
 
@@ -165,15 +169,19 @@ class PhysicalPort:
     def remove(self) -> Occupant:
         """Pull out what is in the slot, whoever uses it; it has no power then. What was bound stays bound, and leads
         nowhere. Raises `ValueError` for an empty slot."""
-        device = self.device
-        if device is None or self.ppb is None:
+        if self.device is None or self.ppb is None:
             raise ValueError(f"the slot of {self.name} is empty")
         self.switch.witness("removed", self)
+        with self._holding:  # from here on nobody gets it
+            device, self.device = self.device, None
+            held, self._held = self._held, {}
+        if device is None:
+            raise ValueError(f"the slot of {self.name} is empty")
         for vppb in list(self.bindings.values()):
             vppb.pull()
-        for ld in list(self._held):
-            self.release(ld, used=False)
-        self.device = None
+        for one in held.values():
+            if isinstance(one, Bindable):
+                one.unbind(used=False)
         self.ppb.slot_changed()
         for vppb in list(self.bindings.values()):
             if vppb.operation is not None:
@@ -232,9 +240,8 @@ class PhysicalPort:
         if self.device is not None and not isinstance(self.device, Function):
             self.device.link_changed(up=up, perst=self.perst)
         for vppb in list(self.bindings.values()):
-            if vppb.function is not None and vppb.function in self._held.values():
-                vppb.virtual.tenant.link(vppb.number, up=up)
-            elif up:
+            vppb.show_link()
+            if up:
                 vppb.settle()
             if not up and vppb.operation is not None:
                 vppb.operation.link_down()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -27,7 +28,7 @@ class Vppb:
     """A downstream vPPB: `port` (and `ld` of it) is what it is bound to, or what `operation` binds it to or unbinds it
     from. `function` is what the tenant has there: none where the port is empty or its link is down."""
 
-    __slots__ = ("_moving", "function", "ld", "number", "operation", "port", "virtual")
+    __slots__ = ("function", "ld", "moving", "number", "operation", "port", "virtual")
 
     def __init__(self, virtual: VirtualSwitch, number: int) -> None:
         self.virtual, self.number = virtual, number
@@ -35,7 +36,7 @@ class Vppb:
         self.ld: int | None = None
         self.function: Function | None = None
         self.operation: Operation | None = None
-        self._moving = threading.RLock()  # one thread at a time gives to the tenant, or takes
+        self.moving = threading.RLock()  # one thread at a time gives to the tenant, or takes
 
     @property
     def name(self) -> str:
@@ -67,7 +68,7 @@ class Vppb:
 
     def settle(self) -> None:
         """Have the tenant see what is at the other end of the binding now. No lock is held."""
-        with self._moving:
+        with self.moving:
             wanted = None if self.port is None else self.port.function(self.ld)
             if wanted is None or self.function is not None or self.operation is not None or wanted.seat:
                 return
@@ -76,9 +77,17 @@ class Vppb:
             except CommandError as refused:
                 log.warning("%r: the host does not take %s: %s", self, wanted, refused)
 
+    def give(self) -> None:
+        """Have the tenant get what is at the other end of the binding, if anything is. Raises `CommandError` where it
+        does not take it."""
+        with self.moving:
+            function = None if self.port is None else self.port.function(self.ld)
+            if function is not None:
+                self.push(function)
+
     def push(self, function: Function) -> None:
         """Plug a function in at the tenant's. Raises `CommandError` where it does not take it."""
-        with self._moving:
+        with self.moving:
             try:
                 self.virtual.tenant.plug(self.number, function)
             except CommandError:
@@ -90,12 +99,19 @@ class Vppb:
 
     def pull(self) -> None:
         """Take away from the tenant what it has, without notice."""
-        with self._moving:
-            function, self.function = self.function, None
+        with self.moving:
+            function = self.function
             if function is not None:
                 self.virtual.tenant.unplug(
                     self.number, function, UnbindOption.SURPRISE_HOT_REMOVE, lambda code: None
                 )
+            self.function = None
+
+    def show_link(self) -> None:
+        """The link at the physical port has gone down or come up, with what the tenant has in its place."""
+        with self.moving:
+            if self.function is not None and self.port is not None:
+                self.virtual.tenant.link(self.number, up=self.port.link_up)
 
 
 class VirtualSwitch:
@@ -119,8 +135,23 @@ class VirtualSwitch:
 
     @tenant.setter
     def tenant(self, tenant: Tenant) -> None:
+        with ExitStack() as still:
+            for vppb in self.vppbs:
+                still.enter_context(vppb.moving)
+            for vppb in self.vppbs:
+                vppb.pull()
+            self._change(tenant)
         for vppb in self.vppbs:
-            vppb.pull()
+            if vppb.operation is not None:
+                vppb.operation.tenant_left()
+            vppb.settle()
+
+    def _forget(self) -> None:
+        """The upstream port is reset: its host has named no domain."""
+        self.secret = None
+
+    def _change(self, tenant: Tenant) -> None:
+        """Hear from another tenant from now on."""
         if isinstance(self._tenant, Hierarchy):
             self._tenant.told = lambda vppb, what: None
             self._tenant.heard = lambda vppb, message: None
@@ -131,11 +162,3 @@ class VirtualSwitch:
             tenant.told = lambda vppb, what: self.switch.reports.slot(self.vppbs[vppb], what)
             tenant.heard = lambda vppb, message: self.switch.reports.message(self.vppbs[vppb], message)
             tenant.restarted = self._forget
-        for vppb in self.vppbs:
-            if vppb.operation is not None:
-                vppb.operation.tenant_left()
-            vppb.settle()
-
-    def _forget(self) -> None:
-        """The upstream port is reset: its host has named no domain."""
-        self.secret = None

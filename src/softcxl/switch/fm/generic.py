@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from softcxl.device.cci import Cci, command
+from softcxl.device.cci import Cci, CommandSet, command
 from softcxl.device.logs import Log, LogCommands
 from softcxl.device.management import ComponentCommands
 from softcxl.spec.command.base import CelEntry, Command
 from softcxl.spec.command.information import IDENTIFY, ComponentType, IdentifyResponse
 from softcxl.spec.command.logs import CLEAR_LOG, COMMAND_EFFECTS_LOG, POPULATE_LOG
+
+if TYPE_CHECKING:
+    from softcxl.switch.physical import PhysicalSwitch
 
 _OF_OTHER_LOGS: Final = (CLEAR_LOG.opcode, POPULATE_LOG.opcode)
 
@@ -31,6 +34,24 @@ class SwitchComponentCommands(ComponentCommands):
             max_message_size=self._limit,
             component_type=ComponentType.SWITCH,
         )
+
+
+class EventCommands(CommandSet):
+    """The commands of the switch's event logs, which whatever happens writes to: each has the logs' lock."""
+
+    def __init__(self, switch: PhysicalSwitch) -> None:
+        self._switch = switch
+
+    def commands(self) -> Iterator[tuple[Command, Callable[..., Any]]]:
+        for declared, handler in self._switch.events.commands():
+            yield declared, self._locked(handler)
+
+    def _locked(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*request: Any) -> Any:
+            with self._switch.lock:
+                return handler(*request)
+
+        return run
 
 
 class SwitchLogs(LogCommands):

@@ -11,7 +11,7 @@ from softcxl.device.cci import Background, Cci, Reply
 from softcxl.device.management import OF_MAILBOXES
 from softcxl.device.notification import NotificationPolicy
 from softcxl.spec.command.base import ReturnCode
-from softcxl.switch.fm.generic import SwitchComponentCommands, SwitchLogs
+from softcxl.switch.fm.generic import EventCommands, SwitchComponentCommands, SwitchLogs
 from softcxl.switch.fm.mld_port import MldPortCommands
 from softcxl.switch.fm.physical_switch import DomainCommands, PhysicalSwitchCommands
 from softcxl.switch.fm.virtual_switch import VirtualSwitchCommands
@@ -43,7 +43,7 @@ class Commands:
         self.cci.ended = self._ended
         self.mld_ports = MldPortCommands(switch)
         self.sets: list[CommandSet] = [
-            switch.events,
+            EventCommands(switch),
             switch.timestamp,
             BackgroundCommands(self.cci),
             PhysicalSwitchCommands(switch),

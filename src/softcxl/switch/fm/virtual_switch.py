@@ -65,7 +65,8 @@ class VirtualSwitchCommands(CommandSet):
         told = VcsInformation(
             vcs=vcs, state=VcsState.ENABLED, usp=virtual.upstream, vppb_count=len(virtual.vppbs)
         )
-        return told.pack() + b"".join(_told(vppb) for vppb in virtual.vppbs[start : start + limit])
+        with self._switch.lock:
+            return told.pack() + b"".join(_told(vppb) for vppb in virtual.vppbs[start : start + limit])
 
     @command(BIND_VPPB, effects=_IN_BACKGROUND)
     def bind_vppb(self, request: BindVppbRequest) -> Background:
