@@ -146,6 +146,10 @@ class PoisonCommands(CommandSet):
         self.scanning = False
         self.sending = False  # poison goes out with the next data, whatever the media hold
         self.spoiled: list[Callable[[], None]] = []  # called when there is more latent poison
+        self.listed: Callable[[int, PoisonSource], None] = lambda dpa, source: None
+        """Called with each line that comes into the list."""
+        self.cleared: Callable[[int, int], None] = lambda dpa, length: None
+        """Called with each range (bytes) that poison was taken off."""
         self._device = device
         self._overflowed: int | None = None  # when, by the device's clock
         self._room = (device.cci.payload_max - GetPoisonListResponse.__layout__.size) // (
@@ -183,6 +187,7 @@ class PoisonCommands(CommandSet):
                     ),
                 ),
             )
+            self.listed(dpa, source)
             return True
 
     def _room_for_more(self) -> bool:
@@ -200,6 +205,7 @@ class PoisonCommands(CommandSet):
                 self._overflowed = None
             for line in self._device.faults.worn(dpa, length):
                 self._go_bad(line)
+            self.cleared(dpa, length)
             return removed
 
     # -- poison that nobody has noticed --------------------------------------------------------------------------
@@ -248,6 +254,7 @@ class PoisonCommands(CommandSet):
         if room:
             self.latent.remove(line)
             self.map.add(line, PoisonSource.INTERNAL)
+            self.listed(line, PoisonSource.INTERNAL)
         if not quiet:
             self._device.faults.uncorrected(line, by, listed=room)
         return room
@@ -281,19 +288,24 @@ class PoisonCommands(CommandSet):
 
     @command(INJECT_POISON)
     def inject_poison(self, request: InjectPoisonRequest) -> None:
-        self.aligned(request.address, LINE)
-        self.unlocked(request.address)
+        self._single(request.address)
         if not self.add(request.address, PoisonSource.INJECTED):
             raise CommandError(ReturnCode.INJECT_POISON_LIMIT)
 
     @command(CLEAR_POISON)
     def clear_poison(self, request: ClearPoisonRequest) -> None:
-        self.aligned(request.address, LINE)
-        self.unlocked(request.address)
+        self._single(request.address)
         if self._device.faults.worn(request.address, LINE):
             raise CommandError(ReturnCode.PERMANENT_MEDIA_FAILURE)
         self._device.space.write(request.address, request.write_data)
         self.clear(request.address)
+
+    def _single(self, address: int) -> None:
+        """Refuse a line that is none, or none of the host's, or locked."""
+        self.aligned(address, LINE)
+        if self._device.is_others(address, LINE):
+            raise CommandError(ReturnCode.INVALID_PHYSICAL_ADDRESS)
+        self.unlocked(address)
 
     def aligned(self, address: int, length: int) -> None:
         """Refuse a range (in bytes) that does not begin at a line, or that the device does not have."""

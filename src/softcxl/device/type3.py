@@ -286,8 +286,13 @@ class Type3(Endpoint, CommandSet):
             owner = self._share.owner
             self.dynamic = owner
             self.decoders.gap = range(self.capacity.total, owner.start)
-            owner.erased.append(self._erased)
-            self._owned.callback(owner.erased.remove, self._erased)
+            owner.erased.append(self.poison.clear)
+            owner.poisoned.append(self.poison.add)
+            self._owned.callback(owner.erased.remove, self.poison.clear)
+            self._owned.callback(owner.poisoned.remove, self.poison.add)
+            for line, source in owner.bad.items():
+                self.poison.map.add(line, source)
+            self.poison.listed, self.poison.cleared = owner.poison, owner.heal
         self._keep_persistent()
         if self.dynamic.regions:
             self.dynamic.changed.append(self._regions_changed)
@@ -333,9 +338,6 @@ class Type3(Endpoint, CommandSet):
 
     def _erase(self, dpa: int, length: int) -> None:
         self.space.clear(dpa, length)
-        self.poison.clear(dpa, length)
-
-    def _erased(self, dpa: int, length: int) -> None:
         self.poison.clear(dpa, length)
 
     def _add_registers(self, payload: int) -> None:
@@ -483,6 +485,13 @@ class Type3(Endpoint, CommandSet):
         mine = () if host is None else host.accepted
         alone = [one.range for one in mine if not self.dynamic.region_of(one.start).sharable]
         return [(0, self.capacity.total), *alone]
+
+    def is_others(self, dpa: int, length: int) -> bool:
+        """A logical device's host has nothing to do with these addresses (bytes): they are of shared memory that it has
+        not accepted, or of none."""
+        if self._share is None or dpa + length <= self.capacity.total:
+            return False
+        return self.dynamic.refusal(dpa, length, host=self.dynamic_host) is not None
 
     @property
     def owns_dynamic(self) -> bool:

@@ -22,6 +22,7 @@ from softcxl.device.dynamic.selection import Selection
 from softcxl.device.dynamic.shared import SharedCapacity, size_of
 from softcxl.device.persist import StatePage
 from softcxl.memory import Medium
+from softcxl.spec.command.events import EventLog
 from softcxl.spec.command.poison import PoisonSource
 from softcxl.wire import Reset
 from tests.device.dynamic.dc_host import DcHost
@@ -277,3 +278,38 @@ def test_a_tag_of_one_that_has_not_come_yet_is_in_use(tmp_path, clock):
         pool.add(selection=Selection.SHARED, tag=TAG, host=0)
         assert DcHost(device).accept((START, 2 * MIB)) == 0
         device.close()
+
+
+def test_no_command_reaches_what_others_have(pool, lds):
+    """Clear Poison stores a line: a host without the extent must not, nor where there is nothing."""
+    share(pool, lds)
+    pool.hosts[0].set(())
+    lds[3].space.write(SHARABLE, b"mine")
+    for at in (SHARABLE, START + 8 * MIB, 256 * MIB, 512 * MIB):
+        for opcode, more in ((0x4301, b""), (0x4302, b"\xff" * 64)):  # inject, clear
+            assert DcHost(lds[0]).driver.send(opcode, struct.pack("<Q", at) + more) == (ADDRESS, b"")
+    assert lds[3].space.read(SHARABLE, 4) == b"mine"
+    assert DcHost(lds[3]).driver.send(0x4302, struct.pack("<Q", SHARABLE) + b"\xff" * 64) == (0, b"")
+    assert lds[3].space.read(SHARABLE, 4) == b"\xff" * 4
+
+
+def test_a_bad_line_is_bad_for_all(stack, pool, lds, clock):
+    """And is told to each; own memory is each one's own. Who comes later finds it."""
+    share(pool, lds)
+    lds[0].inject_poison(SHARABLE + 128)
+    lds[0].inject_poison(64)
+    assert [list(one.poison.map.runs(0, 1 << 40)) for one in lds.values()] == [
+        [(64, 64, 2), (SHARABLE + 128, 64, 2)],
+        [(SHARABLE + 128, 64, 2)],
+    ]
+    for device in lds.values():
+        assert device.events.logs[EventLog.FAILURE].records
+    later = Ld("pool.1", pool, 1, volatile=256 * MIB, clock=clock)
+    stack.callback(later.close)
+    assert SHARABLE + 128 in later.poison.map
+    assert not later.events.logs[EventLog.FAILURE].records
+    assert lds[3].clear_poison(0, 1 << 40) == 1  # whatever of its own, too
+    assert [len(one.poison.map) for one in (lds[0], lds[3], later)] == [1, 0, 0]
+    lds[3].poison.spoil(SHARABLE)
+    lds[3].poison.met(SHARABLE, 8)  # a read notices it
+    assert SHARABLE in lds[0].poison.map

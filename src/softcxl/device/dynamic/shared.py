@@ -32,6 +32,7 @@ from softcxl.device.dynamic.region import DynamicRegion, place, span
 from softcxl.device.persist import StatePage
 from softcxl.memory.media import Medium
 from softcxl.memory.places import Shared
+from softcxl.spec.command.poison import PoisonSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,9 @@ class SharedCapacity(DynamicCapacity):
 
     `start` is a multiple of 256 MiB; `medium` has exactly the size of all regions' decode lengths (`size_of`) and stays
     the caller's to close. `lock` is that of all logical devices: they have one. `page` keeps what outlives power.
-    `erased` are called with each range (DPA, bytes) that was erased. Raises `RegionInvalid`, `StateDamaged`, and
-    `ValueError` for a start or a medium that does not fit.
+    `poisoned` are called with each line (DPA) that has become bad for one of them, so that it is for all, `erased`
+    with each range (DPA, bytes) that was erased, or that poison was taken off; `bad` are the bad lines. Raises
+    `RegionInvalid`, `StateDamaged`, and `ValueError` for a start or a medium that does not fit.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class SharedCapacity(DynamicCapacity):
         if medium.size != span(placed):
             raise ValueError(f"{medium.name} has {medium.size:#x} bytes; the regions take {span(placed):#x}")
         self.medium = medium
-        self.erased: list[Callable[[int, int], None]] = []
+        self.bad: dict[int, PoisonSource] = {}
+        self.poisoned: list[Callable[[int, PoisonSource], object]] = []
+        self.erased: list[Callable[[int, int], object]] = []
         super().__init__(placed, erase=self._clear, clock=clock, lock=lock, page=page)
 
     def share(self, host: int) -> Share:
@@ -98,10 +102,31 @@ class SharedCapacity(DynamicCapacity):
             if not region.non_volatile:
                 self._clear(region.base, region.decode_length)
 
+    def poison(self, dpa: int, source: PoisonSource) -> None:
+        """A logical device has listed the line at `dpa`: if it is in the regions, all do. The lock is held."""
+        if dpa >= self.start and dpa not in self.bad:
+            self.bad[dpa] = source
+            for told in self.poisoned:
+                told(dpa, source)
+
+    def heal(self, dpa: int, length: int) -> None:
+        """A logical device has no poison in a range any more: no other has, as far as it is in the regions. The lock
+        is held."""
+        start = max(dpa, self.start)
+        if self._forget_bad(start, dpa + length):
+            for told in self.erased:
+                told(start, dpa + length - start)
+
     def _clear(self, dpa: int, length: int) -> None:
         self.medium.clear(dpa - self.start, length)
+        self._forget_bad(dpa, dpa + length)
         for told in self.erased:
             told(dpa, length)
+
+    def _forget_bad(self, start: int, end: int) -> bool:
+        before = len(self.bad)
+        self.bad = {line: source for line, source in self.bad.items() if not start <= line < end}
+        return len(self.bad) < before
 
 
 def size_of(regions: Iterable[DynamicRegion]) -> int:
