@@ -32,7 +32,7 @@ from softcxl.device.type3 import Type3
 from softcxl.fabric import database
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.errors import BuildError, StateUnwritable
-from softcxl.fabric.journal import read
+from softcxl.fabric.journal import Entry, read
 from softcxl.spec.fm.vcs import UnbindOption
 from softcxl.switch.binding import BindingError
 from softcxl.testing.driver import Driver
@@ -352,10 +352,26 @@ def look(folder: Path) -> Model:
         model = state(fabric)
         lasting = [one.start < FORGETS for one in fabric.devices["far"].dynamic.extents]
         assert all(lasting), "a volatile extent has survived"
+        kept = {str(one.place): one.target for one in fabric.store.bindings()}
     entries = read(folder / "state")
     assert [one.seq for one in entries] == list(range(1, len(entries) + 1)), "a gap in the journal"
     assert entries[-1].kind == "stopped"
+    assert replayed(entries) == kept, "the journal tells of other bindings"
     return model
+
+
+def replayed(entries: list[Entry]) -> dict[str, str]:
+    """What is bound to what, as the journal has it; nothing is ever bound twice."""
+    bound: dict[str, str] = {}
+    for one in entries:
+        target = one.detail.get("target", "")
+        if one.kind == "binding-made":
+            assert one.subject not in bound, one
+            assert target not in bound.values(), one
+            bound[one.subject] = target
+        elif one.kind == "unbinding-made":
+            assert bound.pop(one.subject) == target, one
+    return bound
 
 
 def fits(found: Model, least: Model, most: Model) -> bool:

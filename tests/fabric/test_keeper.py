@@ -1,6 +1,8 @@
 """A live fabric and its store: bindings come back, what could not is said, and what happens is in the journal."""
 
+import random
 import struct
+import threading
 from contextlib import ExitStack
 from typing import Any
 from uuid import UUID
@@ -18,6 +20,7 @@ from softcxl.spec.command.base import ReturnCode
 from softcxl.switch.binding import BindingError
 from softcxl.switch.physical import PhysicalSwitch
 from softcxl.testing.driver import Driver
+from tests.fabric.crashes import replayed
 
 MIB = 1 << 20
 UNIT = 256 * MIB
@@ -263,3 +266,34 @@ def test_a_journal_that_cannot_be_written_stops_no_device(monkeypatch, caplog):
     assert caplog.messages == [
         "removed of rack.1 is not in the journal: fabric.db: no room is left on the disk"
     ]
+
+
+def test_managers_at_once_are_written_down_in_the_order_in_which_it_happened(tmp_path):
+    """Each from a thread of its own, on the same vPPBs and logical devices."""
+    with Run(tmp_path) as run:
+
+        def work(seed):
+            draw = random.Random(seed)
+            for _ in range(200):
+                vcs = draw.randrange(2)
+                vppb = draw.randrange(3 - vcs)
+                try:
+                    if draw.random() < 0.6:
+                        run.switch.bind(vcs, vppb, *draw.choice([(0, 0), (0, 1), (0, 2), (1, None)]))
+                    else:
+                        run.switch.unbind(vcs, vppb)
+                except BindingError:
+                    pass
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        bound, entries = run.bound(), list(run.store.journal.since(0))
+        kept = {str(one.place): one.target for one in run.store.bindings()}
+        assert {place.removeprefix("rack.") for place in kept} == set(bound)
+    assert replayed(entries) == kept
+    assert sum(entry.kind == "binding-made" for entry in entries) > 5
+    with Run(tmp_path) as run:
+        assert run.bound() == bound
