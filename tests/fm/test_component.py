@@ -148,6 +148,23 @@ def test_a_log_that_is_shorter_than_said():
     assert len(asyncio.run(component.command_effects())) == 1
 
 
+@pytest.mark.parametrize(
+    ("size", "says"), [(8, "8 bytes, 4 were asked for"), (3, "of 3 bytes, which is no multiple")]
+)
+def test_a_log_of_a_wrong_size(size, says):
+    listed = UUID(CEL).bytes + struct.pack("<I", 4)
+    component, _ = switch_of({0x0400: struct.pack("<H6x", 1) + listed, 0x0401: [bytes(size), b""]}, Component)
+    with pytest.raises(BadAnswer, match=says):
+        asyncio.run(component.command_effects())
+
+
+def test_a_log_that_may_not_be_read():
+    handlers = {one: handler for one, handler in logs([(1, 0)]).items() if one == 0x0400}
+    component, _ = switch_of(handlers, Component)
+    with pytest.raises(CommandRefused, match=rf"Get Log \(0401h\) of identifier {CEL}, offset 0, length 4"):
+        asyncio.run(component.log(UUID(CEL)))
+
+
 def test_a_log_that_there_is_not():
     component, _ = switch_of(logs([]), Component)
     with pytest.raises(FmError, match=f"there is no log {UUID(int=1)}; there are {CEL}"):

@@ -194,3 +194,27 @@ def test_what_the_device_is():
     assert (found.host_count, found.region_count, found.total_capacity) == (4, 2, 16)
     assert found.selection_policies.prescriptive
     assert found.block_sizes0 == 1 << 21
+
+
+@pytest.mark.parametrize(("opcode", "ask"), [(0x5603, "dc_extents"), (0x5608, "dc_tags")])
+def test_a_device_that_keeps_the_rest_to_itself(opcode, ask):
+    empty = {
+        0x5603: struct.pack("<HxxIIIIxxxx", 0, 0, 0, 3, 1),
+        0x5608: struct.pack("<IIIB3x", 1, 3, 0, 0),
+    }[opcode]
+    device, _ = switch_of({opcode: empty}, Device)
+    with pytest.raises(BadAnswer, match=r"3 (extents|tags), of which it returns 0"):
+        asyncio.run(getattr(device, ask)(*([0] if ask == "dc_extents" else [])))
+
+
+def test_tags_that_change_while_they_are_read():
+    generations = iter([1, 2, *[3] * 9])
+
+    def handle(payload):
+        (start,) = struct.unpack_from("<I", payload)
+        body = struct.pack("<16sB3x32s32s", UUID(int=start + 1).bytes, 0, bytes(32), bytes(32))
+        return 0, struct.pack("<IIIB3x", next(generations), 2, 1, 0) + body
+
+    device, link = switch_of({0x5608: handle}, Device)
+    assert [one.tag.int for one in asyncio.run(device.dc_tags())] == [1, 2]
+    assert len(link.inputs(0x5608)) == 4

@@ -8,12 +8,23 @@ import pytest
 from softcxl.cli import main
 from softcxl.cli.fm import fm
 from softcxl.cli.fm.group import SECTIONS
+from softcxl.cli.fm.message import version
+from softcxl.fm import Connection
+from softcxl.spec.mctp.control import EndpointIdStatus, MctpVersion, SetEndpointIdResponse
 from tests.fm.scripted import tunnelled
 
 
 def test_help_shows_every_verb_once():
     shown = [name for names in SECTIONS.values() for name in names]
     assert sorted(shown) == sorted(fm.commands)
+
+
+def test_help_has_sections(capsys):
+    assert main(["fm", "--help"]) == 0
+    out = capsys.readouterr().out
+    places = [out.index(f"\n{title}:\n") for title in SECTIONS]
+    assert places == sorted(places)
+    assert "\n  bind " in out
 
 
 def test_commands(rack, ask, run):
@@ -125,3 +136,21 @@ def test_endpoints_by_name_are_a_servers(rack, fail):
     assert says.startswith(
         f"there is no endpoint 'rack' at {rack}; there are none: only a server of ours, unix:PATH, has"
     )
+
+
+def test_an_endpoint_that_keeps_its_id(monkeypatch, rack, capsys):
+    async def refuse(self, new, eid=0):
+        return SetEndpointIdResponse(eid=20, status=EndpointIdStatus(0x10))
+
+    monkeypatch.setattr(Connection, "set_endpoint_id", refuse)
+    assert main(["fm", "control", "set-eid", "21"]) == 1
+    assert capsys.readouterr().out == "the endpoint keeps its ID, 20\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [("f1f3f100", "1.3.1"), ("f1f0ff00", "1.0"), ("f1f0f061", "1.0.0a"), ("11f0ff00", "11.0")],
+)
+def test_versions(data, text):
+    # DSP0236 1.3 §12.6.1: BCD, Fh in the upper digit where there is one digit, FFh for no update
+    assert version(MctpVersion.unpack(bytes.fromhex(data))) == text

@@ -55,8 +55,8 @@ def cell(value: object) -> Text:
 
 #: Words that people write in another way than names do.
 _WORDS = (
-    "BW", "CXL", "DPA", "DSP", "FM", "FW", "HDM", "ID", "L0", "L0s", "L1", "L2", "LD", "LDs", "LSA", "MCTP", "MLD",
-    "PBR", "PCIe", "PERST", "PID", "PPB", "QoS", "RCD", "SLD", "USP", "VCS", "vPPB", "vPPBs",
+    "API", "BW", "CCI", "CXL", "DPA", "DSP", "FM", "FW", "HDM", "ID", "L0", "L0s", "L1", "L2", "LD", "LDs", "LSA",
+    "MCTP", "MLD", "PBR", "PCIe", "PERST", "PID", "PPB", "QoS", "RCD", "SLD", "USP", "VCS", "vPPB", "vPPBs",
 )  # fmt: skip
 _SPELLED = {one.lower(): one for one in _WORDS}
 
