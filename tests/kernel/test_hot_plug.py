@@ -65,12 +65,17 @@ def test_added_used_removed_and_added_again(guest: Linux, fabric: Fabric) -> Non
     use(guest, fabric, ["mem0", "spare"], 4)
 
 
-def test_added_behind_a_switch(guest: Linux, fabric: Fabric) -> None:
-    guest.machine.hot_add("other", "sw0-port1")
-    comes(guest, 0xC0FFEE03)
-    endpoint = guest.json(f"cxl list -E -m {guest.memdev('other')}")[0]
-    assert endpoint["depth"] == 3
-    use(guest, fabric, ["other"], 5)
+def test_added_behind_a_switch_removed_and_added_again(guest: Linux, fabric: Fabric) -> None:
+    for seed in (5, 8):
+        guest.machine.hot_add("other", "sw0-port1")
+        comes(guest, 0xC0FFEE03)
+        endpoint = guest.json(f"cxl list -E -m {guest.memdev('other')}")[0]
+        assert endpoint["depth"] == 3
+        use(guest, fabric, ["other"], seed)
+        if seed == 5:
+            guest.machine.hot_remove("other")
+            assert 0xC0FFEE03 not in serials(guest)
+            assert not fabric.devices["other"].attached
 
 
 def test_what_was_added_stays_when_the_guest_restarts(guest: Linux, fabric: Fabric) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -314,3 +315,13 @@ def test_the_program_that_runs_a_guest_is_killed(parts: Parts, tmp_path: Path) -
         assert (again.returncode, again.stdout, again.stderr) == (0, "2\n", "")
         manage(ready, lambda rack: rack.unbind(LEFT, 0))
         assert vppb(ready) == (BindingStatus.UNBOUND, False)
+
+
+def test_the_demo(parts: Parts) -> None:
+    """It says what is wrong, if anything, and ends with status 0 otherwise."""
+    ran = subprocess.run(
+        [sys.executable, "examples/demo_pooling.py"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "WRONG" not in ran.stdout
+    assert ran.stdout.endswith("ok    everybody saw what is theirs, and nothing else\n")

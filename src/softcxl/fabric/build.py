@@ -112,6 +112,10 @@ class LiveHost:
             if vppb.function is not None
         }
 
+    def reaches(self, device: str) -> bool:
+        """Whether it has the device now: plugged in, or bound."""
+        return device in self.routes or device in self.bound
+
     def boot(self, *, restore: bool = True) -> System:
         """An operating system on `machine`, in this process: it has enumerated, and found the regions of firmware
         and, with `restore`, those that labels describe. Once more is a second one, on what the first has left."""

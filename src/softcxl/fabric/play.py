@@ -52,7 +52,11 @@ def _driver(system: System | None, host: str | None, fabric: Fabric) -> Mailbox:
     """Commands go the way of the host's driver; where it has not bound, straight to the device."""
 
     def send(device: Type3, opcode: int, payload: bytes) -> tuple[ReturnCode | None, bytes]:
-        here = system is not None and host is not None and device.name in fabric.hosts[host].routes
+        here = (
+            system is not None
+            and host is not None
+            and device.name in (*fabric.hosts[host].routes, *fabric.hosts[host].bound)
+        )
         bound = (
             [one for one in system.memdevs.values() if one.serial == device.serial] if system and here else []
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from softcxl.lab.plan import BridgeDecoder, Endpoint, GuestPlan, Switch, Window
 from softcxl.lab.progress import silent
 from softcxl.lab.runtime import runtime_folder
 from softcxl.lab.setup import setup
-from softcxl.lab.slots import Slots
+from softcxl.lab.slots import Slots, let_go
 from softcxl.memory.xor import maps_for
 from softcxl.pci.aer import Kind
 from softcxl.spec.acpi.cedt import InterleaveArithmetic, WindowRestrictions
@@ -164,6 +165,8 @@ class Machine(Guest):
         super().__init__(plan, parts, **options)
         self._doors, self._visitor = doors, visitor
         self.slots = dict(_slots(plan, visitor.virtual if visitor else ()))
+        root_ports = {port.name for bridge in plan.bridges for port in bridge.ports}
+        self._behind_switches = self.slots.keys() - root_ports
 
     def hot_add(self, device: str, port: str | None = None) -> None:
         """Plug a device of the fabric into an empty port, the first one if None.
@@ -191,7 +194,12 @@ class Machine(Guest):
         plugged in, `MonitorError` if the guest keeps it for `timeout` seconds.
         """
         port = self._port_of(device)
-        self.unplug(device, timeout)
+        if port in self._behind_switches:
+            deadline = time.monotonic() + timeout
+            if not let_go(self, device, port, lambda: time.monotonic() > deadline):
+                raise MonitorError(f"The guest has not let go of {device} within {timeout:g} seconds.")
+        else:
+            self.unplug(device, timeout)
         self.slots[port] = None
         fabric = self._doors.fabric
         (fabric.ccis.get(device) or fabric.devices[device]).reset(Reset.COLD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -106,36 +107,45 @@ class Slots:
         self._orders.told(order.number, problem)
 
     def _remove(self, guest: Guest, order: Order) -> None:
-        """Push the button until the guest has let go, unless the order is taken back; then the device goes."""
-        monitor, since = guest.monitor, len(guest.monitor.events)
-        pressed, lit = -PRESS_AGAIN, False
-        while not self._gone(guest, order, since):
-            if self._removals.get(order.device) is not order:
-                return
-            try:
-                indicator = guest.switch_slots.indicator(order.port)
-                # one that was never lit says nothing: where no driver is, or the device was there at the start
-                lit = lit or indicator in (Indicator.ON, Indicator.BLINKING)
-                if order.act == "pull" or (lit and indicator is Indicator.OFF):
-                    guest.switch_slots.pull(order.port)
-                elif indicator is not Indicator.BLINKING and time.monotonic() - pressed >= PRESS_AGAIN:
-                    monitor.execute("device_del", id=order.device)
-                    pressed = time.monotonic()
-            except MonitorError as error:
-                if guest.ended or "not found" in str(error):
-                    break
-                log.info("%s: %s", order.port, error)
+        def taken_back() -> bool:
+            return self._removals.get(order.device) is not order
+
+        if not let_go(guest, order.device, order.port, taken_back, pull=order.act == "pull"):
+            return
         with self._lock:
-            if self._removals.get(order.device) is order:
+            if not taken_back():
                 del self._removals[order.device]
         self._orders.told(order.number, "")
 
-    def _gone(self, guest: Guest, order: Order, since: int) -> bool:
-        """Whether the guest has the device no more; waits a moment for it."""
+
+def let_go(guest: Guest, device: str, port: str, given_up: Callable[[], bool], *, pull: bool = False) -> bool:
+    """Have the guest let go of a device at a switch's port: push the slot's button until it has, or without asking, if
+    `pull`. Returns whether it is gone: False where it was `given_up` before."""
+    monitor, since = guest.monitor, len(guest.monitor.events)
+    pressed, lit = -PRESS_AGAIN, False
+    while not _deleted(guest, device, since):
+        if given_up():
+            return False
         try:
-            guest.monitor.wait_event(
-                "DEVICE_DELETED", LOOK, since, lambda data: data.get("device") == order.device
-            )
-        except MonitorError:
-            return guest.ended
-        return True
+            indicator = guest.switch_slots.indicator(port)
+            # one that was never lit says nothing: where no driver is, or the device was there at the start
+            lit = lit or indicator in (Indicator.ON, Indicator.BLINKING)
+            if pull or (lit and indicator is Indicator.OFF):
+                guest.switch_slots.pull(port)
+            elif indicator is not Indicator.BLINKING and time.monotonic() - pressed >= PRESS_AGAIN:
+                monitor.execute("device_del", id=device)
+                pressed = time.monotonic()
+        except MonitorError as error:
+            if guest.ended or "not found" in str(error):
+                break
+            log.info("%s: %s", port, error)
+    return True
+
+
+def _deleted(guest: Guest, device: str, since: int) -> bool:
+    """Whether QEMU has the device no more; waits a moment for it."""
+    try:
+        guest.monitor.wait_event("DEVICE_DELETED", LOOK, since, lambda data: data.get("device") == device)
+    except MonitorError:
+        return guest.ended
+    return True
