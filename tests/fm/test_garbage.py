@@ -20,6 +20,7 @@ SWITCH = {
     "control_port": lambda one: one.control_port(1, PortOperation.RESET_PPB),
     "virtual_switches": lambda one: one.virtual_switches(),
     "some virtual_switches": lambda one: one.virtual_switches([0, 1]),
+    "vppb": lambda one: one.vppb(0, 1),
     "bind": lambda one: one.bind(0, 1, 2),
     "unbind": lambda one: one.unbind(0, 1),
     "generate_aer_event": lambda one: one.generate_aer_event(0, 0, 1),

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from softcxl.fm.errors import BadAnswer, CommandRefused, NoAnswer
+from softcxl.fm.errors import BadAnswer, CommandRefused, FmError, NoAnswer
 from softcxl.fm.switch import Switch
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.fm.switch import PortConfigurationState, PortOperation
@@ -125,10 +125,26 @@ def test_vppbs_come_by_pages():
     assert link.inputs(0x5200) == ["003b0100", "3b3b0100", "763b0100", "003b0101"]
 
 
+def test_what_is_named_twice_is_asked_for_once():
+    switch, link = switch_of({0x5200: switches({0: 1}), 0x5101: ports}, Switch)
+    assert len(asyncio.run(switch.virtual_switches([0, 0]))) == 1
+    assert len(asyncio.run(switch.ports([3, 3, 1]))) == 2
+    assert link.inputs(0x5200) == ["00ff0100"]
+    assert link.inputs(0x5101) == ["020301"]
+
+
 def test_a_virtual_switch_that_there_is_not():
     switch, _ = switch_of({0x5200: switches({0: 1})}, Switch)
     (found,) = asyncio.run(switch.virtual_switches([7]))
     assert (found.id, found.state, found.vppbs) == (7, VcsState.INVALID_VCS_ID, [])
+
+
+def test_an_endpoint_that_tells_of_a_virtual_switch_twice():
+    twice = struct.pack("<B3x", 2) + 2 * vcs(0, 1, 0, 255)
+    switch, _ = switch_of({0x5200: twice}, Switch)
+    for ask in (switch.virtual_switches([0]), switch.vppb(0, 0)):
+        with pytest.raises(BadAnswer, match="virtual switch 0, more than once"):
+            asyncio.run(ask)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +213,52 @@ def test_a_background_operation_whose_end_nobody_saw():
         NoAnswer, match=r"how Bind vPPB \(5201h\) has ended is not known: Sanitize \(4400h\) has begun"
     ):
         asyncio.run(switch.bind(0, 0, 1))
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [background(100, running=False), background(100, code=5, running=False), background(3, opcode=0x5202)],
+    ids=["ours", "another bind that failed", "another unbind"],
+)
+def test_what_counts_is_what_the_vppb_is(ended):
+    # the one background operation may be another fabric manager's by the time that we look
+    told = struct.pack("<B3x", 1) + bytes([0, 1, 10, 4]) + bytes([3, 2, 1, 0])
+    switch, link = switch_of({0x5201: ReturnCode.BACKGROUND_STARTED, 0x0002: ended, 0x5200: told}, Switch)
+    assert asyncio.run(switch.bind(0, 3, 2, 1))
+    assert link.inputs(0x5200) == ["03010100"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "error", "says"),
+    [
+        (bytes([0, 0, 0xFF, 0]), NoAnswer, "is not as it was asked to be: somebody has changed it since"),
+        (bytes([3, 2, 0, 0]), NoAnswer, "is not as it was asked to be"),
+        (bytes([2, 9, 0xFF, 0]), NoAnswer, "is not as it was asked to be"),
+    ],
+)
+def test_a_success_that_does_not_show(entry, error, says):
+    told = struct.pack("<B3x", 1) + bytes([0, 1, 10, 4]) + entry
+    states = background(100, running=False)
+    switch, _ = switch_of({0x5201: ReturnCode.BACKGROUND_STARTED, 0x0002: states, 0x5200: told}, Switch)
+    with pytest.raises(error, match=says):
+        asyncio.run(switch.bind(0, 3, 2, 1))
+
+
+def test_an_unbinding_that_the_host_did_not_allow():
+    told = struct.pack("<B3x", 1) + bytes([0, 1, 10, 4]) + bytes([3, 2, 1, 0])
+    states = background(100, opcode=0x5202, code=0x12, running=False)
+    switch, _ = switch_of({0x5202: ReturnCode.BACKGROUND_STARTED, 0x0002: states, 0x5200: told}, Switch)
+    with pytest.raises(CommandRefused) as refused:
+        asyncio.run(switch.unbind(0, 3))
+    assert refused.value.code == ReturnCode.ABORTED
+
+
+def test_a_vppb():
+    switch, _ = switch_of({0x5200: switches({0: 4})}, Switch)
+    assert asyncio.run(switch.vppb(0, 2)).port == 2
+    for nowhere in ((0, 4), (5, 0)):
+        with pytest.raises(FmError, match="there is no vPPB {} of VCS {}".format(*reversed(nowhere))):
+            asyncio.run(switch.vppb(*nowhere))
 
 
 def test_a_bind_that_is_refused():

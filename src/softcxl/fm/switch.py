@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from softcxl.fm.bitmap import set_bits
 from softcxl.fm.channel import naming
 from softcxl.fm.component import Component
 from softcxl.fm.device import Device
-from softcxl.fm.errors import BadAnswer
+from softcxl.fm.errors import BadAnswer, CommandRefused, FmError, NoAnswer
 from softcxl.fm.interface import Progress
 from softcxl.spec.command.base import Command
 from softcxl.spec.fm.mld_port import (
@@ -53,6 +53,7 @@ from softcxl.spec.fm.vcs import (
     NO_LD,
     UNBIND_VPPB,
     AerError,
+    BindingStatus,
     BindVppbRequest,
     GenerateAerEventRequest,
     GetVcsInfoRequest,
@@ -98,7 +99,7 @@ class Switch(Component):
         if ids is None:
             identity = await self.identify_switch()
             ids = sorted({*range(identity.port_count), *set_bits(identity.active_ports)})
-        wanted, found = list(ids), []
+        wanted, found = list(dict.fromkeys(ids)), []
         header = GetPhysicalPortStateResponse.__layout__.size
         count = min(_MOST, max(1, (await self.room() - header) // PortInformation.__layout__.size))
         for at in range(0, len(wanted), count):
@@ -130,7 +131,7 @@ class Switch(Component):
         if ids is None:
             identity = await self.identify_switch()
             ids = sorted({*range(identity.vcs_count), *set_bits(identity.active_vcss)})
-        wanted = list(ids)
+        wanted = list(dict.fromkeys(ids))
         found: dict[int, VirtualSwitch] = {}
         block, entry = VcsInformation.__layout__.size, VppbInformation.__layout__.size
         room = await self.room() - GetVcsInfoResponse.__layout__.size
@@ -154,7 +155,8 @@ class Switch(Component):
         request = GetVcsInfoRequest(start_vppb=start, vppb_limit=limit, vcss=list(ids))
         response = await self._get(GetVcsInfoResponse, GET_VIRTUAL_CXL_SWITCH_INFO, request)
         where = f"{self.name}: {naming(GET_VIRTUAL_CXL_SWITCH_INFO.opcode)}"
-        found, at = [], 0
+        found: list[tuple[VcsInformation, list[VppbInformation]]] = []
+        at = 0
         for _ in range(response.count):
             try:
                 one, at = VcsInformation.parse(response.blocks, at)
@@ -165,12 +167,20 @@ class Switch(Component):
                         vppbs.append(vppb)
             except LayoutError as error:
                 raise BadAnswer(f"{where}: {error}") from None
-            if one.vcs not in ids:
-                raise BadAnswer(f"{where}: virtual switch {one.vcs}, which was not asked for")
+            if one.vcs not in ids or any(one.vcs == other.vcs for other, _ in found):
+                why = "more than once" if one.vcs in ids else "which was not asked for"
+                raise BadAnswer(f"{where}: virtual switch {one.vcs}, {why}")
             found.append((one, vppbs))
         if len(response.blocks) - at:
             raise BadAnswer(f"{where}: {len(response.blocks) - at} bytes after what it says there is")
         return found
+
+    async def vppb(self, vcs: int, vppb: int) -> VppbInformation:
+        """What a vPPB is bound to (5200h). Raises `FmError` where it is not there."""
+        found = [one for _, vppbs in await self._virtual_switches([vcs], vppb, 1) for one in vppbs]
+        if not found:
+            raise FmError(f"{self.name}: there is no vPPB {vppb} of VCS {vcs}")
+        return found[0]
 
     async def bind(
         self,
@@ -187,7 +197,12 @@ class Switch(Component):
         Returns whether it is bound: False where that has begun and goes on, which is waited for unless `wait` is False.
         """
         request = BindVppbRequest(vcs=vcs, vppb=vppb, port=port, ld=NO_LD if ld is None else ld)
-        return await self._change(BIND_VPPB, request, wait, progress)
+
+        def bound(found: VppbInformation) -> bool:
+            free = found.status in (BindingStatus.UNBOUND, BindingStatus.IN_PROGRESS)
+            return not free and found.port == port and (ld is None or found.ld == ld)
+
+        return await self._change(BIND_VPPB, request, wait, progress, bound)
 
     async def unbind(
         self,
@@ -204,13 +219,42 @@ class Switch(Component):
         False.
         """
         request = UnbindVppbRequest(vcs=vcs, vppb=vppb, options=UnbindOptions.make(option=option))
-        return await self._change(UNBIND_VPPB, request, wait, progress)
 
-    async def _change(self, command: Command, request: Record, wait: bool, progress: Progress | None) -> bool:
-        goes_on = await self.start(command, request)
-        if goes_on and wait:
+        def unbound(found: VppbInformation) -> bool:
+            return found.status == BindingStatus.UNBOUND
+
+        return await self._change(UNBIND_VPPB, request, wait, progress, unbound)
+
+    async def _change(
+        self,
+        command: Command,
+        request: BindVppbRequest | UnbindVppbRequest,
+        wait: bool,
+        progress: Progress | None,
+        wanted: Callable[[VppbInformation], bool],
+    ) -> bool:
+        """Change a binding. There is one background operation for all fabric managers, so what counts in the end is
+        what the vPPB is, if the switch says."""
+        if not await self.start(command, request):
+            return True
+        if not wait:
+            return False
+        trouble: FmError | None = None
+        try:
             await self.wait(command, request, progress)
-        return wait or not goes_on
+        except (CommandRefused, NoAnswer) as error:
+            trouble = error
+        try:
+            is_so = wanted(await self.vppb(request.vcs, request.vppb))
+        except FmError:
+            is_so = trouble is None
+        if is_so:
+            return True
+        what = f"vPPB {request.vppb} of VCS {request.vcs} is not as it was asked to be"
+        message = (
+            f"{self.name}: {naming(command.opcode)} has ended, and {what}: somebody has changed it since"
+        )
+        raise trouble or NoAnswer(message)
 
     async def generate_aer_event(
         self, vcs: int, vppb: int, position: int, *, uncorrectable: bool = False, header: bytes = b""
