@@ -87,7 +87,7 @@ def _refused(switch):
     return refused.value.code
 
 
-def test_a_binding_that_cannot_be_written_ahead(switch, ledger):
+def test_a_binding_that_cannot_be_written_ahead(switch, ledger, caplog):
     ledger.objects = lambda what, bound: what == "before"
     with pytest.raises(
         BindingError, match="could not be written down: no room is left on the disk"
@@ -95,6 +95,8 @@ def test_a_binding_that_cannot_be_written_ahead(switch, ledger):
         switch.bind(0, 0, 0)
     assert refused.value.code is INTERNAL
     assert status(switch) == FREE
+    assert caplog.messages == ["rack: binding vPPB 0 of VCS 0, port 0: no room is left on the disk"]
+    assert caplog.records[0].exc_info is None
     ledger.objects = lambda what, bound: False
     switch.bind(0, 0, 0)
 

@@ -178,6 +178,9 @@ class Cci:
             answer = result.pack() if isinstance(result, Record) else bytes(result)
         except CommandError as refused:
             return Reply(refused.code, vendor_status=refused.vendor_status)
+        except OSError as error:  # what it was to keep cannot be kept
+            log.error("command %04Xh failed: %s", opcode, error)
+            return Reply(ReturnCode.INTERNAL_ERROR)
         except Exception:
             log.exception("command %04Xh failed", opcode)
             return Reply(ReturnCode.INTERNAL_ERROR)

@@ -52,6 +52,11 @@ class BindingChange:
     bound: bool
     option: UnbindOption | None = None
 
+    def __str__(self) -> str:
+        what = f"port {self.port}" if self.ld is None else f"LD {self.ld} of port {self.port}"
+        verb = "binding" if self.bound else "unbinding"
+        return f"{self.switch}: {verb} vPPB {self.vppb} of VCS {self.vcs}, {what}"
+
 
 class Observer(Protocol):
     """Who is told of binding changes, as a journal is. Called by one thread at a time for each vPPB."""
@@ -91,7 +96,7 @@ class Operation:
             self._decided = True
             self._tell(ReturnCode.INTERNAL_ERROR, told)
             self._leave()
-            log.exception("%r is refused by an observer", self.change)
+            _complain(self.change, error)
             raise BindingError(
                 f"the change could not be written down: {error}", ReturnCode.INTERNAL_ERROR
             ) from error
@@ -115,8 +120,8 @@ class Operation:
         for observer in self.switch.observers if observers is None else observers:
             try:
                 observer.after(self.change, code)
-            except Exception:
-                log.exception("%r: an observer failed", self.change)
+            except Exception as error:  # noqa: BLE001  whatever it is, the vPPB must not stay as it is
+                _complain(self.change, error)
                 kept = False
         return kept
 
@@ -327,6 +332,14 @@ class Unbind(Operation):
     def _leave(self) -> None:
         with self.switch.lock:
             self.vppb.operation = None
+
+
+def _complain(change: BindingChange, error: Exception) -> None:
+    """Of an observer: a full disk is a sentence, anything else a bug."""
+    if isinstance(error, OSError):
+        log.warning("%s: %s", change, error)
+    else:
+        log.error("%r: an observer failed", change, exc_info=error)
 
 
 def _bindable(vppb: Vppb, target: PhysicalPort, ld: int | None) -> None:
