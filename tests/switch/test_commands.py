@@ -4,7 +4,9 @@ import struct
 
 import pytest
 
+from softcxl.device.type3 import Type3
 from softcxl.pci.function import Function
+from softcxl.spec.pci.express import LinkSpeed
 from softcxl.switch.hierarchy import Hierarchy
 from softcxl.switch.upstream import UpstreamPort
 from tests.switch.manager import (
@@ -107,6 +109,17 @@ def test_port_state(fm, switch, clock):
     assert fm.ports(2) == [port(2, mode=2, kind=3, flags=PRESENT, **UP)]
     switch.ports[0].insert(Function(vendor_id=1, device_id=2, class_code=0x020000))
     assert fm.ports(0) == [port(0, kind=1, flags=PRESENT, **UP)]
+
+
+def test_a_link_is_what_both_ends_can_do(fm, switch, clock):
+    """A device of x4 at 16 GT/s: widths are lanes, speeds steps from 1, 2.5 GT/s (PCIe 6.0 §7.5.3.6)."""
+    narrow = Type3("narrow", volatile=256 * MIB, clock=clock)
+    narrow.express.link_capabilities.max_link_width = 4
+    narrow.express.link_capabilities.max_link_speed = LinkSpeed.GT_16
+    switch.ports[2].insert(narrow)
+    assert fm.ports(2) == [port(2, mode=2, kind=4, flags=PRESENT, width=4, speed=4, ltssm=4)]
+    switch.ports[2].remove()
+    narrow.close()
 
 
 def test_ports_that_are_not_there(fm):

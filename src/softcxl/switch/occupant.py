@@ -15,6 +15,7 @@ from softcxl.wire import Reset
 
 if TYPE_CHECKING:
     from softcxl.spec.command.events import EventNotificationRequest
+    from softcxl.spec.pci.express import LinkCapabilities
 
 
 class CommandInterface(Protocol):
@@ -92,6 +93,14 @@ def functions(occupant: Occupant | None) -> list[Function]:
         return [] if occupant is None else [occupant]
     found = [occupant.function(ld) for ld in range(occupant.ld_count)]
     return [one for one in found if one is not None]
+
+
+def link_of(occupant: Occupant | None) -> LinkCapabilities | None:
+    """What its end of the link is capable of."""
+    if occupant is None:
+        return None
+    end = occupant if isinstance(occupant, Function) else occupant.fm_owned
+    return end.express.link_capabilities
 
 
 def name_of(occupant: Occupant) -> str:

@@ -15,6 +15,7 @@ from softcxl.switch.occupant import (
     Occupant,
     function,
     functions,
+    link_of,
     multi_logical,
     name_of,
     reset,
@@ -277,6 +278,15 @@ class PhysicalBridge(CxlDownstreamPort):
     def disabled(self) -> bool:
         """Software has disabled the link."""
         return self.express.link_control.link_disable and not self.disable_masked
+
+    def _show_link(self) -> None:
+        """It is as wide and as fast as both ends can be."""
+        super()._show_link()
+        able, status = self.express.link_capabilities, self.express.link_status
+        other = link_of(self._port.device) or able
+        if self._up:
+            status.negotiated_link_width = min(able.max_link_width, other.max_link_width)
+        status.current_link_speed = min(able.max_link_speed, other.max_link_speed)
 
     def _can_be_up(self) -> bool:
         return self._port.enabled and not self._port.perst and super()._can_be_up()
