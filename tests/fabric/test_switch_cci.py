@@ -10,6 +10,7 @@ import pytest
 
 from softcxl import Fabric
 from softcxl.fabric.errors import BuildError
+from softcxl.fabric.routes import virtual_switch_of
 from softcxl.fabric.topology import SwitchCci, TopologyError, loads
 from softcxl.fabric.tree import to_json, tree
 from softcxl.testing.driver import Driver
@@ -54,6 +55,17 @@ def test_what_is_refused(was: str, given: str, place: str, says: str) -> None:
         loads(GOOD.replace(was, given, 1))
     first = caught.value.problems[0]
     assert (first.path, says in first.message) == (place, True), first
+
+
+def test_whose_mailbox_it_is() -> None:
+    """The host's virtual switch is the one that it names the domain of; without one, or with two, it names none."""
+    fabric = loads(GOOD)
+    assert virtual_switch_of(fabric, "cci", "rack") == 0
+    first = "virtual: {other: {ports: [null]}, left:"
+    assert virtual_switch_of(loads(GOOD.replace("virtual: {left:", first)), "cci", "rack") == 1
+    assert virtual_switch_of(loads(GOOD.replace("[left, cci]", "[cci]")), "cci", "rack") is None
+    two = GOOD.replace("virtual: {left:", first).replace("[left, cci]", "[left, cci, other]")
+    assert virtual_switch_of(loads(two), "cci", "rack") is None
 
 
 class Waiting:

@@ -113,6 +113,18 @@ def test_identify(driver: Driver) -> None:
     assert (vendor, serial, size, component) == (0x1E98, SERIAL, 13, 0)
 
 
+def test_a_host_names_its_domain(driver: Driver, switch: PhysicalSwitch, clock: ManualClock) -> None:
+    """By the mailbox of the host that is below a virtual switch, and by no other (CXL 3.1 §7.6.7.1.6)."""
+    function, secret = SwitchMailboxCci("own", switch, vcs=1), bytes(range(16))
+    own = Driver(Patient(function, clock))
+    assert own.send(0x5100)[1][0] == 3  # by which port it asks
+    assert own.send(0x5105, secret) == (SUCCESS, b"")
+    assert own.send(0x5104) == driver.send(0x5106, b"\1") == (SUCCESS, b"\1")
+    assert driver.send(0x5107, b"\1") == (SUCCESS, secret)
+    assert driver.send(0x5104)[0] == driver.send(0x5105, secret)[0] == UNSUPPORTED
+    function.close()
+
+
 def test_the_doorbell_clears_a_moment_later(cci: SwitchMailboxCci, clock: ManualClock) -> None:
     driver = Driver(cci)
     with pytest.raises(TimeoutError):

@@ -25,7 +25,7 @@ from softcxl.fabric.errors import BuildError
 from softcxl.fabric.host import HostMemory, HostWindow
 from softcxl.fabric.keeper import keep
 from softcxl.fabric.layout import window_bases
-from softcxl.fabric.routes import Route, cci_routes, routes, virtual_routes
+from softcxl.fabric.routes import Route, cci_routes, routes, virtual_routes, virtual_switch_of
 from softcxl.fabric.store import Store
 from softcxl.host.system import System
 from softcxl.memory.errors import MemoryFault
@@ -219,7 +219,10 @@ class Fabric:
             self.problems = keep(self.store, self.switches, self.mlds, self.devices, first)
             for name, one in self.topology.ccis.items():
                 self.ccis[name] = cci = SwitchMailboxCci(
-                    name, self.switches[one.switch], interrupts=one.interrupts
+                    name,
+                    self.switches[one.switch],
+                    interrupts=one.interrupts,
+                    vcs=virtual_switch_of(self.topology, name, one.switch),
                 )
                 self._stack.callback(cci.close)
             for name, host in self.topology.hosts.items():

@@ -30,6 +30,16 @@ def virtual_routes(topology: Topology, host: Host) -> dict[str, Route]:
     return {name: route for name, route in _reached(topology, host).items() if name in topology.virtual}
 
 
+def virtual_switch_of(topology: Topology, cci: str, switch: str) -> int | None:
+    """The VCS ID of the virtual switch of `switch` below which the host of that mailbox CCI is, if it is below one."""
+    for host in topology.hosts.values():
+        if cci in cci_routes(topology, host):
+            below = [topology.virtual[name] for name in virtual_routes(topology, host)]
+            found = [vcs for above, vcs in below if above == switch]
+            return found[0] if len(found) == 1 else None
+    return None
+
+
 def _reached(topology: Topology, host: Host) -> dict[str, Route]:
     found: dict[str, Route] = {}
     for name, bridge in host.bridges.items():

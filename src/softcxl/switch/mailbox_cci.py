@@ -122,18 +122,23 @@ class Managed(Protocol):
     @property
     def events(self) -> EventLogs: ...
 
-    def management(self, send: Callable[[EventNotificationRequest], None]) -> Interface: ...
+    def management(
+        self, send: Callable[[EventNotificationRequest], None], vcs: int | None = None
+    ) -> Interface: ...
 
 
 class SwitchMailboxCci(Function):
     """The mailbox CCI called `name` of `switch`, with the switch's serial number.
 
     A switch can have several, each with a background operation and an interrupt policy of its own. Vector 0 is the
-    mailbox's, the next ones the event logs', as far as there are so many. Raises `ValueError` for another kind of
+    mailbox's, the next ones the event logs', as far as there are so many. `vcs` is the virtual switch of the host that
+    has it: by it that host names its domain (CXL 3.1 §7.6.7.1.6). Raises `ValueError` for another kind of
     `interrupts` than "msi" and "msix".
     """
 
-    def __init__(self, name: str, switch: Managed, *, interrupts: str = "msi") -> None:
+    def __init__(
+        self, name: str, switch: Managed, *, interrupts: str = "msi", vcs: int | None = None
+    ) -> None:
         super().__init__(
             vendor_id=VENDOR_CXL,
             device_id=MAILBOX_CCI_ID,
@@ -148,7 +153,7 @@ class SwitchMailboxCci(Function):
         self.locator.block1_low.bar, self.locator.block1_low.block_id = BAR, RegisterBlockId.DEVICE
         self.locator.header1.length = 0x14  # with one entry
         self._told: deque[int] = deque()  # what the switch has told of, and has not been looked at
-        self._door = switch.management(self._notified)
+        self._door = switch.management(self._notified, vcs)
         self._door.execute(
             SET_MCTP_EVENT_INTERRUPT_POLICY.opcode,
             MctpEventInterruptPolicy(
