@@ -68,6 +68,11 @@ fabric
             "pool.0 has no head of its own: pool has 1 heads (`heads`) for 2 logical devices",
         ),
         ("512MiB]}", "0]}", "pool.1 has no capacity at first; give it some (`logical_devices`)"),
+        (
+            "512MiB]}",
+            f"512MiB{', 0' * 31}]}}",
+            "33 logical devices; at most 16 for each of the 2 heads are allowed",
+        ),
         ("[pool.1]", "[pool]", "pool has logical devices; plug it into a switch"),
         (
             "hosts:",

@@ -23,7 +23,7 @@ Name = Annotated[str, Meta(extra={"form": "name", "pattern": NAME})]
 #: Ports hold a device, a switch, a virtual switch, or nothing yet.
 Ports = list[Name | None]
 #: A memory device, or a logical device of one that has several: `pool.0`.
-FUNCTION = r"^[A-Za-z][A-Za-z0-9_-]{0,31}(\.(0|[1-9][0-9]?))?$"
+FUNCTION = r"^[A-Za-z][A-Za-z0-9_-]{0,31}(\.(0|[1-9][0-9]{0,2}))?$"
 FunctionName = Annotated[str, Meta(extra={"form": "function", "pattern": FUNCTION})]
 #: An interleave granularity in bytes (CXL 3.1 §8.2.4.20.7).
 Granularity = Literal[256, 512, 1024, 2048, 4096, 8192, 16384]
@@ -238,9 +238,9 @@ class MultiLogicalDevice(
         _key(
             "what each logical device has at first, by LD ID: a size of volatile capacity, or `volatile` and "
             "`persistent`; those of 0 are there for the fabric manager to give capacity to, and have their "
-            "share of `dynamic`",
+            "share of `dynamic`; at most 16 for each of `heads`",
             least=1,
-            most=16,
+            most=255,
         ),
     ]
     dynamic: Annotated[

@@ -8,6 +8,7 @@ from softcxl.fabric import dynamic
 from softcxl.fabric.keys import MultiLogicalDevice, Topology, split
 from softcxl.fabric.limits import Fault, Path, closest
 from softcxl.fabric.sizes import format_size
+from softcxl.spec.fm.mld import MAX_LDS
 
 
 def single(topology: Topology, name: str, taken: Mapping[str, Sequence[str]]) -> str:
@@ -40,6 +41,11 @@ def faults(device: MultiLogicalDevice, at: Path) -> Iterator[Fault]:
     if device.heads > count:
         message = f"{device.heads} heads, and there are {count} logical devices; each head needs one"
         yield Fault((*at, "heads"), message, ((*at, "logical_devices"),))
+    if count > MAX_LDS * device.heads:
+        message = (
+            f"{count} logical devices; at most {MAX_LDS} for each of the {device.heads} heads are allowed"
+        )
+        yield Fault((*at, "logical_devices"), message, ((*at, "heads"),))
     unit = format_size(device.granularity)
     for kind in ("volatile", "persistent"):
         whole, sizes = getattr(device, kind), [getattr(one, kind) for one in device.logical_devices]

@@ -42,7 +42,8 @@ class Function:
     """An endpoint function. `interrupts` is "msi" (one vector) or "msix" (16), the kind it signals with.
 
     Subclasses add capabilities, BARs and registers in their `__init__` and end it with `finish`. With MSI-X,
-    BAR 4 holds the table and is taken. Raises `ValueError` for another kind of interrupt.
+    BAR 4 holds the table and is taken. Those that never interrupt have another word in `vectors`. Raises `ValueError`
+    for a kind of interrupt that is not there.
     """
 
     vectors: ClassVar = {"msi": 1, "msix": 16}
@@ -81,7 +82,7 @@ class Function:
         self.msix_table: MsixTable | None = None
         if interrupts == "msi":
             self.msi = self.add_capability(Msi)
-        else:
+        elif interrupts == "msix":
             self.msix = self.add_capability(Msix)
             table = self.msix_table = MsixTable(self.msix, _MSIX_BAR, self.vectors["msix"])
             self.add_bar(_MSIX_BAR, table.file)

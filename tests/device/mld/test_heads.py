@@ -53,6 +53,18 @@ def test_heads_that_cannot_be(make, options):
         make(**options)
 
 
+def test_more_than_sixteen_of_them(make):
+    """Each head has sixteen at most; the pool has as many as heads have."""
+    with pytest.raises(ValueError, match="head 0 has more than 16 logical devices"):
+        make(logical_devices=[0] * 17)
+    pool = make(logical_devices=[0] * 32, heads=2)
+    pool.allocate({31: 256 * MIB})
+    assert pool.heads[1].function(15) is pool.logical[31]
+    door = Door(pool.management)
+    assert door.send(0x5500, b"\x0e\4") == (SUCCESS, pool_info(14, 0, 0, 1, 1, count=2, lds=32))
+    assert door.send(0x5401, b"\x1f\1")[1] == struct.pack("<BBBBQQ", 1, 0, 31, 1, 1, 0)
+
+
 def test_head_info(make):
     pool = make(heads=4)
     door = Door(pool.management)

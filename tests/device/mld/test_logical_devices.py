@@ -276,6 +276,7 @@ def test_a_device_in_a_machine_keeps_its_allocation(pool):
         {"granularity": GIB},
         {"logical_devices": []},
         {"logical_devices": [0] * 17},
+        {"logical_devices": [0] * 256, "heads": 16},
         {"logical_devices": [5 * GIB]},
         {"logical_devices": [(0, 3 * GIB)]},
         {"on_unbind": "burn"},
@@ -283,5 +284,5 @@ def test_a_device_in_a_machine_keeps_its_allocation(pool):
     ids=str,
 )
 def test_devices_that_cannot_be(make, options):
-    with pytest.raises(ValueError, match=r"possible|multiples|the device has|not a valid"):
+    with pytest.raises(ValueError, match=r"possible|multiples|the device has|not a valid|more than 16"):
         make(**options)

@@ -97,6 +97,24 @@ def test_configuration_space(pool):
     at = mld_dvsec(owned)
     assert struct.unpack("<HH", owned.read(CONFIG, at + 0x0A, 4)) == (4, 0)
     assert owned.regions()[0] is None
+    assert owned.irqs() == [0] * 5
+    capabilities, offset = set(), owned.read(CONFIG, 0x34, 1)[0]
+    while offset:
+        kind, offset = owned.read(CONFIG, offset, 2)
+        capabilities.add(kind)
+    assert capabilities == {0x01, 0x10}  # power management and PCI Express: it has no interrupts
+
+
+def test_an_error_of_the_whole_device(pool):
+    """Every logical device has it, and nobody else's error (CXL 3.1 Table 2-2)."""
+    pool.error("completion_timeout", protocol="pcie")
+    assert [device.aer.uncorrectable_status.completion_timeout for device in pool.logical.values()] == [
+        True,
+        True,
+    ]
+    pool.logical[0].inject.error("mem_data_ecc")
+    status = [device.ras.registers.uncorrectable_status.mem_data_ecc for device in pool.logical.values()]
+    assert status == [True, False]
 
 
 def test_hot_reset_vector(pool):

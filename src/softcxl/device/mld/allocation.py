@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
 from softcxl.device.mld.errors import AllocationUneven, CapacityExceeded, NoSuchLd
-from softcxl.spec.fm.mld import MAX_LDS, MemoryGranularity
+from softcxl.spec.fm.mhd import NO_HEAD
+from softcxl.spec.fm.mld import MemoryGranularity
 
 GRANULARITIES: Final = {
     256 << 20: MemoryGranularity.MIB_256,
@@ -15,6 +16,10 @@ GRANULARITIES: Final = {
     1 << 30: MemoryGranularity.GIB_1,
 }
 """The granularities that there are, by bytes (CXL 3.1 §7.6.7.4.2)."""
+
+
+POOL_MAX: Final = NO_HEAD
+"""Logical devices of a device with any number of heads, at most: their IDs are a byte."""
 
 
 class Allocation(NamedTuple):
@@ -50,8 +55,8 @@ class Allocations:
             raise ValueError(
                 f"a granularity of {self.granularity:#x} bytes: 256 MiB, 512 MiB and 1 GiB are possible"
             )
-        if not 1 <= len(self.each) <= MAX_LDS:
-            raise ValueError(f"{len(self.each)} logical devices: 1 to {MAX_LDS} are possible")
+        if not 1 <= len(self.each) <= POOL_MAX:
+            raise ValueError(f"{len(self.each)} logical devices: 1 to {POOL_MAX} are possible")
         for ld, one in enumerate(self.each):
             for name, size in zip(one._fields, one, strict=True):
                 if size < 0 or size % self.granularity:

@@ -1,4 +1,5 @@
-"""A multi-logical device: memory that a fabric manager deals out to up to sixteen logical devices (CXL 3.1 §2.4).
+"""A multi-logical device: memory that a fabric manager deals out to up to sixteen logical devices, as many at each of
+its heads if it has several (CXL 3.1 §2.4, §2.5).
 
 >>> pool = MultiLogicalDevice("pool", volatile=4 << 30, logical_devices=[1 << 30, 0, 0, 0])
 >>> sorted(pool.logical), pool.logical[0].capacity.total == 1 << 30
@@ -45,6 +46,7 @@ from softcxl.memory.media import Medium
 from softcxl.spec.command.events import EventLog, EventNotificationRequest
 from softcxl.spec.cxl.dvsec import VENDOR_CXL
 from softcxl.spec.cxl.events import DynamicCapacityEvent
+from softcxl.spec.fm.mld import MAX_LDS
 from softcxl.wire import Reset
 
 log = logging.getLogger(__name__)
@@ -191,6 +193,8 @@ class MultiLogicalDevice:
             raise ValueError(f"{count} heads: 1 to {self.ld_count} are possible, one for each logical device")
         if ld_map is None:
             ld_map = [ld * count // self.ld_count for ld in lds]
+        if most := [head for head in {*ld_map} if list(ld_map).count(head) > MAX_LDS]:
+            raise ValueError(f"head {most[0]} has more than {MAX_LDS} logical devices")
         if len(ld_map) != self.ld_count or {*ld_map} != {*range(count)}:
             raise ValueError(
                 f"LD map {list(ld_map)}: {self.ld_count} numbers of heads, each of 0 to {count - 1} at least once"
@@ -274,6 +278,15 @@ class MultiLogicalDevice:
                 device.power_cycle()
             if self.dynamic is not None:
                 self.dynamic.power_cycle()
+
+    def error(
+        self, name: str, *, correctable: bool = False, protocol: str = "cxl", header: Sequence[int] = ()
+    ) -> None:
+        """Have a protocol error of the whole device happen: every logical device reports it (CXL 3.1 §2.4.2). The
+        arguments are those of `softcxl.device.inject.Injection.error`, which is for one of them. Not with the lock
+        held: machines' come first."""
+        for device in list(self.logical.values()):
+            device.inject.error(name, correctable=correctable, protocol=protocol, header=header)
 
     # -- allocations ---------------------------------------------------------------------------------------------
 

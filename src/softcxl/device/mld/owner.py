@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from softcxl.device.background import BackgroundCommands
 from softcxl.device.cci import Cci, CommandSet
@@ -26,16 +26,23 @@ if TYPE_CHECKING:
 class FmOwnedDevice(Function):
     """The FM-owned LD (LD ID FFFFh) of `mld`, with `count` logical devices; `hot_reset` resets one of them.
 
-    It has configuration space, with the MLD DVSEC, by which a fabric manager resets logical devices; no BARs and no
-    memory. `cci` has the commands of `sets`, for every door to it (`softcxl.device.mld.management`), `events` are the
-    event logs that a fabric manager reads.
+    It has configuration space, with the MLD DVSEC, by which a fabric manager resets logical devices; no BARs, memory or
+    interrupts (CXL 3.1 §2.4.2). `cci` has the commands of `serve`, for every door to it
+    (`softcxl.device.mld.management`), `events` are the event logs that a fabric manager reads.
     """
+
+    vectors: ClassVar = {"none": 1}
 
     def __init__(
         self, mld: MultiLogicalDevice, name: str, count: int, hot_reset: Callable[[int], None]
     ) -> None:
         self._mld, self.name, self._hot_reset = mld, name, hot_reset
-        super().__init__(vendor_id=mld.vendor_id, device_id=mld.device_id, class_code=CLASS_CXL_MEMORY_DEVICE)
+        super().__init__(
+            vendor_id=mld.vendor_id,
+            device_id=mld.device_id,
+            class_code=CLASS_CXL_MEMORY_DEVICE,
+            interrupts="none",
+        )
         self.serial = mld.serial
         self.aer = self.add_extended(AdvancedErrorReporting)
         self.add_extended(DeviceSerialNumber).serial_number.value = mld.serial
