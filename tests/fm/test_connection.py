@@ -244,6 +244,21 @@ def test_a_peer_of_cxl_2_is_alone_and_answers_control_messages_with_tag_0():
     asyncio.run(ask())
 
 
+def test_a_peer_that_knows_no_control_messages_gets_fm_api_messages():
+    async def plain(reader, writer):
+        while request := await reader.read(68):
+            if request[4] == 0x07:
+                tag, opcode = request[6], request[8:10]
+                head = bytes([1, 0, 0, 0xC0 | request[3] & 7, 7, 0x01, tag, 0]) + opcode + bytes([18, 0, 0])
+                writer.write((head + bytes(4) + IDENTITY).ljust(68, b"\0"))
+
+    async def ask():
+        async with peer(plain) as address, fm.connect(address, timeout=1.0) as switch:
+            return await switch.identify()
+
+    assert asyncio.run(ask()).serial_number == 5
+
+
 @pytest.mark.parametrize(
     ("header", "says"),
     [

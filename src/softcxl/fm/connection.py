@@ -29,7 +29,7 @@ from softcxl.transport.mctp import NoAnswer as Silence
 C = TypeVar("C", bound=Component)
 
 _FIRST_FM_API = 0x5100
-_BOTH = (MessageType.CXL_FM_API, MessageType.CXL_CCI)
+_CXL_TYPES = (MessageType.CXL_FM_API, MessageType.CXL_CCI)
 
 
 class Connection:
@@ -106,9 +106,9 @@ class Connection:
         if eid not in self._types:
             try:
                 told = await self.message_types(eid)
-            except EndpointRefused:
-                told = []
-            self._types[eid] = tuple(one for one in _BOTH if one in told) or _BOTH
+            except (EndpointRefused, BadAnswer, NoAnswer):
+                told = []  # commands will show whether anybody is there
+            self._types[eid] = tuple(one for one in _CXL_TYPES if one in told) or _CXL_TYPES[:1]
         return self._types[eid]
 
     # -- control protocol ------------------------------------------------------------------------------------
