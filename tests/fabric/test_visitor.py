@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from softcxl.device.cci import CommandError
 from softcxl.device.clock import ManualClock
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.errors import BuildError
@@ -261,3 +262,18 @@ def test_a_virtual_switch_has_one_guest(fabric: Fabric, visitor: Visitor, tmp_pa
     with pytest.raises(BuildError, match=r"^left: is in use by a already$"), Visitor(fabric, "a", tmp_path):
         pass
     assert list(visitor.doors) == ["pool.0"]
+
+
+def test_an_error_is_an_order_for_whoever_is_there(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    tenant = rack.virtual[LEFT].tenant
+    with pytest.raises(CommandError) as caught:
+        tenant.error(0, "receiver", correctable=True, header=0)
+    assert caught.value.code is ReturnCode.RETRY_REQUIRED
+    visitor.arrive()
+    visitor.begin()
+    here(visitor)
+    tenant.error(0, "bad_tlp", correctable=True, header=0)
+    tenant.error(None, "completion_timeout", correctable=False, header=4 << 96 | 3 << 64 | 2 << 32 | 1)
+    first, second = here(visitor)
+    assert (first.act, first.port, first.correctable, first.status) == ("error", "left-port0", True, 1 << 6)
+    assert (second.port, second.status, second.header) == ("left", 1 << 14, (1, 2, 3, 4))

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -175,6 +176,17 @@ def test_a_restart_finds_what_is_bound(b: Linux, rack: PhysicalSwitch) -> None:
     b.sh(f"softcxl-memory check {path} 0 {MIB} 6")
     assert ended(rack.unbind(RIGHT, 0)) is ReturnCode.SUCCESS
     assert len(serials(b)) == 1
+
+
+def test_an_error_of_a_vppb_is_heard(a: Linux, rack: PhysicalSwitch) -> None:
+    """Generate AER Event (5203h): QEMU's port has the error, and the root port tells Linux of it."""
+    door = rack.management(lambda notification: None)
+    a.sh("dmesg -c")
+    error = struct.pack("<BBHI32x", LEFT, 1, 0, 6)  # vPPB 0 is numbered 1 here; bit 6 is a bad TLP
+    assert door.execute(0x5203, error).code is ReturnCode.SUCCESS
+    door.close()
+    said = until(lambda: a.sh("dmesg"), lambda text: "BadTLP" in text)
+    assert "BadTLP" in said
 
 
 def test_the_guest_turns_the_slot_off_by_itself(a: Linux, rack: PhysicalSwitch) -> None:

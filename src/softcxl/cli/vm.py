@@ -272,7 +272,7 @@ class _Orders:
 
 
 def _read(answer: Answer) -> list[Order]:
-    return [Order(**one) for one in json.loads(answer.said)["orders"]]
+    return [Order(**one | {"header": tuple(one["header"])}) for one in json.loads(answer.said)["orders"]]
 
 
 @contextlib.contextmanager

@@ -110,6 +110,15 @@ class Hosts:
 
     def _service(self, host: str) -> None:
         with self._locks[host]:
+            try:
+                self.service(host)
+            except Exception:
+                log.exception("%s: its slots cannot be seen to; a bug of SoftCXL", host)
+
+    def service(self, host: str) -> None:
+        """Have the host's operating system see to slots of its virtual switches. Whoever calls has the host to
+        himself."""
+        if self.fabric.hosts[host].virtual:
             for event in self._systems[host].service_slots():
                 log.info("%s: %s", host, event)
 
@@ -184,6 +193,7 @@ class Call:
     def system(self) -> System:
         """The host's operating system. What it could not use is complained of, every time."""
         system = self.hosts.system(self.host)
+        self.hosts.service(self.host)  # what was bound before is there by now
         for problem in system.problems:
             self.complain(f"{self.host}: {problem}")
         return system

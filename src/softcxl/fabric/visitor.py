@@ -1,9 +1,9 @@
 """A guest at a host's virtual switches: what the fabric manager binds is a hot plug in another program's machine.
 
 The program that runs the machine takes `Order`s and carries them out: "add" the device whose door is at a socket to a
-port, have the guest let go of it ("remove"), or "keep" it after all, or "pull" it without asking. A device has left the
-machine when the machine has left its door, whoever has brought that about: an order, the guest itself, or the end of
-the machine. Bindings stay when a guest goes, and the next one finds them.
+port, have the guest let go of it ("remove"), or "keep" it after all, or "pull" it without asking; and have a port
+report an "error". A device has left the machine when the machine has left its door, whoever has brought that about: an
+order, the guest itself, or the end of the machine. Bindings stay when a guest goes, and the next one finds them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from softcxl.device.cci import CommandError
 from softcxl.device.type3 import Type3
 from softcxl.fabric.errors import BuildError
+from softcxl.pci.aer import status_mask
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.fm.vcs import UnbindOption
 from softcxl.switch.tenant import Done, Nobody, Tenant
@@ -44,13 +45,18 @@ def port_name(virtual: str, vppb: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Something to be done in the machine. `socket` is that of the device's door, for "add"."""
+    """Something to be done in the machine. `socket` is that of the device's door, for "add". An "error" has the bit of
+    the AER status register that is to be set, in the register of `correctable` errors or in that of the others, and the
+    words of the header log."""
 
     number: int
-    act: Literal["add", "remove", "pull", "keep"]
+    act: Literal["add", "remove", "pull", "keep", "error"]
     device: str
     port: str
     socket: str = ""
+    status: int = 0
+    correctable: bool = False
+    header: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -185,6 +191,8 @@ class Visitor:
         with self._changed:
             place = self._given.pop(number, None)
         if place is None:
+            if problem:
+                log.warning("%s: an order could not be carried out: %s", self.host, problem)
             return
         if problem:
             log.warning("%s: %s at %s: %s", self.host, place.function.name, place.port, problem)
@@ -261,6 +269,19 @@ class Visitor:
                 place.cut = not up
                 self._order("add" if up else "pull", place)
 
+    def error(self, port: str, name: str, *, correctable: bool, header: int) -> None:
+        """A port, or the upstream port, which has the name of its virtual switch, reports an error."""
+        mask = status_mask(name, correctable=correctable)
+        words = tuple(header >> shift & 0xFFFFFFFF for shift in (0, 32, 64, 96))
+        with self._changed:
+            if not self.present:
+                raise CommandError(ReturnCode.RETRY_REQUIRED)  # no machine runs that could report it
+            self._number += 1
+            self._orders.append(
+                Order(self._number, "error", "", port, status=mask, correctable=correctable, header=words)  # type: ignore[arg-type]
+            )
+            self._changed.notify_all()
+
     # -- the devices ---------------------------------------------------------------------------------------------
 
     def _order(self, act: Literal["add", "remove", "pull", "keep"], place: _Place) -> None:
@@ -335,3 +356,7 @@ class _Guest(Tenant):
 
     def link(self, vppb: int, *, up: bool) -> None:
         self.visitor.link(port_name(self._name, vppb), up=up)
+
+    def error(self, vppb: int | None, name: str, *, correctable: bool, header: int) -> None:
+        port = self._name if vppb is None else port_name(self._name, vppb)
+        self.visitor.error(port, name, correctable=correctable, header=header)

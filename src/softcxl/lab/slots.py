@@ -83,6 +83,8 @@ class Slots:
             for order in orders:
                 if order.act == "add":
                     self._add(guest, order)
+                elif order.act == "error":
+                    self._error(guest, order)
                 elif order.act == "keep":
                     with self._lock:
                         self._removals.pop(order.device, None)
@@ -104,6 +106,19 @@ class Slots:
             if "Duplicate" not in problem or time.monotonic() > deadline:
                 break
             time.sleep(0.05)
+        self._orders.told(order.number, problem)
+
+    def _error(self, guest: Guest, order: Order) -> None:
+        which = "-c " if order.correctable else ""
+        words = " ".join(f"{word:#x}" for word in order.header)
+        line = f"pcie_aer_inject_error {which}{order.port} {order.status:#x} {words}"
+        problem = ""
+        try:
+            said = guest.monitor.execute("human-monitor-command", command_line=line).strip()
+            if not said.startswith("OK"):
+                problem = f"QEMU refused an error at {order.port}: {said}"
+        except MonitorError as error:
+            problem = "" if guest.ended else str(error)
         self._orders.told(order.number, problem)
 
     def _remove(self, guest: Guest, order: Order) -> None:

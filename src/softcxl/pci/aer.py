@@ -57,6 +57,11 @@ _CORRECTABLE = {field.name: field.mask for field in CorrectableErrorStatus.__lay
 _UNCORRECTABLE = {field.name: field.mask for field in UncorrectableErrorStatus.__layout__.fields}
 
 
+def status_mask(name: str, *, correctable: bool) -> int:
+    """The bit of an error in its AER status register, by the name of its field."""
+    return (_CORRECTABLE if correctable else _UNCORRECTABLE)[name]
+
+
 def report(
     function: Reporter, error: str, *, correctable: bool = False, header: int = 0, fatal: bool = True
 ) -> Kind | None:
