@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,14 @@ from softcxl.fabric.hosts import Hosts
 from softcxl.fabric.journal import read
 from softcxl.transport.control import Door
 
-PROGRAM = [sys.executable, "-c", "import sys; from softcxl.cli import main; sys.exit(main())"]
+# Ctrl-C is as a shell in a terminal leaves it, whoever runs the tests.
+CODE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from softcxl.cli import main
+sys.exit(main())
+"""
+PROGRAM = [sys.executable, "-c", CODE]
 TEXT = "devices: {mem0: {volatile: 256MiB}}\n"
 STATE = TEXT + "state: state\n"
 
@@ -95,6 +103,14 @@ def test_a_damaged_file(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"softcxl: {tmp_path}/state/fabric.db: is damaged")
 
 
+def test_what_cannot_be_asked_for(given, capsys):
+    topology = given(STATE)
+    assert main(["journal", topology, "--since", "-1"]) == 2
+    assert "-1 is not in the range" in capsys.readouterr().err
+    assert main(["journal", topology, "--since", str(1 << 70)]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("from_server", [False, True], ids=["file", "server"])
 def test_following_a_server(tmp_path, from_server):
     """Another process sees what happens while it happens; it ends when it is interrupted, or the server ends."""
@@ -117,6 +133,8 @@ def test_following_a_server(tmp_path, from_server):
                 assert follower.returncode == 3
             else:
                 assert json.loads(follower.stdout.readline())["kind"] == "stopped"
-                follower.terminate()
+                follower.send_signal(signal.SIGINT)
+                _, err = follower.communicate()
+                assert (follower.returncode, err.strip()) == (130, "softcxl: interrupted")
     assert server.returncode == 0
     assert [entry.kind for entry in read(tmp_path / "state")] == ["started", "stopped"]

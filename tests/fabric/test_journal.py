@@ -44,6 +44,8 @@ def test_since_is_a_number_and_not_a_position():
             store.journal.add("reset", number=number)
         assert [entry.detail["number"] for entry in store.journal.since(301)] == list(range(300, 600))
         assert list(store.journal.since(10_000)) == []
+        assert list(store.journal.since(1 << 70)) == []
+        assert next(store.journal.since(-1)).seq == 1
 
 
 def test_numbers_have_no_gap_whatever_fails():

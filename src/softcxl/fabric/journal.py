@@ -28,6 +28,7 @@ KEPT: Final = 1_000_000
 KEPT_IN_MEMORY: Final = 10_000
 
 _QUERY: Final = "SELECT seq, time, kind, subject, detail FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"
+_LARGEST: Final = (1 << 63) - 1  # number of a row that SQLite can have
 _PART: Final = 256  # rows fetched at a time
 _TRIM: Final = 1024  # rows added from one time that the oldest go to the next
 
@@ -156,6 +157,7 @@ def _reader(path: Path) -> sqlite3.Connection:
 
 
 def _entries(fetch: Callable[[int], Iterable[tuple[Any, ...]]], seq: int) -> Iterator[Entry]:
+    seq = min(seq, _LARGEST)
     while True:
         part = list(fetch(seq))
         for number, time, kind, subject, detail in part:
