@@ -14,6 +14,7 @@ from softcxl.switch.hierarchy import Hierarchy
 from softcxl.switch.physical import PhysicalSwitch
 from softcxl.switch.tenant import Nobody
 from softcxl.wire import Reset
+from tests.switch.manager import Slow
 
 MIB = 1 << 20
 
@@ -233,3 +234,12 @@ def test_a_host_without_power_takes_none_from_the_device(switch, memory, host):
     memory.space.write(0, b"kept")
     host.machine.reset(Reset.COLD)
     assert memory.space.read(0, 4) == b"kept"
+
+
+def test_why_a_binding_failed(switch):
+    slow = switch.virtual[0].tenant = Slow()
+    slow.refuses = True
+    with pytest.raises(BindingError, match=r"left\.1 .*: its host does not take the device") as refused:
+        switch.bind(0, 1, 0)
+    assert refused.value.code == ReturnCode.INTERNAL_ERROR
+    assert switch.ports[0].bindings == {}

@@ -75,6 +75,7 @@ class Operation:
     def __init__(self, switch: PhysicalSwitch, vppb: Vppb, change: BindingChange) -> None:
         self.switch, self.vppb, self.change = switch, vppb, change
         self.code: ReturnCode | None = None
+        self.problem = ""  # why it failed, for people
         self.ended: list[Callable[[], None]] = []
         self._over = threading.Event()
         self._decided = False
@@ -205,9 +206,11 @@ class Bind(Operation):
         try:
             vppb.give()
         except CommandError as refused:
+            self.problem = "its host does not take the device"
             self._fail(refused.code)
             return
         if not self._tell(ReturnCode.SUCCESS):
+            self.problem = "the change could not be written down"
             vppb.pull()
             self._fail(ReturnCode.INTERNAL_ERROR)
             return

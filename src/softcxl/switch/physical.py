@@ -86,12 +86,12 @@ class PhysicalSwitch:
         self._own_clock = SystemClock() if clock is None else None
         self.clock: Clock = clock or self._own_clock or SystemClock()
         self.lock = threading.RLock()
-        self.vectors = 1
-        self.interrupt: Callable[[int], None] = lambda vector: None
         self.observers: list[Observer] = []
         self.witness: Callable[[str, PhysicalPort], None] = lambda what, port: None
         """Told what is done to ports: inserted, removed (it is there yet), perst-asserted, perst-deasserted, reset."""
-        self.pattern = UpstreamPort(name, 1)
+        self.pattern = UpstreamPort(
+            name, 1
+        )  # what an upstream port is, where no host in this process has one
         self.timestamp = TimestampCommands(self.clock)
         self.reports = Reports(self, event_log_depth, self.timestamp)
         self.ports = {number: PhysicalPort(self, number, f"{name} port {number}") for number in range(ports)}
@@ -136,7 +136,7 @@ class PhysicalSwitch:
         operation = Bind(self, vcs, vppb, port, ld)
         operation.run()
         if operation.code:
-            raise BindingError(f"{operation.vppb!r}: its host does not take the device", operation.code)
+            raise BindingError(f"{operation.vppb!r}: {operation.problem}", operation.code)
 
     def unbind(self, vcs: int, vppb: int, option: UnbindOption = UnbindOption.MANAGED_HOT_REMOVE) -> Unbind:
         """Unbind a vPPB: managed, the host is asked to let go of the device; surprise, it loses it at once. `code` of

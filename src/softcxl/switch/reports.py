@@ -51,8 +51,8 @@ class Reports:
             timestamp,
             EventStatus(),
             payload_max=switch.payload_max,
-            vectors=switch.vectors,
-            interrupt=lambda vector: switch.interrupt(vector),
+            vectors=1,
+            interrupt=lambda vector: None,  # a mailbox CCI has interrupts of its own
             lock=switch.lock,
         )
 
