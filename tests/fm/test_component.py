@@ -110,6 +110,13 @@ def test_a_message_limit_that_cannot_be():
         asyncio.run(component.response_message_limit())
 
 
+def test_the_clock():
+    component, link = switch_of({0x0300: struct.pack("<Q", 77), 0x0301: b""}, Component)
+    assert asyncio.run(component.timestamp()) == 77
+    asyncio.run(component.set_timestamp(0x0102030405060708))
+    assert link.inputs(0x0301) == ["0807060504030201"]
+
+
 # -- logs ----------------------------------------------------------------------------------------------------
 
 CEL = "0da9c0b5-bf41-4b78-8f79-96b1623b3f17"

@@ -34,6 +34,7 @@ from softcxl.spec.command.logs import (
     GetSupportedLogsResponse,
     SupportedLog,
 )
+from softcxl.spec.command.timestamp import GET_TIMESTAMP, SET_TIMESTAMP, Timestamp
 from softcxl.spec.fm.mld_port import TunnelTargetType
 from softcxl.wire import LayoutError
 
@@ -83,6 +84,16 @@ class Component(Interface):
                 f"{self.name}: a Command Effects Log of {len(data)} bytes, which is no multiple of {size}"
             )
         return [CelEntry.unpack_from(data, at) for at in range(0, len(data), size)]
+
+    # -- clock -----------------------------------------------------------------------------------------------
+
+    async def timestamp(self) -> int:
+        """The component's clock, in ns since 1970; 0: it was not set, events have no time (Get Timestamp, 0300h)."""
+        return (await self._get(Timestamp, GET_TIMESTAMP)).timestamp
+
+    async def set_timestamp(self, nanoseconds: int) -> None:
+        """Set the component's clock, in ns since 1970 (Set Timestamp, 0301h)."""
+        await self._do(SET_TIMESTAMP, Timestamp(timestamp=nanoseconds))
 
     # -- events ----------------------------------------------------------------------------------------------
 

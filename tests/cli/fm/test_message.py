@@ -1,7 +1,9 @@
 """Verbs of the command interface itself, and of MCTP."""
 
 import json
+import re
 import struct
+import time
 
 import pytest
 
@@ -32,6 +34,17 @@ def test_commands(rack, ask, run):
     assert found["5201h"]["name"] == "Bind vPPB"
     assert "background_operation" in found["5201h"]["effects"]
     assert "\n5100h   Identify Switch Device " in run("commands")
+
+
+def test_the_clock_that_events_are_stamped_with(rack, ask, run):
+    assert run("clock") == "(no time)\n"
+    before = time.time_ns()
+    assert before <= ask("clock", "--set")["timestamp"] <= time.time_ns()
+    run("events")
+    run("bind", 0, 0, 0, "--ld", 0)
+    (line,) = run("events").splitlines()
+    assert re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ informational: vPPB 0 of VCS 0: ", line)
+    assert ask("clock", "--port", 0) == {"timestamp": 0}
 
 
 def test_message_limits(rack, ask, run, fail):

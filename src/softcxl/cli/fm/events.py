@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -81,7 +80,7 @@ def _print(as_json: bool, log: EventLog, event: library.Event) -> None:
 
 def line(data: dict[str, Any]) -> str:
     """An event record as a line for people: when, which log, where, what."""
-    return f"{_time(data['timestamp'])} {data['log']}: {tables.words(_said(data))}"
+    return f"{tables.moment(data['timestamp'])} {data['log']}: {tables.words(_said(data))}"
 
 
 def _said(data: dict[str, Any]) -> str:
@@ -101,9 +100,3 @@ def _said(data: dict[str, Any]) -> str:
             return f"host {data['host']}: {data['type']}: {where}"
     fields = ((name, one) for name, one in data.items() if name not in _HEADER)
     return f"{data['event']}: {', '.join(f'{name} {json.dumps(one)}' for name, one in fields)}"
-
-
-def _time(timestamp: int) -> str:
-    if not timestamp:
-        return "(no time)"
-    return datetime.fromtimestamp(timestamp // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -24,7 +24,17 @@ SECTIONS = {
         "domain",
     ),
     "Devices": ("ld", "qos", "heads", "dc"),
-    "Any component": ("events", "commands", "background", "abort", "limit", "raw", "tunnel", "control"),
+    "Any component": (
+        "events",
+        "clock",
+        "commands",
+        "background",
+        "abort",
+        "limit",
+        "raw",
+        "tunnel",
+        "control",
+    ),
 }
 
 

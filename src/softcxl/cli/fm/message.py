@@ -1,7 +1,9 @@
-"""Verbs of the command interface itself: `commands`, `background`, `abort`, `limit`, `raw`, `tunnel`, `control`."""
+"""Verbs of the command interface itself: `commands`, `background`, `abort`, `limit`, `clock`, `raw`, `tunnel`; and of
+MCTP: `control`."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
@@ -13,6 +15,7 @@ from softcxl.cli.fm.access import dump
 from softcxl.cli.fm.group import fm
 from softcxl.cli.fm.parameters import LD, PORT, Hex, Number, Opcode
 from softcxl.cli.fm.reach import Reach, Target, emit, targeted
+from softcxl.cli.fm.tables import moment
 from softcxl.cli.options import JSON
 from softcxl.fm import Answer, CommandRefused
 from softcxl.fm.channel import naming
@@ -90,6 +93,23 @@ def limit(reach: Reach, size: int | None, target: Target, as_json: bool) -> None
         return await device.set_response_message_limit(size)
 
     emit(as_json, {"response_message_limit": reach.device(target, ask)}, tables.facts)
+
+
+@fm.command()
+@click.option("--set", "set_", is_flag=True, help="Set it to what this machine's clock says.")
+@targeted
+@JSON
+@click.pass_obj
+def clock(reach: Reach, set_: bool, target: Target, as_json: bool) -> None:
+    """Show the clock that a component stamps its events with; events of one that was never set have no time."""
+
+    async def ask(device: library.Device) -> int:
+        if set_:
+            await device.set_timestamp(time.time_ns())
+        return await device.timestamp()
+
+    found = reach.device(target, ask)
+    emit(as_json, {"timestamp": found}, lambda _: moment(found))
 
 
 # -- any command ---------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -91,3 +92,14 @@ def lanes(link: Mapping[str, Any]) -> str:
     if not link["width"] or link["speed"] is None:
         return words(str(link["ltssm"]))
     return f"x{link['width']} {link['speed']:g} GT/s, {words(str(link['ltssm']))}"
+
+
+def moment(timestamp: int) -> str:
+    """A timestamp, in ns since 1970, to the second.
+
+    >>> moment(1_700_000_000_000_000_000)
+    '2023-11-14T22:13:20Z'
+    """
+    if not timestamp:
+        return "(no time)"
+    return datetime.fromtimestamp(timestamp // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
