@@ -26,14 +26,15 @@ TOPOLOGY = """
 devices:
   pool: {type: mld, volatile: 1GiB, logical_devices: [256MiB, 256MiB]}
   box-device: {volatile: 256MiB}
+  single: {volatile: 256MiB}
 switches:
-  rack: {ports: [pool, box, null], virtual: {left: {ports: [pool.0, null]}, right: {ports: [null]}}}
+  rack: {ports: [pool, box, single, null], virtual: {left: {ports: [pool.0, null]}, right: {ports: [null]}}}
   box: {ports: [box-device]}
 hosts:
   a: {bridges: {h: {ports: [left]}}, windows: [{size: 1GiB, targets: [h]}]}
   b: {bridges: {h: {ports: [right]}}, windows: [{size: 1GiB, targets: [h]}]}
 """
-LEFT, RIGHT, POOL, BOX = 0, 1, 0, 1
+LEFT, RIGHT, POOL, BOX, SLD = 0, 1, 0, 1, 2
 SURPRISE = UnbindOption.SURPRISE_HOT_REMOVE
 SOON = 10.0
 
@@ -255,7 +256,44 @@ def test_a_decoder_of_one_host_says_nothing_to_the_other(
     assert fabric.hosts["a"].memory.members(BASE) == []
     window.medium.write(64, b"late")
     assert device.space.read(64, 4) == bytes(4)
+
+
+def test_a_device_without_logical_devices_leaves_the_windows_too(
+    fabric: Fabric, visitor: Visitor, rack: PhysicalSwitch
+) -> None:
+    rack.bind(LEFT, 1, SLD)
+    device = fabric.devices["single"]
+    device.decoders.program(0, hpa=BASE, size=256 * MIB, ways=1, granularity=256)
+    window = fabric.hosts["a"].memory.windows[0]
+    device.space.write(64, b"kept?")
+    assert window.medium.read(64, 5) == b"kept?"
+    assert over(rack.unbind(LEFT, 1)) is ReturnCode.SUCCESS
+    window.medium.write(64, b"late!")
+    assert device.space.read(64, 5) == bytes(5)  # its power is turned off and on
     assert device.space.windows == ()
+
+
+def test_a_guest_that_comes_again_finds_its_memory_where_it_was(
+    fabric: Fabric, rack: PhysicalSwitch, tmp_path: Path
+) -> None:
+    device = fabric.devices["pool.0"]
+    window = fabric.hosts["a"].memory.windows[0]
+    with Visitor(fabric, "a", tmp_path):
+        device.decoders.program(0, hpa=BASE, size=256 * MIB, ways=1, granularity=256)
+        device.space.write(64, b"still")
+    assert not device.decoders.mappings
+    assert window.medium.read(64, 5) == b"still"
+    with Visitor(fabric, "a", tmp_path):
+        device.decoders.program(0, hpa=BASE, size=256 * MIB, ways=1, granularity=256)
+        assert device.space.read(64, 5) == b"still"
+
+
+def test_a_host_has_one_guest(visitor: Visitor) -> None:
+    visitor.arrive()
+    with pytest.raises(BuildError, match=r"^a: a guest of it is there already$"):
+        visitor.arrive()
+    visitor.leave()
+    visitor.arrive()
 
 
 def test_a_virtual_switch_has_one_guest(fabric: Fabric, visitor: Visitor, tmp_path: Path) -> None:

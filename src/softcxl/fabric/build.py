@@ -116,6 +116,11 @@ class LiveHost:
         """Whether it has the device now: plugged in, or bound."""
         return device in self.routes or device in self.bound
 
+    def unbound(self, device: Type3) -> None:
+        """A guest of the host had the device, which is bound to it no more. Logical devices see to it themselves."""
+        if not isinstance(device, LogicalDevice):
+            _leave(device, self.memory)
+
     def boot(self, *, restore: bool = True) -> System:
         """An operating system on `machine`, in this process: it has enumerated, and found the regions of firmware
         and, with `restore`, those that labels describe. Once more is a second one, on what the first has left."""
@@ -498,9 +503,8 @@ class Fabric:
 
         A device that the topology plugs in elsewhere, or nowhere, is this host's while the door is open: its
         decoders show in this host's windows, and when the door has closed it has lost power (a cold reset), or, where
-        a switch has `bound` it to the host and goes on to power it, its link (a hot reset). No window has bytes of it
-        then. Raises `BuildError` for a device that there is not or that has an open door, and where the socket cannot
-        be made.
+        a switch has `bound` it to the host and goes on to power it, its link (a hot reset). Raises
+        `BuildError` for a device that there is not or that has an open door, and where the socket cannot be made.
         """
         function = self.ccis.get(device) or self.devices.get(device)
         if function is None:
@@ -533,22 +537,28 @@ def _beside(home: Path) -> Path:
 def _lent(device: Type3, memory: HostMemory, kind: Reset) -> Iterator[None]:
     """The device is plugged into a host that is not its own, without its own one's firmware.
 
-    It comes freshly reset, and goes so; no window of the host has bytes of it in the end.
+    It comes freshly reset, and goes so. One that had its power from the host leaves the host's windows; what a switch
+    has bound may find the host there again, with its bytes where they were.
     """
     usual, firmware = device.decoders.host, device.platform
     device.platform = lambda: None
     device.reset(kind)
-    windows = [one.window for one in memory.windows]
-    for window in windows:
-        device.space.attach(window)
+    for one in memory.windows:
+        device.space.attach(one.window)
     memory.plug(device)
     try:
         yield
     finally:
         device.reset(kind)
         device.decoders.host, device.platform = usual, firmware
-        for window in windows:
-            try:
-                device.space.detach(window)
-            except MemoryFault as error:
-                log.warning("%s: bytes of it stay in a window of its last host: %s", device.name, error)
+        if kind is Reset.COLD:
+            _leave(device, memory)
+
+
+def _leave(device: Type3, memory: HostMemory) -> None:
+    """Whatever the host goes on to write into its windows, it does not write into the device."""
+    for one in memory.windows:
+        try:
+            device.space.detach(one.window)
+        except MemoryFault as error:
+            log.warning("%s: bytes of it stay in a window of its last host: %s", device.name, error)

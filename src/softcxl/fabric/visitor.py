@@ -162,8 +162,10 @@ class Visitor:
             return bound
 
     def arrive(self) -> None:
-        """Somebody takes orders from now on."""
+        """Somebody takes orders from now on. Raises `BuildError` while somebody else does."""
         with self._changed:
+            if self.present:
+                raise BuildError(f"{self.host}: a guest of it is there already")
             self.present = True
 
     def leave(self) -> None:
@@ -311,6 +313,7 @@ class Visitor:
         if done is None:
             return
         self._shut(place)
+        self.fabric.hosts[self.host].unbound(place.function)
         done(ReturnCode.SUCCESS)
 
     def _shut(self, place: _Place) -> None:
