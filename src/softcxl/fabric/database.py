@@ -60,6 +60,9 @@ CREATE TABLE pages (
 
 Connection = sqlite3.Connection
 
+FAULTS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite's functions raise; the second where a damaged name is in what it complains of."""
+
 
 class Database:
     """The database in `folder`, or in memory for None. Safe from any thread; `close` it.
@@ -112,7 +115,7 @@ class Database:
                     self.connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                     self._durable = durable
                 self.connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.Error as error:
+            except FAULTS as error:
                 raise self._unwritable(error) from error
             done = False
             try:
@@ -120,7 +123,7 @@ class Database:
                     yield self.connection
                 self.connection.execute("COMMIT")
                 done = True
-            except sqlite3.Error as error:
+            except FAULTS as error:
                 raise self._unwritable(error) from error
             finally:
                 if not done and self.connection.in_transaction:
@@ -138,7 +141,7 @@ class Database:
         with self._lock:
             try:
                 return self.connection.execute(query, given).fetchall()
-            except sqlite3.Error as error:
+            except FAULTS as error:
                 raise StateUnusable(f"{self.path or 'state in memory'}: {explained(error)}") from error
 
     @contextmanager
@@ -149,7 +152,7 @@ class Database:
         finally:
             self._depth -= 1
 
-    def _unwritable(self, error: sqlite3.Error) -> StateUnwritable:
+    def _unwritable(self, error: Exception) -> StateUnwritable:
         full = _name(error) in ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
         return StateUnwritable(
             errno.ENOSPC if full else errno.EIO, explained(error), str(self.path or "state in memory")
@@ -166,7 +169,7 @@ class Database:
             connection = _connect(str(self.path))
         except OSError as error:
             raise StateUnusable(f"{self.path}: cannot be written: {error.strerror}") from error
-        except sqlite3.Error as error:
+        except FAULTS as error:
             raise StateUnusable(f"{self.path}: {explained(error)}") from error
         try:
             check(connection, self.path)
@@ -178,7 +181,7 @@ class Database:
                     f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id={_APPLICATION};"
                     f"PRAGMA user_version={VERSION}; COMMIT"
                 )
-        except sqlite3.Error as error:
+        except FAULTS as error:
             connection.close()
             raise StateUnusable(f"{self.path}: {explained(error)}") from error
         except BaseException:
@@ -219,13 +222,15 @@ def _version(connection: Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def _name(error: sqlite3.Error) -> str:
+def _name(error: Exception) -> str:
     return str(getattr(error, "sqlite_errorname", ""))
 
 
-def explained(error: sqlite3.Error) -> str:
+def explained(error: Exception) -> str:
     """What SQLite complains of, as a part of a sentence."""
     name = _name(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "is damaged: it has bytes that are no text"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return "is locked by another program"
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from softcxl.fabric.database import FILE, Database, check, explained
+from softcxl.fabric.database import FAULTS, FILE, Database, check, explained
 from softcxl.fabric.errors import StateUnusable
 
 KEPT: Final = 1_000_000
@@ -140,7 +140,7 @@ def read(folder: Path, seq: int = 0) -> list[Entry]:
             return list(
                 _entries(lambda at: connection.execute(_QUERY, (at, _PART)).fetchall(), seq),
             )
-    except sqlite3.Error as error:
+    except FAULTS as error:
         raise StateUnusable(f"{path}: {explained(error)}") from error
 
 
@@ -161,7 +161,11 @@ def _entries(fetch: Callable[[int], Iterable[tuple[Any, ...]]], seq: int) -> Ite
     while True:
         part = list(fetch(seq))
         for number, time, kind, subject, detail in part:
-            yield Entry(number, time, kind, subject, json.loads(detail))
+            try:
+                more = dict(json.loads(detail))
+            except (ValueError, TypeError) as error:
+                raise StateUnusable(f"journal: row {number} is damaged: {error}") from error
+            yield Entry(number, time, kind, subject, more)
         if len(part) < _PART:
             return
         seq = part[-1][0]
