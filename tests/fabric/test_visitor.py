@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from softcxl.switch.binding import BindingError, Unbind
 from softcxl.switch.physical import PhysicalSwitch
 from softcxl.switch.tenant import Nobody
 from softcxl.testing.vfio_client import Client
+from softcxl.wire import Reset
 
 MIB = 1 << 20
 BASE = 1 << 32
@@ -150,6 +153,70 @@ def test_patience_has_an_end_and_a_device_that_goes_after_it_comes_back(
     machine.close()
     (order,) = visitor.take(lambda: False)
     assert (order.act, order.device) == ("add", "pool.0")
+
+
+def test_an_arrival_that_is_told_of_late_is_no_departure(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    """A machine that has just plugged a device in, which is to go already, has it until the guest lets go."""
+    visitor.begin()
+    visitor.arrive()
+    rack.bind(LEFT, 1, POOL, 1)
+    machine = connected(visitor, "pool.1")
+    operation = rack.unbind(LEFT, 1)
+    add, remove = here(visitor)
+    assert (add.act, remove.act) == ("add", "remove")
+    visitor.told(add.number)
+    assert operation.wait(0.05) is None
+    assert list(visitor.doors) == ["pool.0", "pool.1"]
+    machine.close()
+    assert over(operation) is ReturnCode.SUCCESS
+
+
+def test_an_arrival_that_failed_ends_no_removal(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    visitor.begin()
+    visitor.arrive()
+    rack.bind(LEFT, 1, POOL, 1)
+    operation = rack.unbind(LEFT, 1)
+    add, remove = here(visitor)
+    visitor.told(add.number, "QEMU has no port left-port1")
+    assert operation.code is None
+    visitor.told(remove.number)
+    assert over(operation) is ReturnCode.SUCCESS
+
+
+def test_a_device_that_is_going_is_not_kept(
+    fabric: Fabric, visitor: Visitor, rack: PhysicalSwitch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patience that ends as the device is taken out does not leave a binding to a device that is nowhere."""
+    visitor.begin()
+    visitor.arrive()
+    device = fabric.devices["pool.0"]
+    going, go, reset = threading.Event(), threading.Event(), device.reset
+
+    def slow(*kind: Reset) -> None:
+        going.set()
+        assert go.wait(SOON)
+        reset(*kind)
+
+    monkeypatch.setattr(device, "reset", slow)
+    operation = rack.unbind(LEFT, 0)
+    visitor.told(here(visitor)[0].number)
+    assert going.wait(SOON)
+    operation.give_up(ReturnCode.RETRY_REQUIRED)
+    go.set()
+    assert over(operation) is ReturnCode.SUCCESS
+    assert rack.virtual[LEFT].vppbs[0].status is BindingStatus.UNBOUND
+    assert visitor.doors == {}
+
+
+def test_what_came_and_went_is_forgotten(visitor: Visitor, rack: PhysicalSwitch) -> None:
+    """While no machine is there, too, which would take the orders."""
+    doors = []
+    for _ in range(2):
+        rack.bind(LEFT, 1, POOL, 1)
+        doors.append(weakref.ref(visitor.doors["pool.1"]))
+        assert over(rack.unbind(LEFT, 1)) is ReturnCode.SUCCESS
+    gc.collect()  # a thread may have the last one at hand yet
+    assert doors[0]() is None
 
 
 def test_a_guest_that_lets_go_by_itself_changes_no_binding(visitor: Visitor, rack: PhysicalSwitch) -> None:

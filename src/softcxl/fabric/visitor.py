@@ -89,7 +89,7 @@ class Visitor:
         self._folder, self._spin_us = folder, spin_us
         self._changed = threading.Condition()
         self._orders: list[Order] = []
-        self._given: dict[int, _Place] = {}
+        self._given: dict[int, tuple[Order, _Place]] = {}  # what is not over, by number
         self._number = 0
         self._places: dict[str, _Place] = {}
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -191,18 +191,19 @@ class Visitor:
     def told(self, number: int, problem: str = "") -> None:
         """What became of an order: it has been carried out, or why it cannot be."""
         with self._changed:
-            place = self._given.pop(number, None)
-        if place is None:
+            order, place = self._given.pop(number, (None, None))
+        if order is None or place is None:
             if problem:
                 log.warning("%s: an order could not be carried out: %s", self.host, problem)
             return
         if problem:
-            log.warning("%s: %s at %s: %s", self.host, place.function.name, place.port, problem)
-            done, place.leaving = place.leaving, None
-            if done is not None:
-                done(ReturnCode.RETRY_REQUIRED)
-        elif place.leaving is not None:
+            log.warning("%s: %s at %s: %s", self.host, order.device, order.port, problem)
+        if order.act not in ("remove", "pull"):
+            return  # an arrival may be told of when the device is to go already: it is there all the same
+        if not problem:
             self._work.put(lambda: self._out(place))
+        elif (done := self._leaves(place)) is not None:
+            done(ReturnCode.RETRY_REQUIRED)
 
     # -- the virtual switch --------------------------------------------------------------------------------------
 
@@ -255,13 +256,15 @@ class Visitor:
                 return
         self._work.put(lambda: self._out(place))
 
-    def keep(self, port: str) -> None:
-        """A removal is given up."""
+    def keep(self, port: str) -> bool:
+        """A removal is given up; False where it is over, or about to be."""
         with self._changed:
             place = self._places.get(port)
-            if place is not None:
-                place.leaving, place.stays = None, True
-                self._order("keep", place)
+            if place is None or place.leaving is None:
+                return False
+            place.leaving, place.stays = None, True
+            self._order("keep", place)
+            return True
 
     def link(self, port: str, *, up: bool) -> None:
         """The link below a vPPB is another: a machine has no such thing, and loses the device or gets it back."""
@@ -290,8 +293,9 @@ class Visitor:
         """The lock is held."""
         self._number += 1
         name, socket = place.function.name, str(place.door.path) if act == "add" else ""
-        self._orders.append(Order(self._number, act, name, place.port, socket))
-        self._given[self._number] = place
+        order = Order(self._number, act, name, place.port, socket)
+        self._orders.append(order)
+        self._given[self._number] = order, place
         self._changed.notify_all()
 
     def _left(self, at: list[_Place]) -> None:
@@ -309,12 +313,18 @@ class Visitor:
 
     def _out(self, place: _Place) -> None:
         """No machine has the device any more."""
-        done, place.leaving = place.leaving, None
+        done = self._leaves(place)
         if done is None:
             return
         self._shut(place)
         self.fabric.hosts[self.host].unbound(place.function)
         done(ReturnCode.SUCCESS)
+
+    def _leaves(self, place: _Place) -> Done | None:
+        """Who waits for it to go; nobody does any more."""
+        with self._changed:
+            done, place.leaving = place.leaving, None
+            return done
 
     def _shut(self, place: _Place) -> None:
         with self._changed:
@@ -323,7 +333,10 @@ class Visitor:
             place.over = True
             if self._places.get(place.port) is place:
                 del self._places[place.port]
-            self._orders = [one for one in self._orders if self._given.get(one.number) is not place]
+            over = [number for number, (_, one) in self._given.items() if one is place]
+            for number in over:
+                del self._given[number]
+            self._orders = [one for one in self._orders if one.number not in over]
         if place.function.silent:
             place.function.wake(Reset.HOT)
         place.open.close()
@@ -354,8 +367,7 @@ class _Guest(Tenant):
         self.visitor.unplug(port_name(self._name, vppb), option, done)
 
     def keep(self, vppb: int, function: Function) -> bool:
-        self.visitor.keep(port_name(self._name, vppb))
-        return True
+        return self.visitor.keep(port_name(self._name, vppb))
 
     def link(self, vppb: int, *, up: bool) -> None:
         self.visitor.link(port_name(self._name, vppb), up=up)
