@@ -29,7 +29,9 @@ from softcxl.fm.errors import (
 )
 from softcxl.fm.events import Event, EventBatch
 from softcxl.fm.interface import Interface, Progress
-from softcxl.fm.switch import Switch, VirtualSwitch
+from softcxl.fm.ports import PhysicalPorts, SwitchComponent
+from softcxl.fm.switch import Switch
+from softcxl.fm.virtual import VirtualSwitch, VirtualSwitches
 from softcxl.transport.mctp import Dialect
 
 __all__ = [
@@ -52,11 +54,14 @@ __all__ = [
     "Heads",
     "Interface",
     "NoAnswer",
+    "PhysicalPorts",
     "Progress",
     "ServerAddress",
     "Switch",
+    "SwitchComponent",
     "Tag",
     "TcpAddress",
     "VirtualSwitch",
+    "VirtualSwitches",
     "connect",
 ]

@@ -9,8 +9,8 @@ import pytest
 
 from softcxl.cli import main
 from softcxl.cli.fm import fm
+from softcxl.cli.fm.control import version
 from softcxl.cli.fm.group import SECTIONS
-from softcxl.cli.fm.message import version
 from softcxl.fm import Connection
 from softcxl.spec.mctp.control import EndpointIdStatus, MctpVersion, SetEndpointIdResponse
 from tests.fm.scripted import tunnelled
