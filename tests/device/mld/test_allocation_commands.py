@@ -28,10 +28,10 @@ def test_info(door):
 
 
 def test_get(door):
-    assert allocations(door) == (2, 0, [(4, 0), (2, 1), (0, 0), (0, 0)])
-    assert allocations(door, start=1, limit=1) == (2, 0, [(2, 1)])
-    for start, limit in ((4, 1), (255, 255), (0, 0)):
-        assert door.send(0x5401, bytes([start, limit])) == (INVALID_INPUT, b"")
+    assert allocations(door) == (4, 0, [(4, 0), (2, 1), (0, 0), (0, 0)])
+    assert allocations(door, start=1, limit=1) == (4, 0, [(2, 1)])
+    assert allocations(door, start=4) == allocations(door, start=255) == (4, 0, [])
+    assert door.send(0x5401, b"\0\0") == (INVALID_INPUT, b"")
     assert door.send(0x5401, b"\0") == (LENGTH, b"")
 
 
@@ -39,13 +39,13 @@ def test_get(door):
 def test_granularity(make, granularity, code):
     door = Door(make(granularity=granularity, logical_devices=[GIB, 2 * GIB, 0]).management)
     unit = GIB // granularity
-    assert allocations(door) == (2, code, [(unit, 0), (2 * unit, 0), (0, 0)])
+    assert allocations(door) == (3, code, [(unit, 0), (2 * unit, 0), (0, 0)])
 
 
 def test_set_answers_with_what_then_is(door, pool):
     asked = setting(1, (0, 0), (3, 2))
     assert door.send(0x5402, asked) == (SUCCESS, asked)
-    assert allocations(door) == (2, 0, [(4, 0), (0, 0), (3, 2), (0, 0)])
+    assert allocations(door) == (4, 0, [(4, 0), (0, 0), (3, 2), (0, 0)])
     assert sorted(pool.logical) == [0, 2]
     device = pool.logical[2]
     assert (device.name, device.capacity.volatile, device.capacity.persistent) == (

@@ -143,7 +143,7 @@ class Pool(RuleBasedStateMachine):
             return
         enabled = [ld for ld, pair in enumerate(self.model) if any(pair)]
         code, payload = self.door.send(0x5401, b"\0\xff")
-        assert (code, payload[:4]) == (SUCCESS, bytes([len(enabled), 0, 0, LDS]))
+        assert (code, payload[:4]) == (SUCCESS, bytes([LDS, 0, 0, LDS]))
         assert list(struct.iter_unpack("<QQ", payload[4:])) == self.model
         assert sorted(self.device.logical) == enabled
         media = [one.medium for one in self.device.logical.values()]

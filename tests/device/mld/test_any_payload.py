@@ -7,9 +7,10 @@ import pytest
 
 from softcxl.spec.command.base import ReturnCode
 from tests.device.mld.conftest import Door
-from tests.device.mld.test_owner import COMMANDS
+from tests.device.mld.test_owner import COMMANDS as OF_ALL
 from tests.device.mld.test_tunnels import message, tunnel
 
+COMMANDS = {*OF_ALL, 0x5500, 0x5501}
 ASKING = (0x0001, 0x0002, 0x0003, 0x0104, 0x0300, 0x0400, 0x5400, 0x5403, 0x5405)
 REFUSALS = {
     *(ReturnCode.INVALID_INPUT, ReturnCode.INVALID_PAYLOAD_LENGTH, ReturnCode.INVALID_HANDLE),
@@ -50,7 +51,7 @@ def test_any_payload(make, caplog, seed):
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("opcode", sorted(COMMANDS - {0x5300}))
+@pytest.mark.parametrize("opcode", sorted(OF_ALL - {0x5300}))
 def test_one_length_alone(door, opcode):
     """Of zeros: what counts entries counts none."""
     codes = [door.send(opcode, bytes(size))[0] for size in range(256)]

@@ -31,7 +31,7 @@ ASKING = {
     0x0401: CEL + struct.pack("<II", 0, 4),
     0x5300: tunnel(0, message(0x4000)),
     **dict.fromkeys((0x5406, 0x5408), b"\1\0"),
-    **dict.fromkeys((0x5401, 0x5500, 0x5501), b"\0\1"),
+    0x5401: b"\0\1",
 }
 
 

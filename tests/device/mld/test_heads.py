@@ -62,7 +62,7 @@ def test_more_than_sixteen_of_them(make):
     assert pool.heads[1].function(15) is pool.logical[31]
     door = Door(pool.management)
     assert door.send(0x5500, b"\x0e\4") == (SUCCESS, pool_info(14, 0, 0, 1, 1, count=2, lds=32))
-    assert door.send(0x5401, b"\x1f\1")[1] == struct.pack("<BBBBQQ", 1, 0, 31, 1, 1, 0)
+    assert door.send(0x5401, b"\x1f\1")[1] == struct.pack("<BBBBQQ", 32, 0, 31, 1, 1, 0)
 
 
 def test_head_info(make):
@@ -78,14 +78,15 @@ def test_head_info(make):
 
     down = (WIDTH, 0, SPEEDS, SPEED, 0, DETECT, 0, 0)
     up = (WIDTH, WIDTH, SPEEDS, SPEED, SPEED, L0, 0, 0)
-    assert heads(0, 255) == [(number, *down) for number in range(4)]
+    assert heads(0, 4) == [(number, *down) for number in range(4)]
     pool.heads[2].link_changed(up=True)
     pool.logical[1].attach(Machine())
     pool.heads[3].link_changed(up=False, perst=True)
     assert heads(1, 2) == [(1, *up), (2, *up)]
     assert heads(3, 1) == [(3, *down[:-1], 2)]
     pool.logical[1].detach()
-    for asked in (b"\4\1", b"\xff\1", b"\0\0"):
+    assert heads(1, 0) == []
+    for asked in (b"\4\1", b"\xff\1", b"\0\5", b"\3\2", b"\4\0", b"\0\xff"):
         assert door.send(0x5501, asked) == (INPUT, b"")
 
 

@@ -60,7 +60,7 @@ def test_status(door, pool):
             pool.qos.backpressure = wrong
 
 
-@pytest.mark.parametrize(("get", "set_", "default"), [(0x5406, 0x5407, 0), (0x5408, 0x5409, 255)])
+@pytest.mark.parametrize(("get", "set_", "default"), [(0x5406, 0x5407, 0), (0x5408, 0x5409, 0)])
 def test_fractions(door, get, set_, default):
     assert door.send(get, b"\4\0") == (SUCCESS, bytes([4, 0, *[default] * 4]))
     assert door.send(set_, b"\2\1\x40\x20") == (SUCCESS, b"\2\1\x40\x20")
@@ -151,7 +151,7 @@ def test_a_reduction_of_throughput(door, pool):
 def test_beyond_its_limit(door, pool):
     """LD 0 may have a quarter of 8 requests, of the last 16: two."""
     control(door, basis=8)
-    door.send(0x5409, b"\1\0\x40")
+    door.send(0x5409, b"\2\0\x40\xff")
     assert requests(pool, "00") == (LIGHT, LIGHT)
     assert requests(pool, "0") == (MODERATE, LIGHT)
     assert requests(pool, "1" * 7) == (MODERATE, LIGHT)
@@ -242,4 +242,4 @@ def test_they_outlive_power(make, tmp_path):
     first.send(0x5409, b"\2\1\x10\x20")
     again = Door(make(state=page).management)
     assert again.send(0x5406, b"\4\0") == (SUCCESS, b"\4\0\1\2\3\4")
-    assert again.send(0x5408, b"\4\0") == (SUCCESS, b"\4\0\xff\x10\x20\xff")
+    assert again.send(0x5408, b"\4\0") == (SUCCESS, b"\4\0\0\x10\x20\0")

@@ -188,7 +188,8 @@ class MultiLogicalDevice:
 
     def _add_heads(self, count: int, ld_map: Sequence[int] | None) -> None:
         """The heads, and the pool that all of them are of; a single head is both."""
-        lds, sets = range(self.ld_count), [MultiHeadedCommands(self), *self.command_sets]
+        lds = range(self.ld_count)
+        sets = [*([MultiHeadedCommands(self)] if count > 1 else []), *self.command_sets]
         if not 1 <= count <= max(self.ld_count, 1):
             raise ValueError(f"{count} heads: 1 to {self.ld_count} are possible, one for each logical device")
         if ld_map is None:

@@ -39,7 +39,7 @@ class Head:
     ) -> None:
         self.mld, self.name, self.number, self.lds = mld, name, number, tuple(lds)
         self.link_up = self.perst = False
-        self.fm_owned = FmOwnedDevice(mld, name, len(self.lds), self.hot_reset)
+        self.fm_owned = FmOwnedDevice(mld, name, len(self.lds), self.port, self.hot_reset)
         self.fm_owned.serve([MemoryCommands(self), QosCommands(self), *sets])
 
     @property

@@ -40,7 +40,7 @@ class MultiHeadedCommands(CommandSet):
     @command(GET_HEAD_INFO)
     def get_head_info(self, request: GetHeadInfoRequest) -> GetHeadInfoResponse:
         heads = self._mld.heads
-        if request.start >= len(heads) or not request.count:
+        if request.start >= len(heads) or request.start + request.count > len(heads):
             raise CommandError(ReturnCode.INVALID_INPUT)
         found = [one.information() for one in heads[request.start : request.start + request.count]]
         return GetHeadInfoResponse(count=len(found), heads=found)

@@ -25,7 +25,6 @@ from softcxl.spec.command.events import (
     EventNotificationRequest,
 )
 from softcxl.spec.fm.mld_port import (
-    FM_OWNED_LD,
     MAX_TUNNELS,
     TUNNEL_MANAGEMENT_COMMAND,
     TunnelRequest,
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 Send = Callable[[EventNotificationRequest], None]
 
 _OF_MAILBOXES: Final = (GET_EVENT_INTERRUPT_POLICY.opcode, SET_EVENT_INTERRUPT_POLICY.opcode)
-_FM_OWNED: Final = FM_OWNED_LD & 0xFF
-"""The FM-owned LD's ID, as a field of one byte has it."""
 
 
 class OwnerCci(CommandSet):
@@ -61,7 +58,7 @@ class OwnerCci(CommandSet):
         for opcode, entry in owned.cci.handlers.items():
             if opcode not in _OF_MAILBOXES:
                 self._own.handlers.setdefault(opcode, entry)
-        self._depth = 0
+        self._layers: list[TunnelRequest] = []  # tunnels that are being processed, here or at the pool
         self._inner: dict[int, tuple[LogicalDevice, ManagementCci]] = {}
         self._pool: OwnerCci | None = None
         owned.doors.append(self)
@@ -105,13 +102,13 @@ class OwnerCci(CommandSet):
     def tunnel(self, request: TunnelRequest) -> TunnelResponse:
         message = carried(request)
         interface = self._target(request)
-        if self._depth >= MAX_TUNNELS:
-            raise CommandError(ReturnCode.INVALID_INPUT)
-        self._depth += 1
+        if len(self._layers) >= MAX_TUNNELS:
+            raise CommandError(ReturnCode.UNSUPPORTED)
+        self._layers.append(request)
         try:
             return answered(interface, message)
         finally:
-            self._depth -= 1
+            self._layers.pop()
 
     def _target(self, request: TunnelRequest) -> CommandInterface:
         """Where a tunnel goes. Raises `CommandError` where nothing is there."""
@@ -120,8 +117,6 @@ class OwnerCci(CommandSet):
         if request.target.type != TunnelTargetType.PORT_OR_LD:
             raise CommandError(ReturnCode.INVALID_INPUT)
         ld = request.port_or_ld
-        if ld == _FM_OWNED:
-            return self
         device = self._head.function(ld)
         if device is None:
             raise CommandError(ReturnCode.INVALID_INPUT)
@@ -142,13 +137,16 @@ class OwnerCci(CommandSet):
         return device.management(self._send)
 
     def _ld_pool(self) -> CommandInterface:
-        """The command interface of the pool of all heads' logical devices."""
+        """The command interface of the pool of all heads' logical devices. Raises `CommandError` where there is but one
+        head."""
         pool = self._head.mld.pool
+        if len(self._head.mld.heads) == 1:
+            raise CommandError(ReturnCode.INVALID_INPUT)
         if pool is self._head:
             return self
         if self._pool is None:
             self._pool = OwnerCci(pool, self._send)
-            self._pool._depth = self._depth
+            self._pool._layers = self._layers
         return self._pool
 
 

@@ -45,11 +45,11 @@ class MemoryCommands(CommandSet):
     @command(GET_LD_ALLOCATIONS)
     def get_ld_allocations(self, request: GetLdAllocationsRequest) -> GetLdAllocationsResponse:
         head = self._head
-        if request.start >= len(head.lds) or not request.limit:
+        if not request.limit:
             raise CommandError(ReturnCode.INVALID_INPUT)
         found = self._list(request.start, request.limit)
         return GetLdAllocationsResponse(
-            ld_count=sum(one in self._mld.logical for one in head.lds),
+            ld_count=len(head.lds),
             granularity=GRANULARITIES[self._mld.granularity],
             start=request.start,
             count=len(found),

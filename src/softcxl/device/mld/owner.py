@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 class FmOwnedDevice(Function):
-    """The FM-owned LD (LD ID FFFFh) of `mld`, with `count` logical devices; `hot_reset` resets one of them.
+    """The FM-owned LD (LD ID FFFFh) of `mld`, with `count` logical devices at the head with that
+    `port` number; `hot_reset` resets one of them.
 
     It has configuration space, with the MLD DVSEC, by which a fabric manager resets logical devices; no BARs, memory or
     interrupts (CXL 3.1 §2.4.2). `cci` has the commands of `serve`, for every door to it
@@ -34,7 +35,7 @@ class FmOwnedDevice(Function):
     vectors: ClassVar = {"none": 1}
 
     def __init__(
-        self, mld: MultiLogicalDevice, name: str, count: int, hot_reset: Callable[[int], None]
+        self, mld: MultiLogicalDevice, name: str, count: int, port: int, hot_reset: Callable[[int], None]
     ) -> None:
         self._mld, self.name, self._hot_reset = mld, name, hot_reset
         super().__init__(
@@ -62,6 +63,7 @@ class FmOwnedDevice(Function):
         self.cci = Cci(mld.clock, self.lock, payload_max=mld.payload)
         self.cci.ended = self._background_ended
         self.doors: list[OwnerCci] = []
+        self.express.link_capabilities.port_number = port
         self.finish()
 
     def make_lock(self) -> threading.RLock:

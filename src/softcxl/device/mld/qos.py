@@ -45,8 +45,6 @@ WHOLE: Final = 256
 """Fractions of bandwidth are in 1/256."""
 HISTORY: Final = 16
 """Collection intervals that are remembered."""
-UNLIMITED: Final = 255
-"""The limit that a logical device has at first."""
 _INTERVAL_MAX: Final = 15
 _PERCENT: Final = 100
 _AT_ONCE: Final = CommandEffects.make(immediate_config_change=True)
@@ -90,7 +88,7 @@ class BandwidthTelemetry:
                 raise ValueError(section)
             return kept
 
-        self.allocated, self.limits = page.take("qos", read) or ([0] * count, [UNLIMITED] * count)
+        self.allocated, self.limits = page.take("qos", read) or ([0] * count, [0] * count)
         self.reset()
 
     def reset(self) -> None:
