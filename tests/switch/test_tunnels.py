@@ -106,6 +106,16 @@ def test_ld_configuration_request(fm, pool):
     assert fm.send(0x5301, configuration(1, 1, ld=1))[0] == INVALID_INPUT
 
 
+def test_no_requests_to_what_a_host_has(fm, switch, pool):
+    """CXL 3.1 §7.6.7.3.2, §7.6.7.3.3: the logical device must be unbound."""
+    switch.bind(0, 0, port=1, ld=1)
+    assert fm.send(0x5301, configuration(1, 0, ld=1)) == (INVALID_INPUT, b"")
+    assert fm.send(0x5302, access(BAR, 4, ld=1)) == (INVALID_INPUT, b"")
+    assert fm.send(0x5301, configuration(1, 0, ld=0))[0] == SUCCESS
+    switch.unbind(0, 0)
+    assert fm.send(0x5301, configuration(1, 0, ld=1))[0] == SUCCESS
+
+
 def access(address, length, first=0xF, last=0xF, data=b"", ld=0, number=1):
     bits = first << 12 | last << 16 | bool(data) << 23
     return bytes([number]) + bits.to_bytes(3, "little") + struct.pack("<HHQ", ld, length, address) + data

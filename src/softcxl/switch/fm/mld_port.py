@@ -113,9 +113,10 @@ class MldPortCommands(CommandSet):
         return SendLdMemoryResponse(size=length, data=bytes(answer))
 
     def _logical(self, number: int, ld: int) -> Function:
-        """A logical device in a port, or the FM-owned one."""
-        device = self._port(number).device
-        if device is None or isinstance(device, Function):
+        """A logical device in a port that is bound to no host, or the FM-owned one."""
+        port = self._port(number)
+        device = port.device
+        if device is None or isinstance(device, Function) or ld in port.bindings:
             raise CommandError(ReturnCode.INVALID_INPUT)
         found = device.fm_owned if ld == FM_OWNED_LD else device.function(ld)
         if found is None:
