@@ -156,3 +156,24 @@ def test_memory_of_a_bound_logical_device_after_kill_9(tmp_path):
         assert list(fabric.hosts["b"].bound) == ["pool.0"]
         (region,) = fabric.hosts["b"].boot().regions.values()
         assert region.read(0, 4) == b"kept"
+
+
+def test_another_division_of_a_device_over_the_same_state(tmp_path):
+    """How it is divided the folder says, after the first time; what does not fit the device is refused, and kept."""
+
+    def text(volatile, logical_devices):
+        pool = f"{{type: mld, volatile: {volatile}, logical_devices: {logical_devices}}}"
+        return f"state: {tmp_path}\ndevices: {{pool: {pool}}}\n"
+
+    with Fabric.loads(text("2GiB", "[256MiB, 256MiB, 0]")) as fabric:
+        fabric.mlds["pool"].allocate({2: 1 << 30})
+    for volatile, logical_devices, says in (
+        ("1GiB", "[0, 0, 0]", "the device has 0x40000000"),
+        ("2GiB", "[0, 0, 0, 0]", "3 logical devices, not 4"),
+        ("2GiB", "[0, 0]", "3 logical devices, not 2"),
+    ):
+        with pytest.raises(BuildError, match=rf"devices\.pool: .*allocations cannot have been: .*{says}"):
+            Fabric.loads(text(volatile, logical_devices))
+    for volatile in ("2GiB", "4GiB"):
+        with Fabric.loads(text(volatile, "[0, 0, 0]")) as fabric:
+            assert [one.volatile >> 20 for one in fabric.mlds["pool"].allocations.each] == [256, 256, 1024]
