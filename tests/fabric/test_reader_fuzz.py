@@ -16,6 +16,7 @@ KEYS = [
     *("devices", "switches", "hosts", "state", "bridges", "ports", "windows", "regions", "targets", "size"),
     *("volatile", "persistent", "label_storage", "serial", "type", "class", "file", "memory", "window", "<<"),
     *("granularity", "decoders", "restrictions", "a", "b", "mem0", "hb0"),
+    *("virtual", "logical_devices", "dynamic", "heads", "on_unbind", "pool", "rack"),
 ]
 SCALARS = st.one_of(
     st.none(),
@@ -24,7 +25,21 @@ SCALARS = st.one_of(
     st.floats(),
     st.text(max_size=12),
     st.sampled_from(
-        ["256MiB", "512MiB", "1GiB", "0x10", "mem0", "hb0", "sw0", "xor", "ram", "volatile", "type3"]
+        [
+            "256MiB",
+            "512MiB",
+            "1GiB",
+            "0x10",
+            "mem0",
+            "hb0",
+            "sw0",
+            "xor",
+            "ram",
+            "volatile",
+            "type3",
+            "mld",
+            "pool.0",
+        ]
     ),
 )
 TREES = st.recursive(

@@ -113,3 +113,10 @@ switches:
     with pytest.raises(TopologyError) as caught:
         loads(text)
     assert [one.message for one in caught.value.problems] == ["is plugged into itself: rack > below > rack"]
+
+
+def test_a_window_of_regions_that_cannot_be_has_no_fault_of_its_own():
+    text = Path("examples/pooling.yaml").read_text().replace("length: 256MiB", "length: 3MiB")
+    with pytest.raises(TopologyError) as caught:
+        loads(text)
+    assert [one.path for one in caught.value.problems] == ["devices.pool.dynamic[0]"]

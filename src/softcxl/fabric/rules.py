@@ -152,6 +152,8 @@ def _shared(topology: Topology, window: Window, at: Path) -> Iterator[Fault]:
     if not isinstance(device, MultiLogicalDevice) or not device.dynamic:
         message = f"{shorten(name)} is no device of type `mld` with `dynamic`"
         yield Fault((*at, "shared"), message, (("devices",),))
+    elif any(dynamic.faults(device, ())):
+        return  # what its regions are is not known
     elif window.size != (size := dynamic.size(device)):
         message = f"{format_size(window.size)}; the regions of {name} take {format_size(size)}"
         yield Fault((*at, "size"), message, ((*at, "shared"), ("devices", name, "dynamic")))
