@@ -243,3 +243,35 @@ def test_why_a_binding_failed(switch):
         switch.bind(0, 1, 0)
     assert refused.value.code == ReturnCode.INTERNAL_ERROR
     assert switch.ports[0].bindings == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ports": 255}, "255 downstream and 1 upstream ports; up to 255 in all"),
+        ({"ports": -1}, "-1 downstream"),
+        ({"virtual": [("v", 0)]}, "v has 0 vPPBs; 1 to 255 are allowed"),
+        ({"virtual": [("v", 256)]}, "v has 256 vPPBs"),
+        ({"payload": 1000}, "a payload of 1000 bytes; a power of two from 256 to 1 MiB"),
+        ({"payload": 128}, "a payload of 128 bytes"),
+        ({"event_log_depth": 0}, "event log depth 0"),
+    ],
+)
+def test_switches_that_cannot_be(given, message):
+    with pytest.raises(ValueError, match=message):
+        PhysicalSwitch("rack", **({"ports": 1, "virtual": [("v", 1)], "clock": ManualClock()} | given))
+
+
+def test_what_cannot_be_pushed_into_a_slot(switch, memory, host):
+    own = host.machine.bridges[0].ports[0].occupant
+    for port, device, message in (
+        (3, memory, "port 3 is an upstream port"),
+        (0, memory, "port 0 has mem0 in its slot"),
+        (1, memory, "mem0 is plugged in elsewhere"),
+        (1, own, "own is plugged in elsewhere"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            switch.ports[port].insert(device)
+    for port in (1, 3):
+        with pytest.raises(ValueError, match=f"port {port} is empty"):
+            switch.ports[port].remove()
