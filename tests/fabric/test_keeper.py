@@ -19,7 +19,8 @@ from softcxl.fabric.store import Store
 from softcxl.spec.command.base import ReturnCode
 from softcxl.switch.binding import BindingError
 from softcxl.switch.physical import PhysicalSwitch
-from softcxl.testing.driver import Driver
+from softcxl.testing.driver import CONFIG, Driver
+from tests.device.mld.test_owner import mld_dvsec
 from tests.fabric.crashes import replayed
 
 MIB = 1 << 20
@@ -52,7 +53,7 @@ class Run:
             if name is not None:
                 self.switch.ports[number].insert(devices[name])
         self.keeper = Keeper(self.store, {"rack": self.switch})
-        self.keeper.watch_allocations(self.pool)
+        self.keeper.watch_pool(self.pool)
         self.problems = self.keeper.restore({"rack": first or {}})
 
     def __enter__(self):
@@ -214,15 +215,21 @@ def test_what_is_done_to_ports_and_logical_devices_is_in_the_journal():
         device = run.switch.ports[1].remove()
         run.switch.ports[2].insert(device)
         run.pool.allocate({3: UNIT, 2: 0})
+        owned = run.pool.pool.fm_owned
+        owned.write(CONFIG, mld_dvsec(owned) + 0x0C, b"\x02\0")  # the LD-ID Hot Reset Vector
+        run.pool.power_cycle()
         found = [(one.kind, one.subject, one.detail) for one in run.store.journal.since(1)]
     assert found == [
         ("perst-asserted", "rack.0", {"device": "pool"}),
         ("perst-deasserted", "rack.0", {"device": "pool"}),
+        ("power-cycled", "pool", {}),
         ("reset", "rack.0", {"device": "pool"}),
         ("removed", "rack.1", {"device": "mem0"}),
         ("inserted", "rack.2", {"device": "mem0"}),
         ("ld-freed", "pool.2", {"volatile": 0, "persistent": 0}),
         ("ld-allocated", "pool.3", {"volatile": UNIT, "persistent": 0}),
+        ("ld-reset", "pool.1", {}),
+        ("power-cycled", "pool", {}),
     ]
 
 

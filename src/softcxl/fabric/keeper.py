@@ -48,7 +48,7 @@ def keep(
     keeper = Keeper(store, switches)
     problems = keeper.restore(first)
     for mld in mlds.values():
-        keeper.watch_allocations(mld)
+        keeper.watch_pool(mld)
         if mld.dynamic is not None:
             keeper.watch_extents(mld.name, mld.dynamic)
     for name, device in devices.items():
@@ -160,8 +160,8 @@ class Keeper:
 
         capacity.witness = witness
 
-    def watch_allocations(self, device: MultiLogicalDevice) -> None:
-        """Have in the journal what becomes of the logical devices of `device`."""
+    def watch_pool(self, device: MultiLogicalDevice) -> None:
+        """Have in the journal what becomes of `device` and its logical devices."""
 
         def witness(change: LdChange) -> None:
             size = change.new.capacity if change.new else None
@@ -173,6 +173,7 @@ class Keeper:
             )
 
         device.listeners.append(witness)
+        device.witness = self._note
 
     def _port_witness(self, switch: PhysicalSwitch) -> Callable[[str, PhysicalPort], None]:
         def witness(what: str, port: PhysicalPort) -> None:

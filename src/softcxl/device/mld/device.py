@@ -121,6 +121,8 @@ class MultiLogicalDevice:
         self.dynamic: SharedCapacity | None = None
         """The dynamic capacity that logical devices share, if there are regions of it."""
         self.listeners: list[Callable[[LdChange], None]] = []
+        self.witness: Callable[[str, str], None] = lambda what, name: None
+        """Told, the lock held, what is done to the device or to a logical device: ld-reset, power-cycled."""
         self.heads: tuple[Head, ...] = ()
         self.command_sets: list[CommandSet] = []
         self._label_storage, self._folder, self._options = label_storage, folder, options
@@ -272,6 +274,7 @@ class MultiLogicalDevice:
     def power_cycle(self) -> None:
         """Power goes and comes: volatile memory of every logical device has lost its contents; allocations stay."""
         with self.lock:
+            self.witness("power-cycled", self.name)
             for head in {*self.heads, self.pool}:
                 head.fm_owned.reset(Reset.COLD)
             self.qos.reset()

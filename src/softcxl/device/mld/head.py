@@ -39,7 +39,7 @@ class Head:
     ) -> None:
         self.mld, self.name, self.number, self.lds = mld, name, number, tuple(lds)
         self.link_up = self.perst = False
-        self.fm_owned = FmOwnedDevice(mld, name, len(self.lds), self.port, self.hot_reset)
+        self.fm_owned = FmOwnedDevice(mld, name, len(self.lds), self.port, self._asked_to_reset)
         self.fm_owned.serve([MemoryCommands(self), QosCommands(self), *sets])
 
     @property
@@ -106,8 +106,14 @@ class Head:
 
     # -- resets --------------------------------------------------------------------------------------------------
 
+    def _asked_to_reset(self, ld: int) -> None:
+        """The fabric manager has written the LD-ID Hot Reset Vector."""
+        if (device := self.function(ld)) is not None:
+            self.mld.witness("ld-reset", device.name)
+        self.hot_reset(ld)
+
     def hot_reset(self, ld: int) -> None:
-        """Reset one logical device, as by the LD-ID Hot Reset Vector. The others go on."""
+        """Reset one logical device. The others go on."""
         device = self.function(ld)
         if device is not None:
             device.reset(Reset.HOT)
