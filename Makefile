@@ -5,6 +5,9 @@ BIN := .venv/bin
 READY := .venv/softcxl.ready
 RUNS := .venv/softcxl.runs
 PYTEST := $(BIN)/python -m pytest
+# Tests run side by side, as many as there are processors; those of one file one after the other, as they share a guest.
+JOBS ?= $(shell nproc)
+SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
 
 .PHONY: help demo demo-linux demo-pooling test test-unit test-guest coverage-table lint format docs bench clean venv
 .DEFAULT_GOAL := help
@@ -32,12 +35,12 @@ demo-pooling: $(RUNS) ## two Linux guests share a switch and its memory, and a f
 test: test-unit test-guest ## everything: unit tests, then tests in real guests
 
 test-unit: $(READY) ## the tests that need no guest (a minute or two)
-	@$(PYTEST) -q -m "not guest"
+	@$(PYTEST) -q $(SIDE_BY_SIDE) -m "not guest"
 
 test-guest: $(READY) ## the tests that boot Linux (minutes); fetches and builds what it needs first
 	@$(BIN)/softcxl lab setup
 	@$(BIN)/softcxl lab kernel build
-	@$(PYTEST) -v -m guest
+	@$(PYTEST) -v $(SIDE_BY_SIDE) -m guest
 
 COVERAGE := docs/reference/coverage.json
 
