@@ -17,11 +17,15 @@ SCENES = {
     "two-bridges": Scene([Wanted(["mem0", "mem1"], "decoder0.0")]),
     "dynamic-capacity": Scene(),
     "persistent": Scene([Wanted(["mem1", "mem0"], type="pmem")], [("mem0", 256 << 20)]),
+    "pooling": Scene([Wanted(["pool.1"])]),
 }
 
 
 @pytest.mark.parametrize("name", SCENES)
 def test_the_listing_field_by_field(name: str, parts: Parts, tmp_path: Path) -> None:
     path = shutil.copy(EXAMPLES / f"{name}.yaml", tmp_path)  # state is kept beside it
-    with Fabric.load(path) as fabric, boot(fabric, parts=parts, append=MOVABLE) as machine:
+    with (
+        Fabric.load(path) as fabric,
+        boot(fabric, next(iter(fabric.hosts)), parts=parts, append=MOVABLE) as machine,
+    ):
         check_listing(Linux(quick(machine), fabric), name, SCENES[name])
