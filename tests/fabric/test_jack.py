@@ -159,7 +159,7 @@ def test_show_ld_info_and_allocations(jack: Jack) -> None:
     two = struct.pack("<8Q", 4, 0, 4, 0, 0, 0, 0, 0)  # range 1 and range 2 of each
     assert jack.tunnel("00000000531300000000000001000f000800000001540200000000000000ff") == (
         SUCCESS,
-        bytes([2, 0, 0, 4]) + two,
+        bytes([4, 0, 0, 4]) + two,
     )
 
 
@@ -183,9 +183,9 @@ def test_qos_status_and_control(jack: Jack) -> None:
 
 def test_qos_allocated_and_limit(jack: Jack) -> None:
     tunnel = "00000000531300000000000001000f0008000000{:02x}5402000000000000{}"
-    for get, default in ((0x06, 0), (0x08, 0xFF)):
-        assert jack.tunnel(tunnel.format(get, "ff00")) == (SUCCESS, bytes([4, 0, *[default] * 4]))  # all
-        assert jack.tunnel(tunnel.format(get, "0103")) == (SUCCESS, bytes([1, 3, default]))  # -l 3 -n 1
+    for get in (0x06, 0x08):
+        assert jack.tunnel(tunnel.format(get, "ff00")) == (SUCCESS, b"\4\0" + bytes(4))  # all
+        assert jack.tunnel(tunnel.format(get, "0103")) == (SUCCESS, b"\1\3\0")  # -l 3 -n 1
     set_ = "0000000053170000000000000100130008000000{:02x}54060000000000000400{}"
     assert jack.tunnel(set_.format(0x07, "10200000")) == (SUCCESS, b"\4\0\x10\x20\0\0")
     assert jack.tunnel(set_.format(0x09, "80400000")) == (SUCCESS, b"\4\0\x80\x40\0\0")
