@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import softcxl
 from softcxl.cli import main
 
 PAGE = Path("docs/howto/fabric-manager.md").read_text()
@@ -35,8 +37,9 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (serve,) = re.findall(r"^\$ softcxl (serve .*) &$", PAGE, re.MULTILINE)
     (address,) = re.findall(r"^\$ export SOFTCXL_FM=(.*)$", PAGE, re.MULTILINE)
     program = f"import sys; from softcxl.cli import main; sys.exit(main({shlex.split(serve)}))"
+    ours = os.environ | {"PYTHONPATH": str(Path(softcxl.__file__).parents[1])}  # whatever the folder
     with subprocess.Popen(
-        [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program], cwd=tmp_path, env=ours, stdout=subprocess.PIPE, text=True
     ) as server:
         try:
             assert server.stdout is not None
