@@ -24,7 +24,8 @@ from softcxl.switch.tenant import Done
 from softcxl.switch.upstream import UpstreamPort
 
 if TYPE_CHECKING:
-    from softcxl.fabric.build import Fabric, LiveHost
+    from softcxl.fabric.build import Fabric
+    from softcxl.fabric.live_host import LiveHost
 
 Component = HostBridge | UpstreamPort
 

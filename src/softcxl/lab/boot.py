@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from softcxl.fabric import keys
-from softcxl.fabric.build import Fabric, FirmwareProgram
+from softcxl.fabric.build import Fabric
 from softcxl.fabric.endpoints import serial_lines
 from softcxl.fabric.host import xor_maps
+from softcxl.fabric.live_host import FirmwareProgram
 from softcxl.fabric.routes import Route, routes
 from softcxl.fabric.visitor import Order, Visitor
 from softcxl.lab import compile as compiled

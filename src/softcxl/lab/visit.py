@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from softcxl.fabric import keys
-from softcxl.fabric.build import FirmwareProgram
+from softcxl.fabric.live_host import FirmwareProgram
 from softcxl.lab import compile as compiled
 from softcxl.lab.boot import Backing, planned
 from softcxl.lab.errors import PlanError
