@@ -98,6 +98,22 @@ def test_errors_come_to_the_host_and_are_noted(switch, tenant, host, pool):
     ]
 
 
+def test_errors_of_what_no_host_here_has_are_noted(switch, pool, fm):
+    """Of an LD whose host is elsewhere, and of the FM-owned LD, which has none: the source is not known."""
+    switch.bind(1, 0, 1, 1)
+    for function in (pool.logical[1], pool.fm_owned, pool.logical[0]):
+        function.express.device_control.correctable_error_reporting = True
+        report(function, "bad_tlp", correctable=True)
+    assert [one[48:60] for one in fm.events(1)] == [bytes([0, 1, 0, 0, 0x30, 0, 0, 0, 0, 0, 0, 0x30])] * 2
+    switch.unbind(1, 0)
+    switch.ports[1].remove()
+    fm.events()
+    for function in (pool.logical[1], pool.fm_owned):
+        function.express.device_control.correctable_error_reporting = True
+        report(function, "bad_tlp", correctable=True)
+    assert fm.events(1) == []
+
+
 def test_aer_events_go_up(switch, tenant, host):
     host.boot()
     root, fm = host.machine.bridges[0].ports[0], Manager(switch)

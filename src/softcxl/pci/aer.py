@@ -82,8 +82,8 @@ def report(
                 kind = _log_correctable(function, error)
             else:
                 kind = _log_uncorrectable(function, error, header, fatal)
-        if kind is not None and seat is not None:
-            function.emit(Message(kind, seat.requester_id))
+        if kind is not None:
+            function.emit(Message(kind, 0 if seat is None else seat.requester_id))
     return kind
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
@@ -29,6 +29,10 @@ _FIRST_CAPABILITY, _FIRST_EXTENDED = 0x40, 0x100
 _MSIX_BAR = 4
 _FIRST_BAR = CommonHeader.bar0.__layout__.offset
 _PAIR = struct.Struct("<Q")  # of registers, of a 64-bit BAR
+
+
+def unheard(message: Message) -> None:
+    """Of an error message that nobody overhears."""
 
 
 class Part(Protocol):
@@ -65,6 +69,9 @@ class Function:
         self._bars: dict[int, Bar] = {}
         self._bus: Bus | None = None
         self.seat: Seat | None = None
+        self.overheard: Callable[[Message], None] = (
+            unheard  # gets what error messages it sends, seated or not
+        )
         self._claims: tuple[tuple[int, int, int], ...] | None = None
         self._capability_end, self._extended_end = _FIRST_CAPABILITY, _FIRST_EXTENDED
         self._last_capability: Block | None = None
@@ -270,6 +277,7 @@ class Function:
 
     def emit(self, message: Message) -> None:
         """Send an error message up."""
+        self.overheard(message)
         if self.seat is not None:
             self.seat.bus.message(message)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from softcxl.pci.aer import Message, report
+from softcxl.pci.aer import report
 from softcxl.pci.function import Function
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.fm.events import VirtualSwitchEventType
@@ -35,7 +35,6 @@ class Hierarchy(Tenant):
     ) -> None:
         self.slots: list[VppbPort] = []
         self.told: Callable[[int, VirtualSwitchEventType], None] = lambda vppb, what: None
-        self.heard: Callable[[int, Message], None] = lambda vppb, message: None
         self.restarted: Callable[[], None] = lambda: None
         self.upstream = _Upstream(
             self, name, vppbs, decoders=decoders, serial=serial, performance=performance
@@ -143,10 +142,6 @@ class VppbPort(CxlDownstreamPort):
         if self.present:
             self.remove(Reset.HOT)
         self.cut(False)
-
-    def receive(self, message: Message) -> None:
-        self._hierarchy.heard(self.port_number, message)
-        super().receive(message)
 
     def _secondary_bus_reset(self, old: int, new: int) -> None:
         super()._secondary_bus_reset(old, new)

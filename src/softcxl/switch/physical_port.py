@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from softcxl.pci.function import Function
+from softcxl.pci.function import Function, unheard
 from softcxl.spec.cxl.port import FlexBusPortDvsec
 from softcxl.spec.fm.events import PhysicalSwitchEventType
 from softcxl.spec.fm.switch import LtssmState, PortConfigurationState
@@ -24,6 +24,7 @@ from softcxl.switch.port import CxlDownstreamPort
 from softcxl.wire import Reset
 
 if TYPE_CHECKING:
+    from softcxl.pci.aer import Message
     from softcxl.switch.physical import PhysicalSwitch
     from softcxl.switch.virtual import VirtualSwitch, Vppb
 
@@ -126,6 +127,8 @@ class PhysicalPort:
             if isinstance(found, Bindable):
                 found.bind(holder)
             self._held[ld] = found
+            if ld is not None:
+                found.overheard = self._error
 
     def release(self, ld: int | None, *, used: bool = True) -> None:
         """A binding ends, and no host uses what is there: what one left in it goes, if it was `used`."""
@@ -133,10 +136,16 @@ class PhysicalPort:
             held = self._held.pop(ld, None)
             if held is None:
                 return
+            held.overheard = unheard
             if isinstance(held, Bindable):
                 held.unbind(used=used)
             elif used and held.seat is None and not self.perst:
                 held.reset(Reset.COLD)
+
+    def _error(self, message: Message) -> None:
+        """A logical device of what is in the slot has sent an error message."""
+        if self.link_up:
+            self.switch.reports.mld(self, message)
 
     # -- the slot ------------------------------------------------------------------------------------------------
 
@@ -164,6 +173,8 @@ class PhysicalPort:
         if self.perst:
             for one in functions(device):
                 one.silence()
+        if not isinstance(device, Function) and not device.single:
+            device.fm_owned.overheard = self._error
         self.switch.witness("inserted", self)
         self.ppb.slot_changed()
 
@@ -181,6 +192,7 @@ class PhysicalPort:
         for vppb in list(self.bindings.values()):
             vppb.pull()
         for one in held.values():
+            one.overheard = unheard
             if isinstance(one, Bindable):
                 one.unbind(used=False)
         self.ppb.slot_changed()
@@ -191,6 +203,7 @@ class PhysicalPort:
             for one in functions(device):
                 one.wake(Reset.COLD)
         if not isinstance(device, Function):
+            device.fm_owned.overheard = unheard
             device.link_changed(up=False, perst=False)
         reset(device, Reset.COLD)
         return device

@@ -110,11 +110,6 @@ class Reports:
             ),
         )
 
-    def message(self, vppb: Vppb, message: Message) -> None:
-        """An error message has come up by a vPPB. Of those from a port with logical devices a record is kept."""
-        if vppb.ld is not None and vppb.port is not None:
-            self.mld(vppb.port, message)
-
     def mld(self, port: PhysicalPort, message: Message) -> None:
         """An error message has come from a port with logical devices."""
         correctable = message.kind is Kind.CORRECTABLE

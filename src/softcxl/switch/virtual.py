@@ -154,11 +154,9 @@ class VirtualSwitch:
         """Hear from another tenant from now on."""
         if isinstance(self._tenant, Hierarchy):
             self._tenant.told = lambda vppb, what: None
-            self._tenant.heard = lambda vppb, message: None
             self._tenant.restarted = lambda: None
         self._tenant = tenant
         self._forget()
         if isinstance(tenant, Hierarchy):
             tenant.told = lambda vppb, what: self.switch.reports.slot(self.vppbs[vppb], what)
-            tenant.heard = lambda vppb, message: self.switch.reports.message(self.vppbs[vppb], message)
             tenant.restarted = self._forget
