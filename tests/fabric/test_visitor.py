@@ -245,6 +245,35 @@ def test_a_surprise_is_silence_and_then_time_is_short(
     machine.close()
 
 
+def test_a_pull_that_fails_has_its_time_all_the_same(
+    visitor: Visitor, rack: PhysicalSwitch, clock: ManualClock
+) -> None:
+    visitor.begin()
+    visitor.arrive()
+    machine = connected(visitor, "pool.0")
+    operation = rack.unbind(LEFT, 0, SURPRISE)
+    visitor.told(here(visitor)[0].number, "QEMU does not answer")
+    assert operation.code is None
+    clock.advance(GRACE)
+    assert over(operation) is ReturnCode.SUCCESS
+    assert visitor.doors == {}
+    machine.close()
+
+
+def test_a_device_that_is_pulled_and_put_back_comes_when_the_machine_has_let_go(
+    visitor: Visitor, rack: PhysicalSwitch
+) -> None:
+    visitor.begin()
+    visitor.arrive()
+    machine = connected(visitor, "pool.0")
+    rack.ports[POOL].insert(rack.ports[POOL].remove())
+    assert acts(visitor) == [("pull", "pool.0", "left-port0")]
+    machine.close()
+    (order,) = visitor.take(lambda: False)
+    assert (order.act, order.device) == ("add", "pool.0")
+    connected(visitor, "pool.0").close()
+
+
 def test_nobody_there_and_nothing_connected_takes_no_time(visitor: Visitor, rack: PhysicalSwitch) -> None:
     visitor.begin()
     assert not rack.ports[rack.virtual[LEFT].upstream].link_up
@@ -278,6 +307,22 @@ def test_the_end_of_the_visit_leaves_bindings_as_they_are(
     assert list(tmp_path.glob("*.sock")) == []
     assert [one.status for one in rack.virtual[LEFT].vppbs] == [BindingStatus.BOUND_LD, BindingStatus.UNBOUND]
     assert threading.active_count() == threads
+
+
+def test_the_end_of_the_visit_closes_doors_of_what_was_pulled(
+    fabric: Fabric, rack: PhysicalSwitch, tmp_path: Path
+) -> None:
+    """A machine that has not let go yet of a device that left its slot."""
+    threads = threading.active_count()
+    with Visitor(fabric, "a", tmp_path) as visitor:
+        visitor.arrive()
+        machine = connected(visitor, "pool.0")
+        rack.ports[POOL].remove()
+        assert list(visitor.doors) == ["pool.0"]
+    assert fabric.open_doors == {}
+    assert threading.active_count() == threads
+    assert not fabric.devices["pool.0"].attached
+    machine.close()
 
 
 def test_orders_are_of_the_machine_that_is_made_after_them(visitor: Visitor, rack: PhysicalSwitch) -> None:

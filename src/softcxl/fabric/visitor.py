@@ -126,6 +126,8 @@ class Visitor:
         for virtual in self.virtual.values():
             if isinstance(virtual.tenant, _Guest) and virtual.tenant.visitor is self:
                 virtual.tenant = Nobody()
+        for place in list(self._places.values()):  # devices that were pulled, which the machine still has
+            self._shut(place)
         if self._worker is not None:
             self._work.put(None)
             self._worker.join()
@@ -198,11 +200,10 @@ class Visitor:
             return
         if problem:
             log.warning("%s: %s at %s: %s", self.host, order.device, order.port, problem)
-        if order.act not in ("remove", "pull"):
-            return  # an arrival may be told of when the device is to go already: it is there all the same
-        if not problem:
+        # An arrival may be told of when the device is to go already: it is there all the same.
+        if not problem and order.act in ("remove", "pull"):
             self._work.put(lambda: self._out(place))
-        elif (done := self._leaves(place)) is not None:
+        elif problem and order.act == "remove" and (done := self._leaves(place)) is not None:
             done(ReturnCode.RETRY_REQUIRED)
 
     # -- the virtual switch --------------------------------------------------------------------------------------
@@ -319,6 +320,10 @@ class Visitor:
         self._shut(place)
         self.fabric.hosts[self.host].unbound(place.function)
         done(ReturnCode.SUCCESS)
+        for virtual in self.virtual.values():
+            for vppb in virtual.vppbs:
+                if port_name(virtual.name, vppb.number) == place.port:
+                    vppb.settle()  # what has come meanwhile had no place
 
     def _leaves(self, place: _Place) -> Done | None:
         """Who waits for it to go; nobody does any more."""
