@@ -152,7 +152,8 @@ class Recorder:
 
 
 class Plugin:
-    """The recorder, told by pytest what runs."""
+    """The recorder, told by pytest what runs. Where tests run side by side (pytest-xdist), each process hands what it
+    saw to the one that shares them out, which writes the file."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.recorder = file, Recorder()
@@ -166,6 +167,19 @@ class Plugin:
         file = item.path.relative_to(item.config.rootpath).as_posix()
         self.recorder.starts(file, item.get_closest_marker("guest") is not None)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        for file, key, kind in getattr(node, "workeroutput", {}).get("exercised", ()):
+            self.recorder.ran[file] = True
+            if key:
+                self.recorder.seen.setdefault((key, kind), set()).add(file)
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self._watching.__exit__(None, None, None)
-        self.recorder.merge(self.file, session.config.rootpath)
+        output = getattr(session.config, "workeroutput", None)
+        if output is None:
+            self.recorder.merge(self.file, session.config.rootpath)
+            return
+        output["exercised"] = [(file, "", "") for file in self.recorder.ran] + [
+            (file, key, kind) for (key, kind), files in self.recorder.seen.items() for file in files
+        ]
