@@ -385,6 +385,39 @@ def test_a_device_without_logical_devices_leaves_the_windows_too(
     assert device.space.windows == ()
 
 
+def test_what_is_unbound_after_the_visit_leaves_the_windows(
+    fabric: Fabric, rack: PhysicalSwitch, tmp_path: Path
+) -> None:
+    """A device that the next host has is not in the memory of one whose guest went before it was unbound."""
+    rack.bind(LEFT, 1, SLD)
+    device = fabric.devices["single"]
+    window = fabric.hosts["a"].memory.windows[0]
+    with Visitor(fabric, "a", tmp_path):
+        device.decoders.program(0, hpa=BASE, size=256 * MIB, ways=1, granularity=256)
+    assert over(rack.unbind(LEFT, 1)) is ReturnCode.SUCCESS
+    rack.bind(RIGHT, 0, SLD)
+    window.medium.write(64, b"late")
+    assert device.space.read(64, 4) == bytes(4)
+
+
+def test_what_left_its_slot_leaves_the_windows(
+    fabric: Fabric, visitor: Visitor, rack: PhysicalSwitch
+) -> None:
+    visitor.begin()
+    visitor.arrive()
+    machine = connected(visitor, "pool.0")
+    device = fabric.devices["pool.0"]
+    device.decoders.program(0, hpa=BASE, size=256 * MIB, ways=1, granularity=256)
+    window = fabric.hosts["a"].memory.windows[0]
+    pool = rack.ports[POOL].remove()
+    window.medium.write(64, b"late")
+    assert device.space.read(64, 4) == bytes(4)
+    machine.close()
+    assert over(rack.unbind(LEFT, 0)) is ReturnCode.SUCCESS
+    rack.ports[POOL].insert(pool)
+    rack.bind(RIGHT, 0, POOL, 0)
+
+
 def test_a_guest_that_comes_again_finds_its_memory_where_it_was(
     fabric: Fabric, rack: PhysicalSwitch, tmp_path: Path
 ) -> None:

@@ -342,9 +342,11 @@ class Visitor:
             for number in over:
                 del self._given[number]
             self._orders = [one for one in self._orders if one.number not in over]
-        if place.function.silent:
-            place.function.wake(Reset.HOT)
-        place.open.close()
+        try:
+            place.open.close()
+        finally:
+            if place.function.silent:
+                place.function.wake(Reset.HOT)
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:

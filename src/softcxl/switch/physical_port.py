@@ -6,6 +6,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from softcxl.device.type3 import Type3
+from softcxl.memory.errors import MemoryFault
 from softcxl.pci.function import Function, unheard
 from softcxl.spec.cxl.port import FlexBusPortDvsec
 from softcxl.spec.fm.events import PhysicalSwitchEventType
@@ -139,8 +141,10 @@ class PhysicalPort:
             held.overheard = unheard
             if isinstance(held, Bindable):
                 held.unbind(used=used)
-            elif used and held.seat is None and not self.perst:
+                return
+            if used and held.seat is None and not self.perst:
                 held.reset(Reset.COLD)
+            _leave_windows(held)
 
     def _error(self, message: Message) -> None:
         """A logical device of what is in the slot has sent an error message."""
@@ -206,6 +210,8 @@ class PhysicalPort:
             device.fm_owned.overheard = unheard
             device.link_changed(up=False, perst=False)
         reset(device, Reset.COLD)
+        for one in held.values():
+            _leave_windows(one)
         return device
 
     # -- the link ------------------------------------------------------------------------------------------------
@@ -259,6 +265,16 @@ class PhysicalPort:
                 vppb.settle()
             if not up and vppb.operation is not None:
                 vppb.operation.link_down()
+
+
+def _leave_windows(function: Function) -> None:
+    """No host that had a device has its bytes in a window any more, whoever gets it next."""
+    if isinstance(function, Type3):
+        try:
+            with function.lock:
+                function.space.go_home()
+        except MemoryFault as error:
+            log.error("%s stays in the windows of who had it: %s", function.name, error)
 
 
 class PhysicalBridge(CxlDownstreamPort):
