@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+from softcxl.memory.errors import MediumFull
 from softcxl.switch.hierarchy import Hierarchy
 from softcxl.switch.physical import PhysicalSwitch
 from softcxl.switch.tenant import Nobody
@@ -97,6 +98,19 @@ def test_what_is_taken(fm, switch):
     switch.ports[2].enabled = False
     assert fm.bind(1, 0, 2) == INVALID_INPUT
     assert fm.vcs(0, 1) == before
+
+
+def test_a_device_that_fails_as_it_is_bound(fm, switch, pool, monkeypatch, caplog):
+    """As where files or memory for a logical device cannot be had: it is not being bound for ever."""
+
+    def fail(holder):
+        raise MediumFull("no room is left")
+
+    monkeypatch.setattr(pool.logical[0], "bind", fail)
+    assert fm.bind(0, 0, 1, 0) == INTERNAL
+    assert caplog.messages == ["rack.left.0: the device failed to be bound"]
+    monkeypatch.undo()
+    assert fm.bind(0, 0, 1, 0) == STARTED
 
 
 def test_a_device_that_comes_later(fm, switch, memory, slow):

@@ -58,6 +58,22 @@ def test_a_manager_that_leaves_in_the_middle(switch, slow, memory):
     second.door.close()
 
 
+def test_a_manager_leaves_while_no_event_is_told(switch):
+    """Whoever writes to an event log tells one manager after the other: none is left out as another one leaves."""
+
+    class Told(list):
+        def remove(self, one):
+            held.append(switch.lock._is_owned())
+            super().remove(one)
+
+    held = []
+    manager = Manager(switch)
+    switch.events.filled = Told(switch.events.filled)
+    manager.door.close()
+    assert held == [True]
+    assert switch.events.filled == []
+
+
 def test_all_at_once(switch, pool):
     """Two hosts that see to their slots and use what is there, two managers, and a hand on PERST# and the slot."""
     assert isinstance(switch, PhysicalSwitch)

@@ -189,10 +189,15 @@ class Bind(Operation):
             target.hold(ld, found.name)
             if ld is not None and target.held(ld) is None:
                 raise BindingError(f"{target.name} has no LD {ld} with memory")
-        except (BindingError, ValueError) as error:
+        except Exception as error:
             with switch.lock:
                 _unbound(found)
-            raise error if isinstance(error, BindingError) else BindingError(str(error)) from None
+            if isinstance(error, BindingError):
+                raise
+            if isinstance(error, ValueError):
+                raise BindingError(str(error)) from None
+            log.exception("%s: the device failed to be bound", found.name)
+            raise BindingError(f"{target.name}: {error}", ReturnCode.INTERNAL_ERROR) from error
         self._begin()
 
     @property

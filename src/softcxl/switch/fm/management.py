@@ -98,6 +98,7 @@ class SwitchManagement:
         virtual: VirtualSwitch | None = None,
     ) -> None:
         self._commands = commands = switch.commands
+        self._logs = switch.lock
         with commands.lock, switch.lock:
             self.policy = NotificationPolicy(switch.events, send)
             self._own = Cci(switch.clock, commands.lock, payload_max=switch.payload_max)
@@ -128,5 +129,6 @@ class SwitchManagement:
     def close(self) -> None:
         """The door is closed: nothing is sent any more."""
         with self._commands.lock:
-            self.policy.close()
+            with self._logs:  # whoever writes to them goes through who is told
+                self.policy.close()
             self._commands.doors.remove(self)
