@@ -66,7 +66,7 @@ def test_a_manager_leaves_while_no_event_is_told(switch):
             held.append(switch.lock._is_owned())
             super().remove(one)
 
-    held = []
+    held: list[bool] = []
     manager = Manager(switch)
     switch.events.filled = Told(switch.events.filled)
     manager.door.close()
