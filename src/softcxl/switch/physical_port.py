@@ -271,8 +271,7 @@ def _leave_windows(function: Function) -> None:
     """No host that had a device has its bytes in a window any more, whoever gets it next."""
     if isinstance(function, Type3):
         try:
-            with function.lock:
-                function.space.go_home()
+            function.space.go_home()
         except MemoryFault as error:
             log.error("%s stays in the windows of who had it: %s", function.name, error)
 

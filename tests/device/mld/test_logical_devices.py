@@ -177,6 +177,19 @@ def test_windows_show_nothing_of_what_was_unbound(make, policy):
         del mapped
 
 
+def test_others_go_on_while_bytes_leave_windows(make, monkeypatch):
+    """Which takes as long as there are bytes to keep. The device is nobody else's meanwhile."""
+    pool, found = make(on_unbind="keep"), []
+    device = pool.logical[0]
+    monkeypatch.setattr(
+        type(device.space), "go_home", lambda space: found.append((pool.lock._is_owned(), device.holder))
+    )
+    device.bind("a host")
+    device.unbind()
+    assert found == [(False, "a host")]
+    assert device.holder is None
+
+
 def test_what_nobody_has_used_stays(pool):
     device = pool.logical[0]
     device.bind("rack.left.0")

@@ -90,11 +90,16 @@ class LogicalDevice(Type3):
     def unbind(self, *, used: bool = True) -> None:
         """It is bound to nobody any more: it is reset, its contents are what the MLD's `on_unbind` says, and no window
         of a host shows them; all stays as it is where nobody has `used` it since."""
+        try:
+            if used:
+                self._let_go()
+        finally:
+            with self.lock:
+                self.holder = None
+
+    def _let_go(self) -> None:
+        policy = self.mld.on_unbind
         with self.lock:
-            self.holder = None
-            if not used:
-                return
-            policy = self.mld.on_unbind
             try:
                 if policy is OnUnbind.ERASE:
                     self.erase()
@@ -104,10 +109,10 @@ class LogicalDevice(Type3):
                 self.reset(Reset.HOT)
             else:
                 self.power_cycle()
-            try:
-                self.space.go_home()
-            except MemoryFault as error:
-                log.error("%s stays in the windows of who had it: %s", self.name, error)
+        try:
+            self.space.go_home()  # without the lock: what is kept takes time, and other hosts go on
+        except MemoryFault as error:
+            log.error("%s stays in the windows of who had it: %s", self.name, error)
 
     def erase(self) -> None:
         """Leave nothing of what it holds: bytes, labels, poison, extents, passphrases. Raises `OSError`, and then
