@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from softcxl.device.cci import CommandError
 from softcxl.device.clock import ManualClock
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.errors import BuildError
+from softcxl.fabric.hosts import Call, Hosts
 from softcxl.fabric.visitor import GRACE, Order, Visitor
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.fm.vcs import BindingStatus, UnbindOption
@@ -335,6 +337,18 @@ def test_orders_are_of_the_machine_that_is_made_after_them(visitor: Visitor, rac
     rack.unbind(LEFT, 1)
     visitor.begin()
     assert acts(visitor) == [("remove", "pool.1", "left-port1")]
+
+
+def test_who_looks_at_the_doors_takes_no_orders(fabric: Fabric, rack: PhysicalSwitch, tmp_path: Path) -> None:
+    """A machine that starts has its orders when it is up, whoever has looked meanwhile."""
+    hosts = Hosts(fabric, "the test", tmp_path)
+    with closing(hosts):
+        call = Call(hosts, "a", lambda text: None, lambda text: None)
+        assert call.doors(begins=True)["virtual"] == {"left": ["pool.0", None]}
+        rack.bind(LEFT, 1, POOL, 1)
+        assert call.doors()["virtual"] == {"left": ["pool.0", "pool.1"]}
+        hosts.visitors["a"].arrive()
+        assert acts(hosts.visitors["a"]) == [("add", "pool.1", "left-port1")]
 
 
 def test_what_a_guest_cannot_have_is_not_bound(visitor: Visitor, rack: PhysicalSwitch) -> None:

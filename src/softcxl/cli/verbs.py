@@ -197,15 +197,16 @@ class Events:
 
 @dataclass(frozen=True)
 class Doors:
-    """`softcxl doors`."""
+    """`softcxl doors`; with `begins` for a machine that begins with what is there."""
 
     close: bool = False
+    begins: bool = False
 
     def perform(self, call: Call) -> None:
         if self.close:
             call.hosts.close_doors(call.host)
         else:
-            _say_json(call, call.doors())
+            _say_json(call, call.doors(begins=self.begins))
 
 
 @dataclass(frozen=True)

@@ -283,7 +283,7 @@ def _doors(address: str, host: str) -> Iterator[Callable[[], dict[str, Any]]]:
         for name, door in first["devices"].items():
             if door["connected"]:
                 raise BuildError(f"devices.{name}: a guest has it, through {door['socket']}")
-        yield lambda: demand(address, host, verbs.Doors())
+        yield lambda: demand(address, host, verbs.Doors(begins=True))
     finally:
         if first["opened"]:
             ask(address, "doors", verbs.Doors(close=True), host)

@@ -206,12 +206,14 @@ class Call:
         """A line on stderr."""
         self._err(f"softcxl: {sentence}\n")
 
-    def doors(self) -> dict[str, Any]:
+    def doors(self, *, begins: bool = False) -> dict[str, Any]:
         """The host's doors, opened, and what else a client on this machine needs for a guest: the files behind the
-        windows, and where firmware's regions are."""
+        windows, and where firmware's regions are. The machine that `begins` with them has orders of what changes from
+        now on; whoever only looks takes none from one that is on its way."""
         opened = not self.hosts.has_doors(self.host)
         doors = self.hosts.open_doors(self.host)
         live, line = self.hosts.fabric.hosts[self.host], self.hosts.line(self.host)
+        visitor = self.hosts.visitors[self.host]
         return {
             "host": self.host,
             "opened": opened,
@@ -223,7 +225,7 @@ class Call:
                 }
                 for name, door in doors.items()
             },
-            "virtual": self.hosts.visitors[self.host].begin(),
+            "virtual": visitor.begin() if begins else visitor.bound,
             "serial": str(line) if line else None,
             "windows": [
                 {

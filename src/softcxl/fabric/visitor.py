@@ -157,6 +157,12 @@ class Visitor:
             if not self.present:
                 self._orders.clear()
                 self._given.clear()
+            return self.bound
+
+    @property
+    def bound(self) -> dict[str, list[str | None]]:
+        """What is bound now, by virtual switch and vPPB."""
+        with self._changed:
             bound: dict[str, list[str | None]] = {}
             for name, virtual in self.virtual.items():
                 ports = (self._places.get(port_name(name, vppb)) for vppb in range(len(virtual.vppbs)))
