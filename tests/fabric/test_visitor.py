@@ -13,6 +13,7 @@ import pytest
 
 from softcxl.device.cci import CommandError
 from softcxl.device.clock import ManualClock
+from softcxl.device.mld.errors import LdInUse
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.hosts import Call, Hosts
@@ -430,6 +431,20 @@ def test_what_left_its_slot_leaves_the_windows(
     assert over(rack.unbind(LEFT, 0)) is ReturnCode.SUCCESS
     rack.ports[POOL].insert(pool)
     rack.bind(RIGHT, 0, POOL, 0)
+
+
+def test_what_a_machine_has_yet_is_not_dealt_out(
+    fabric: Fabric, visitor: Visitor, rack: PhysicalSwitch
+) -> None:
+    """A device that left its slot, whose door is there until the machine has let go of it."""
+    visitor.begin()
+    visitor.arrive()
+    rack.ports[POOL].remove()
+    with pytest.raises(LdInUse):
+        fabric.mlds["pool"].allocate({0: 512 * MIB})
+    visitor.told(here(visitor)[0].number)
+    visitor.close()
+    fabric.mlds["pool"].allocate({0: 512 * MIB})
 
 
 def test_a_guest_that_comes_again_finds_its_memory_where_it_was(

@@ -9,6 +9,7 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
+from softcxl.device.decoder import Nowhere
 from softcxl.device.mld.errors import LdInUse, LogicalDeviceError, NoSuchLd
 from softcxl.device.mld.qos import LdTelemetry
 from softcxl.device.type3 import Type3
@@ -69,8 +70,9 @@ class LogicalDevice(Type3):
 
     @property
     def in_use(self) -> bool:
-        """It is bound, or a machine has it plugged in: its allocation stays."""
-        return self.holder is not None or self.attached or self.seat is not None
+        """It is bound, or a machine has it plugged in, or a door to it is a host's: its allocation stays."""
+        lent = not isinstance(self.decoders.host, Nowhere)
+        return self.holder is not None or self.attached or self.seat is not None or lent
 
     def bind(self, holder: str) -> None:
         """It is bound to `holder` from now on. Raises `LdInUse` where it is bound already, `NoSuchLd` where a fabric
