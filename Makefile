@@ -47,7 +47,7 @@ COVERAGE := docs/reference/coverage.json
 coverage-table: $(READY) ## what the tests exercise of the standard, noted for the docs (minutes); runs them all
 	@$(BIN)/softcxl lab setup
 	@$(BIN)/softcxl lab kernel build
-	@$(PYTEST) -q $(SIDE_BY_SIDE) --record-coverage $(COVERAGE)
+	@$(PYTEST) -q $(SIDE_BY_SIDE) --record-coverage=$(COVERAGE)
 
 lint: $(READY) ## ruff, mypy --strict and the architecture's import contracts
 	@$(BIN)/ruff check .

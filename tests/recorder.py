@@ -1,7 +1,7 @@
 """Notes what of the standard the tests exercise, for the table of what is covered: commands that succeeded, event
 records that were fetched, capabilities whose registers were accessed, data objects answered, features read or set.
 
-    pytest --record-coverage docs/reference/coverage.json
+    pytest --record-coverage=docs/reference/coverage.json
 
 What an unmodified Linux did, in a test of mark `guest` and through a guest's door, is told from what was done in this
 process, by any other test. Of the tests that did something the file names one, the one that did the fewest other
