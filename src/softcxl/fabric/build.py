@@ -124,6 +124,9 @@ class Fabric:
                 for name, switch in self.topology.shared.items()
             }
             self.problems = keep(self.store, self.switches, self.mlds, self.devices, first)
+            for live in self.switches.values():
+                with live.lock:
+                    live.events.forget()  # what was there when its power came on is no change
             for name, one in self.topology.ccis.items():
                 self.ccis[name] = cci = SwitchMailboxCci(
                     name,
