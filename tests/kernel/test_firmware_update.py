@@ -111,7 +111,8 @@ def test_an_image_that_is_none_is_refused_and_changes_nothing(guest: Linux, devi
 
 def test_an_upload_is_cancelled(guest: Linux, device: Type3) -> None:
     before = slots(guest)
-    upload(guest, image("too long", bytes(8 << 20)), then="echo 1 > cancel")
+    begun = "until ! grep -q preparing status; do :; done"
+    upload(guest, image("too long", bytes(8 << 20)), then=f"{begun}; echo 1 > cancel")
     assert outcome(guest) == "transferring:user-abort"
     assert slots(guest) == before
     upload(guest, image("after it"))
