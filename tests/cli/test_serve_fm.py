@@ -115,6 +115,15 @@ def test_devices_alone_have_a_door_if_one_asks_for_it(
         assert json.loads(capsys.readouterr().out)
 
 
+def has_mctp() -> bool:
+    """Whether this machine's kernel has what a guest's has in tests/kernel/test_fm_kernel_door.py."""
+    try:
+        socket.socket(45, socket.SOCK_DGRAM).close()  # AF_MCTP
+    except OSError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
@@ -123,6 +132,12 @@ def test_devices_alone_have_a_door_if_one_asks_for_it(
         (["--fm", "unix:/tmp/x"], 2, "fabric managers come in by TCP; it has the form tcp:HOST:PORT"),
         (["--fm-dialect", "cxl3"], 2, "'cxl3' is not one of 'standard', 'cxl2'"),
         (["--fm", "tcp:PORT"], 1, "--fm names another place"),
+        pytest.param(
+            ["--fm-kernel"],
+            1,
+            "--fm-kernel: this kernel has no MCTP sockets",
+            marks=pytest.mark.skipif(has_mctp(), reason="this kernel has MCTP sockets"),
+        ),
     ],
 )
 def test_what_cannot_be_is_said(

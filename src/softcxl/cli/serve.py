@@ -28,7 +28,7 @@ from softcxl.fm.errors import AddressError
 from softcxl.lab.runtime import runtime_folder
 from softcxl.transport.control import Door
 from softcxl.transport.errors import DoorError, DoorInUse
-from softcxl.transport.mctp import Dialect, MctpTcpDoor
+from softcxl.transport.mctp import Dialect, MctpKernelDoor, MctpTcpDoor
 
 _LOCAL = TcpAddress("127.0.0.1", 0)
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -85,6 +85,11 @@ def _managed(
     show_default=True,
     help="How headers of commands are laid out: as the standard has it, or as tools of CXL 2.0's time do.",
 )
+@click.option(
+    "--fm-kernel",
+    is_flag=True,
+    help="Have fabric managers come in by the MCTP stack of this machine's kernel, too (AF_MCTP).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the line that says it is ready as JSON.")
 def serve(
     topology: str,
@@ -92,6 +97,7 @@ def serve(
     booted: tuple[str, ...],
     managed: TcpAddress | Literal["none"] | None,
     dialect: str,
+    fm_kernel: bool,
     as_json: bool,
 ) -> None:
     """Keep the fabric of TOPOLOGY live, and serve it at a control socket.
@@ -121,6 +127,8 @@ def serve(
         except DoorError as error:
             raise BuildError(str(error)) from error
         told = ""
+        if fm_kernel:
+            _kernel_door(stack, hosts.fabric, Dialect(dialect))
         if managed != "none" and (managed or hosts.fabric.switches or hosts.fabric.mlds):
             hosts.manager = stack.enter_context(_fm_door(hosts.fabric, managed or _LOCAL, Dialect(dialect)))
             told = f" for fabric managers at {hosts.manager['address']}, and"
@@ -159,6 +167,17 @@ def _fm_door(fabric: Fabric, at: TcpAddress, dialect: Dialect) -> Iterator[dict[
         raise BuildError(f"{error}; --fm names another place") from error
     except DoorError as error:
         raise BuildError(str(error)) from error
+
+
+def _kernel_door(stack: ExitStack, fabric: Fabric, dialect: Dialect) -> None:
+    """Open a door for fabric managers in the kernel's MCTP stack."""
+    served = endpoints(fabric)
+    if not served:
+        raise BuildError("--fm-kernel: the topology has neither switches nor devices")
+    try:
+        stack.enter_context(MctpKernelDoor(served, dialect=dialect))
+    except DoorError as error:
+        raise BuildError(f"--fm-kernel: {error}") from error
 
 
 class _Boot:
