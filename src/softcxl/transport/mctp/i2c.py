@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from softcxl.spec.mctp.i2c import (
     COMMAND_CODE,
@@ -27,6 +27,7 @@ from softcxl.spec.mctp.packet import BASELINE_TRANSMISSION_UNIT
 from softcxl.transport.errors import DoorError
 from softcxl.transport.mctp.cci import Dialect
 from softcxl.transport.mctp.conversation import Conversation, LoopLine
+from softcxl.transport.mctp.door import LoopDoor
 from softcxl.transport.mctp.errors import PacketError
 from softcxl.transport.mctp.loop import Loop
 from softcxl.transport.mctp.node import Node
@@ -41,7 +42,6 @@ MAX_PACKET: Final = MAX_BYTE_COUNT - 1
 
 _HEADER_SIZE = I2cHeader.__layout__.size
 _BEFORE_BLOCK = _HEADER_SIZE - 1  # destination, command and byte count, which the byte count does not count
-_CLOSE_SECONDS = 10.0
 _MAX_QUEUE = 1 << 16
 _MAX_ADDRESS = 0x7F
 
@@ -112,7 +112,7 @@ class _Peer:
     conversation: Conversation
 
 
-class MctpI2cDoor:
+class MctpI2cDoor(LoopDoor):
     """Serves endpoints on an I2C bus, from `open` (or `with`) until `close`, or until the bus ends.
 
     `fd` is a socket that keeps transactions apart (SOCK_SEQPACKET or SOCK_DGRAM): each message on it is a block write,
@@ -141,48 +141,26 @@ class MctpI2cDoor:
         self._queue: deque[bytes] = deque()
         self._waiting = False  # for the bus to take more
         self._bus: socket.socket | None = None
-        self._loop: Loop | None = None
 
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    @property
+    def title(self) -> str:
+        return f"I2C address {self.address:#x}"
 
     def open(self) -> None:
         """Start to listen. Raises `DoorError` where `fd` is no such socket."""
         if self._loop is not None:
-            raise DoorError(f"I2C address {self.address:#x}: this door is open already")
+            raise DoorError(f"{self.title}: this door is open already")
         try:
             bus = socket.socket(fileno=os.dup(self._given))
         except OSError as error:
-            raise DoorError(
-                f"I2C address {self.address:#x}: descriptor {self._given}: {error.strerror}"
-            ) from error
+            raise DoorError(f"{self.title}: descriptor {self._given}: {error.strerror}") from error
         if bus.type == socket.SOCK_STREAM:
             bus.close()
-            raise DoorError(f"I2C address {self.address:#x}: a stream does not keep transactions apart")
+            raise DoorError(f"{self.title}: a stream does not keep transactions apart")
         bus.setblocking(False)
         self._bus, self._loop = bus, Loop(f"MCTP I2C {self.address:#x}")
         self._loop.watch(bus.fileno(), select.EPOLLIN, self._ready)
         self._loop.start()
-
-    def close(self) -> None:
-        """Let go of the bus. From any thread, and more than once.
-
-        Raises `DoorError` where a command does not return within 10 seconds.
-        """
-        loop = self._loop
-        if loop is None:
-            return
-        loop.post(self._shut)
-        if not loop.stop(_CLOSE_SECONDS):
-            raise DoorError(
-                f"I2C address {self.address:#x}: a command has not returned for {_CLOSE_SECONDS:.0f} s"
-            )
-        if loop.ended:
-            self._loop = None
 
     def _shut(self) -> None:
         bus = self._bus

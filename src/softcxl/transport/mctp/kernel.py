@@ -14,12 +14,13 @@ import socket
 from collections.abc import Iterable, Mapping
 from functools import partial
 from struct import Struct
-from typing import Final, Self
+from typing import Final
 
 from softcxl.spec.mctp.packet import BROADCAST_EID, NULL_EID, MessageType, PacketFlags
 from softcxl.transport.errors import DoorError, DoorInUse
 from softcxl.transport.mctp.cci import Dialect
 from softcxl.transport.mctp.conversation import Conversation, LoopLine
+from softcxl.transport.mctp.door import LoopDoor
 from softcxl.transport.mctp.errors import KernelUnsupported
 from softcxl.transport.mctp.loop import Loop
 from softcxl.transport.mctp.node import Node
@@ -37,13 +38,12 @@ _KIND = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
 _ADDRESS = Struct("=HHIBBBx")  # sockaddr_mctp: family, pad, network, endpoint ID, type, tag, pad
 _TAG = PacketFlags.tag.mask
 _OWNER = PacketFlags.tag_owner.mask
-_CLOSE_SECONDS = 10.0
 _MAX_PEERS = 1024
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class MctpKernelDoor:
+class MctpKernelDoor(LoopDoor):
     """Serves endpoints through the kernel's MCTP stack, from `open` (or `with`) until `close`.
 
     A single endpoint answers to whatever endpoint ID the kernel's interfaces have; of several, each answers to its
@@ -68,19 +68,15 @@ class MctpKernelDoor:
         self._sockets: list[int] = []
         self._peers: dict[tuple[int, int, int], Conversation] = {}
         self._buffer = ctypes.create_string_buffer(MAX_MESSAGE)
-        self._loop: Loop | None = None
 
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    @property
+    def title(self) -> str:
+        return "MCTP of the kernel"
 
     def open(self) -> None:
         """Start to listen."""
         if self._loop is not None:
-            raise DoorError("MCTP of the kernel: this door is open already")
+            raise DoorError(f"{self.title}: this door is open already")
         endpoints = self.node.endpoints
         single = len(endpoints) == 1
         try:
@@ -116,23 +112,9 @@ class MctpKernelDoor:
                 error = ctypes.get_errno()
                 kind = DoorInUse if error == errno.EADDRINUSE else DoorError
                 raise kind(
-                    f"MCTP of the kernel: messages of type {type:#04x} to endpoint {eid} of network {self.network}: "
+                    f"{self.title}: messages of type {type:#04x} to endpoint {eid} of network {self.network}: "
                     f"{os.strerror(error)}"
                 )
-
-    def close(self) -> None:
-        """Stop listening. From any thread, and more than once.
-
-        Raises `DoorError` where a command does not return within 10 seconds.
-        """
-        loop = self._loop
-        if loop is None:
-            return
-        loop.post(self._shut)
-        if not loop.stop(_CLOSE_SECONDS):
-            raise DoorError(f"MCTP of the kernel: a command has not returned for {_CLOSE_SECONDS:.0f} s")
-        if loop.ended:
-            self._loop = None
 
     def _shut(self) -> None:
         assert self._loop is not None, "the door is open"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final, Self
+from typing import Final
 
 from softcxl.spec.mctp.packet import BASELINE_TRANSMISSION_UNIT
 from softcxl.spec.mctp.serial import (
@@ -22,6 +22,7 @@ from softcxl.spec.mctp.serial import (
 )
 from softcxl.transport.errors import DoorError
 from softcxl.transport.mctp.cci import Dialect
+from softcxl.transport.mctp.door import LoopDoor
 from softcxl.transport.mctp.loop import Loop
 from softcxl.transport.mctp.node import Node
 from softcxl.transport.mctp.packet import HEADER_SIZE, Fragmenter, Message
@@ -33,7 +34,6 @@ _HEADER_SIZE = SerialHeader.__layout__.size
 _TRAILER_SIZE = SerialTrailer.__layout__.size
 _MAX_BYTES = 0xFF
 _ESCAPES = {FLAG: bytes((ESCAPE, FLAG ^ ESCAPE_MASK)), ESCAPE: bytes((ESCAPE, ESCAPE ^ ESCAPE_MASK))}
-_CLOSE_SECONDS = 10.0
 
 
 def _fcs_of(byte: int) -> int:
@@ -133,7 +133,7 @@ class SerialFraming:
         return [frame(packet) for packet in self._cut(message)]
 
 
-class MctpSerialDoor:
+class MctpSerialDoor(LoopDoor):
     """Serves endpoints over a serial line, from `open` (or `with`) until `close`, or until the line ends.
 
     `fd` is what to read and write: a terminal or pseudo-terminal in raw mode, or a stream socket such as that of a
@@ -149,29 +149,25 @@ class MctpSerialDoor:
         self.framing = SerialFraming()
         self._given = fd
         self._stream: Stream | None = None
-        self._loop: Loop | None = None
 
     @property
     def connected(self) -> bool:
         """The line has not ended."""
         return self._stream is not None
 
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    @property
+    def title(self) -> str:
+        return f"serial line {self._given}"
 
     def open(self) -> None:
         """Start to listen. Raises `DoorError` where nothing can be read there."""
         if self._loop is not None:
-            raise DoorError(f"serial line {self._given}: this door is open already")
+            raise DoorError(f"{self.title}: this door is open already")
         name = f"MCTP serial {self._given}"
         try:
             fd = os.dup(self._given)
         except OSError as error:
-            raise DoorError(f"serial line {self._given}: {error.strerror}") from error
+            raise DoorError(f"{self.title}: {error.strerror}") from error
         os.set_blocking(fd, False)
         self._loop = Loop(name)
         try:
@@ -191,27 +187,11 @@ class MctpSerialDoor:
             os.close(fd)
             self._loop.stop(0)
             self._loop = None
-            raise DoorError(f"serial line {self._given}: cannot be waited for: {error.strerror}") from error
+            raise DoorError(f"{self.title}: cannot be waited for: {error.strerror}") from error
         self._loop.start()
 
     def _ended(self) -> None:
         self._stream = None
-
-    def close(self) -> None:
-        """Let go of the line. From any thread, and more than once.
-
-        Raises `DoorError` where a command does not return within 10 seconds.
-        """
-        loop = self._loop
-        if loop is None:
-            return
-        loop.post(self._shut)
-        if not loop.stop(_CLOSE_SECONDS):
-            raise DoorError(
-                f"serial line {self._given}: a command has not returned for {_CLOSE_SECONDS:.0f} s"
-            )
-        if loop.ended:
-            self._loop = None
 
     def _shut(self) -> None:
         if self._stream is not None:

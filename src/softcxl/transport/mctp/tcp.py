@@ -7,11 +7,12 @@ import logging
 import select
 import socket
 from collections.abc import Mapping
-from typing import Final, Self
+from typing import Final
 
 from softcxl.spec.mctp.tcp import DEFAULT_PORT, PACKET_SIZE, PAYLOAD_SIZE
 from softcxl.transport.errors import DoorError, DoorInUse
 from softcxl.transport.mctp.cci import Dialect
+from softcxl.transport.mctp.door import LoopDoor
 from softcxl.transport.mctp.loop import Loop
 from softcxl.transport.mctp.node import Node
 from softcxl.transport.mctp.packet import Fragmenter
@@ -26,10 +27,9 @@ MAX_CONNECTIONS: Final = 256
 MAX_PORT: Final = 0xFFFF
 
 _BACKLOG = 128
-_CLOSE_SECONDS = 10.0
 
 
-class MctpTcpDoor:
+class MctpTcpDoor(LoopDoor):
     """Serves endpoints to fabric managers at a TCP port, from `open` (or `with`) until `close`.
 
     `endpoints` go by endpoint ID (8 to 254); the first one also answers to ID 0. Port 0 is any free one; `address`
@@ -52,14 +52,13 @@ class MctpTcpDoor:
         self.address = (host, port)
         self.dialect = dialect
         self._connections: dict[int, Stream] = {}
-        self._loop: Loop | None = None
         self._listener: socket.socket | None = None
 
     def __repr__(self) -> str:
-        return f"<MctpTcpDoor {self._place}>"
+        return f"<MctpTcpDoor {self.title}>"
 
     @property
-    def _place(self) -> str:
+    def title(self) -> str:
         return "{}:{}".format(*self.address)
 
     @property
@@ -67,46 +66,25 @@ class MctpTcpDoor:
         """How many there are now."""
         return len(self._connections)
 
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def open(self) -> None:
         """Start to listen."""
         if self._loop is not None:
-            raise DoorError(f"{self._place}: this door is open already")
+            raise DoorError(f"{self.title}: this door is open already")
         host, port = self.address
         if not 0 <= port <= MAX_PORT:
-            raise DoorError(f"{self._place}: cannot listen: ports are 0 to {MAX_PORT}")
+            raise DoorError(f"{self.title}: cannot listen: ports are 0 to {MAX_PORT}")
         try:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         except OSError as error:
             kind = DoorInUse if error.errno == errno.EADDRINUSE else DoorError
-            raise kind(f"{self._place}: cannot listen: {error.strerror or error}") from error
+            raise kind(f"{self.title}: cannot listen: {error.strerror or error}") from error
         listener.setblocking(False)
         self.address = listener.getsockname()[:2]
         self._listener = listener
-        self._loop = Loop(f"MCTP {self._place}")
+        self._loop = Loop(f"MCTP {self.title}")
         self._loop.watch(listener.fileno(), select.EPOLLIN, self._accept)
         self._loop.start()
-
-    def close(self) -> None:
-        """Close all connections and stop listening. From any thread, and more than once.
-
-        Raises `DoorError` where a command does not return within 10 seconds.
-        """
-        loop = self._loop
-        if loop is None:
-            return
-        loop.post(self._shut)
-        if not loop.stop(_CLOSE_SECONDS):
-            raise DoorError(f"{self._place}: a command has not returned for {_CLOSE_SECONDS:.0f} s")
-        if loop.ended:
-            self._loop = None
 
     def _shut(self) -> None:
         listener = self._listener
@@ -127,13 +105,13 @@ class MctpTcpDoor:
         except (BlockingIOError, ConnectionError):
             return  # it left before it was taken
         except OSError as error:
-            log.warning("%s: cannot accept a connection: %s", self._place, error)
+            log.warning("%s: cannot accept a connection: %s", self.title, error)
             fd = listener.fileno()
             loop.change(fd, 0)  # out of descriptors or memory: not again at once
             loop.later(0.1, lambda: loop.change(fd, select.EPOLLIN) if listener.fileno() == fd else None)
             return
         if len(self._connections) >= MAX_CONNECTIONS:
-            log.warning("%s: %d connections are here, no more can be", self._place, MAX_CONNECTIONS)
+            log.warning("%s: %d connections are here, no more can be", self.title, MAX_CONNECTIONS)
             sock.close()
             return
         sock.setblocking(False)
@@ -148,7 +126,7 @@ class MctpTcpDoor:
             _Framing(),
             self.node,
             self.dialect,
-            "{}: {}:{}".format(self._place, *peer[:2]),
+            "{}: {}:{}".format(self.title, *peer[:2]),
             lambda: self._connections.pop(fd),
         )
 
