@@ -65,7 +65,7 @@ fabric
         (
             "heads: 2, ",
             "",
-            "pool.0 has no head of its own: pool has 1 heads (`heads`) for 2 logical devices",
+            "pool.0 has no head of its own: pool has 1 head (`heads`) for 2 logical devices",
         ),
         ("512MiB]}", "0]}", "pool.1 has no capacity at first; give it some (`logical_devices`)"),
         (

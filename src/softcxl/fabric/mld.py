@@ -11,6 +11,20 @@ from softcxl.fabric.sizes import format_size
 from softcxl.spec.fm.mld import MAX_LDS
 
 
+def counted(count: int, what: str) -> str:
+    """
+    >>> counted(1, "head"), counted(2, "head")
+    ('1 head', '2 heads')
+    """
+    return f"{count} {what}" + ("s" if count != 1 else "")
+
+
+def numbered(device: str, count: int) -> str:
+    """How many logical devices a device has, and their names."""
+    names = f"{device}.0" if count == 1 else f"{device}.0 to {device}.{count - 1}"
+    return f"{device} has {counted(count, 'logical device')}, {names}"
+
+
 def single(topology: Topology, name: str, taken: Mapping[str, Sequence[str]]) -> str:
     """What is wrong with plugging the logical device `name` into a root port; nothing if it can be. `taken` is what is
     plugged in already, and where."""
@@ -20,10 +34,10 @@ def single(topology: Topology, name: str, taken: Mapping[str, Sequence[str]]) ->
         return f"{device} is no device with logical devices" + closest(device, topology.pools)
     count = len(pool.logical_devices)
     if ld is None or ld >= count:
-        return f"{device} has {count} logical devices, {device}.0 to {device}.{count - 1}"
+        return numbered(device, count)
     own = pool.logical_devices[ld]
     if name not in topology.single:
-        heads = f"{pool.heads} heads (`heads`) for {count} logical devices"
+        heads = f"{counted(pool.heads, 'head')} (`heads`) for {counted(count, 'logical device')}"
         return f"{name} has no head of its own: {device} has {heads}; plug {device} into a switch, which binds it"
     if not own.volatile + own.persistent and not pool.dynamic:
         return f"{name} has no capacity at first; give it some (`logical_devices`)"

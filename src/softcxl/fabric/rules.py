@@ -112,7 +112,7 @@ def ports(topology: Topology) -> Iterator[Fault]:
         elif name in topology.ccis and path[0] == "switches" and path[1] in topology.shared:
             yield Fault(path, f"{name} is for a host to manage a switch; plug it into a port of the host")
         elif len(before) >= (1 if pool is None else pool.heads):
-            heads = "" if pool is None else f"; it has {pool.heads} heads (`heads`)"
+            heads = "" if pool is None else f"; it has {mld.counted(pool.heads, 'head')} (`heads`)"
             yield Fault(path, f"{name} is plugged in already, at {' and '.join(before)}{heads}")
         else:
             before.append(spell(path))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from softcxl.fabric.keys import Switch, SwitchCci, Topology, Type3, split
 from softcxl.fabric.limits import Fault, Path, closest
+from softcxl.fabric.mld import numbered
 from softcxl.fabric.sizes import shorten
 
 
@@ -73,7 +74,7 @@ def _target(topology: Topology, switch_name: str, switch: Switch, name: str) -> 
         return f"{device} has several logical devices; say which one, as {device}.0"
     count = len(key.logical_devices)
     if ld >= count:
-        return f"{device} has {count} logical devices, {device}.0 to {device}.{count - 1}"
+        return numbered(device, count)
     own = key.logical_devices[ld]
     if not own.volatile + own.persistent and not key.dynamic:
         return f"{name} has no capacity at first; give it some (`logical_devices`), or bind it later"
