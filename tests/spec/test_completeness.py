@@ -17,7 +17,7 @@ from tests.spec.vectors import (
     cpmu,
     cxl,
     events,
-    fm,
+    fm_payloads,
     generic_payloads,
     link,
     mctp,
@@ -68,7 +68,7 @@ VECTORS = (
     + events.PAYLOADS
     + tables.PAYLOADS
     + compliance.PAYLOADS
-    + fm.PAYLOADS
+    + fm_payloads.PAYLOADS
     + mctp.PAYLOADS
 )
 

@@ -17,6 +17,7 @@ from tests.spec.vectors import (
     compliance,
     events,
     fm,
+    fm_payloads,
     generic_payloads,
     mctp,
     memory_payloads,
@@ -31,7 +32,7 @@ PAYLOADS = (
     + events.PAYLOADS
     + tables.PAYLOADS
     + compliance.PAYLOADS
-    + fm.PAYLOADS
+    + fm_payloads.PAYLOADS
     + mctp.PAYLOADS
 )
 
