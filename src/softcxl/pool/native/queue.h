@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A queue as one of its users has it, for Python. */
+
+#define CELL_MOST 65536
+
+typedef struct {
+	PyObject_HEAD
+	Memory *memory;
+	struct scxl_user user;
+	int32_t spin;
+	uint32_t kind;
+} Queue;
+
+static PyObject *queue_type;
+
+static PyObject *queue_make(PyObject *type, PyObject *args)
+{
+	PyObject *memory;
+	unsigned long long at, size;
+	unsigned cells, stride;
+	enum scxl_result result;
+	void *there;
+
+	(void)type;
+	if (!PyArg_ParseTuple(args, "O!KKII", memory_type, &memory, &at, &size, &cells, &stride) ||
+	    !(there = reach((Memory *)memory, at, size, SCXL_LINE)))
+		return NULL;
+	result = stride > CELL_MOST ? SCXL_TOO_LONG : scxl_queue_make(there, size, cells, stride);
+	if (result != SCXL_OK)
+		return fail(result);
+	Py_RETURN_NONE;
+}
+
+static PyObject *queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	PyObject *memory;
+	unsigned long long at, size;
+	unsigned short slot;
+	enum scxl_result result;
+	Queue *self;
+	void *there;
+
+	(void)kwargs;
+	if (!PyArg_ParseTuple(args, "O!KKH", memory_type, &memory, &at, &size, &slot) || !(there = reach((Memory *)memory, at, size, SCXL_LINE)))
+		return NULL;
+	self = (Queue *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+	if (!self)
+		return NULL;
+	Py_INCREF(memory);
+	self->memory = (Memory *)memory;
+	self->spin = SPIN_MOST;
+	result = scxl_queue_attach(&self->user, there, size, slot);
+	if (result == SCXL_OK && self->user.stride > CELL_MOST)
+		result = SCXL_CORRUPT;
+	if (result != SCXL_OK) {
+		Py_DECREF(self);
+		return fail(result);
+	}
+	return (PyObject *)self;
+}
+
+static void queue_dealloc(PyObject *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	Py_XDECREF((PyObject *)((Queue *)self)->memory);
+	((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+	Py_DECREF(type);
+}
+
+struct queue_step {
+	struct scxl_user *user;
+	const void *bytes;
+	void *to;
+	uint32_t room, length, kind;
+};
+
+static enum scxl_result queue_try_put(void *what)
+{
+	struct queue_step *step = what;
+	return scxl_queue_put(step->user, step->bytes, step->length, step->kind);
+}
+
+static enum scxl_result queue_try_get(void *what)
+{
+	struct queue_step *step = what;
+	return scxl_queue_get(step->user, step->to, step->room, &step->length, &step->kind);
+}
+
+static PyObject *queue_put(PyObject *object, PyObject *args)
+{
+	Queue *self = (Queue *)object;
+	struct queue_step step = {.user = &self->user};
+	PyObject *timeout = NULL;
+	Py_buffer data;
+	int64_t deadline;
+	int result;
+
+	if (!PyArg_ParseTuple(args, "y*|IO", &data, &step.kind, &timeout))
+		return NULL;
+	step.bytes = data.buf;
+	step.length = data.len > CELL_MOST ? CELL_MOST : (uint32_t)data.len;
+	result = queue_try_put(&step);
+	if (result == SCXL_FULL) {
+		deadline = deadline_of(timeout);
+		result = deadline < 0 ? -1 : wait_for(queue_try_put, &step, &self->user.queue->producers, deadline, &self->spin);
+	}
+	PyBuffer_Release(&data);
+	if (result < 0)
+		return NULL;
+	if (result != SCXL_OK)
+		return fail(result);
+	wake(&self->user.queue->consumers);
+	Py_RETURN_NONE;
+}
+
+static PyObject *queue_get(PyObject *object, PyObject *args)
+{
+	Queue *self = (Queue *)object;
+	uint8_t cell[CELL_MOST];
+	struct queue_step step = {.user = &self->user, .to = cell, .room = sizeof cell};
+	PyObject *timeout = NULL;
+	int64_t deadline;
+	int result;
+
+	if (!PyArg_ParseTuple(args, "|O", &timeout))
+		return NULL;
+	result = queue_try_get(&step);
+	if (result == SCXL_EMPTY) {
+		deadline = deadline_of(timeout);
+		result = deadline < 0 ? -1 : wait_for(queue_try_get, &step, &self->user.queue->consumers, deadline, &self->spin);
+	}
+	if (result < 0)
+		return NULL;
+	if (result != SCXL_OK)
+		return fail(result);
+	wake(&self->user.queue->producers);
+	self->kind = step.kind;
+	return PyBytes_FromStringAndSize((char *)cell, step.length);
+}
+
+/* See to what who has died left behind. */
+static PyObject *queue_mend(PyObject *object, PyObject *args)
+{
+	Queue *self = (Queue *)object;
+	unsigned short dead;
+	long found = 0;
+
+	if (!PyArg_ParseTuple(args, "H", &dead))
+		return NULL;
+	for (uint64_t i = 0; i <= self->user.mask; i++)
+		found += scxl_queue_mend(&self->user, (uint32_t)i, dead);
+	wake(&self->user.queue->consumers);
+	wake(&self->user.queue->producers);
+	return PyLong_FromLong(found);
+}
+
+static PyObject *queue_close(PyObject *object, PyObject *args)
+{
+	Queue *self = (Queue *)object;
+	int consumers = 0;
+
+	if (!PyArg_ParseTuple(args, "|p", &consumers))
+		return NULL;
+	scxl_queue_close(self->user.queue, consumers);
+	wake(&self->user.queue->consumers);
+	wake(&self->user.queue->producers);
+	Py_RETURN_NONE;
+}
+
+static PyMethodDef queue_methods[] = {
+	{"make", queue_make, METH_VARARGS | METH_STATIC, "make(memory, offset, size, cells, stride): make a queue of that many cells."},
+	{"put", queue_put, METH_VARARGS, "put(data, kind=0, timeout=None): append a record; wait while there is no room."},
+	{"get", queue_get, METH_VARARGS, "get(timeout=None): take the next record; its kind is in `kind`."},
+	{"mend", queue_mend, METH_VARARGS, "mend(slot): see to what a dead user has left; how many cells are to be looked at again."},
+	{"close", queue_close, METH_VARARGS, "close(consumers=False): say that nothing more comes, or that nobody takes any more."},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef queue_members[] = {
+	{"kind", T_UINT, offsetof(Queue, kind), READONLY, "The kind of the last record that was taken."},
+	{NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot queue_slots[] = {
+	{Py_tp_doc, "Queue(memory, offset, size, slot): a queue as the user of that slot has it. From any thread."},
+	{Py_tp_new, queue_new},
+	{Py_tp_dealloc, queue_dealloc},
+	{Py_tp_methods, queue_methods},
+	{Py_tp_members, queue_members},
+	{0, NULL},
+};
+static PyType_Spec queue_spec = {"softcxl.pool._native.Queue", sizeof(Queue), 0, Py_TPFLAGS_DEFAULT, queue_slots};

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One end of a ring, for Python. */
+
+typedef struct {
+	PyObject_HEAD
+	Memory *memory;
+	struct scxl_end end;
+	int32_t spin;
+	uint32_t kind; /* of the last record that was received */
+	bool busy;
+} Ring;
+
+static PyObject *ring_type;
+
+static PyObject *ring_make(PyObject *type, PyObject *args)
+{
+	PyObject *memory;
+	unsigned long long at, size;
+	enum scxl_result result;
+	void *there;
+
+	(void)type;
+	if (!PyArg_ParseTuple(args, "O!KK", memory_type, &memory, &at, &size) || !(there = reach((Memory *)memory, at, size, SCXL_LINE)))
+		return NULL;
+	result = scxl_ring_make(there, size);
+	if (result != SCXL_OK)
+		return fail(result);
+	Py_RETURN_NONE;
+}
+
+static PyObject *ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	PyObject *memory;
+	unsigned long long at, size;
+	int producer;
+	enum scxl_result result;
+	Ring *self;
+	void *there;
+
+	(void)kwargs;
+	if (!PyArg_ParseTuple(args, "O!KKp", memory_type, &memory, &at, &size, &producer) || !(there = reach((Memory *)memory, at, size, SCXL_LINE)))
+		return NULL;
+	self = (Ring *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+	if (!self)
+		return NULL;
+	Py_INCREF(memory);
+	self->memory = (Memory *)memory;
+	self->spin = SPIN_MOST;
+	result = scxl_ring_attach(&self->end, there, size, producer);
+	if (result != SCXL_OK) {
+		Py_DECREF(self);
+		return fail(result);
+	}
+	return (PyObject *)self;
+}
+
+static void ring_dealloc(PyObject *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	Py_XDECREF((PyObject *)((Ring *)self)->memory);
+	((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+	Py_DECREF(type);
+}
+
+/* Only one thread at a time may have an end; the lock of the interpreter is given up while it waits. */
+static bool ring_enter(Ring *self, bool producer)
+{
+	if (self->end.producer != producer) {
+		PyErr_SetString(PyExc_TypeError, producer ? "this end of the ring receives" : "this end of the ring sends");
+		return false;
+	}
+	if (self->busy) {
+		PyErr_SetString(PyExc_RuntimeError, "another thread is at this end of the ring");
+		return false;
+	}
+	return self->busy = true;
+}
+
+struct ring_push {
+	struct scxl_end *end;
+	const void *bytes;
+	uint32_t length, kind;
+};
+
+static enum scxl_result ring_try_push(void *what)
+{
+	struct ring_push *push = what;
+	return scxl_ring_push(push->end, push->bytes, push->length, push->kind);
+}
+
+static PyObject *ring_send(PyObject *object, PyObject *args)
+{
+	Ring *self = (Ring *)object;
+	struct ring_push push = {.end = &self->end};
+	PyObject *timeout = NULL;
+	Py_buffer data;
+	int64_t deadline;
+	int result;
+
+	if (!PyArg_ParseTuple(args, "y*|IO", &data, &push.kind, &timeout))
+		return NULL;
+	push.bytes = data.buf;
+	push.length = (uint32_t)data.len;
+	result = SCXL_TOO_LONG;
+	if ((uint64_t)data.len > UINT32_MAX || !ring_enter(self, true)) {
+		PyBuffer_Release(&data);
+		return PyErr_Occurred() ? NULL : fail(result);
+	}
+	result = ring_try_push(&push);
+	if (result == SCXL_FULL) {
+		deadline = deadline_of(timeout);
+		result = deadline < 0 ? -1 : wait_for(ring_try_push, &push, &self->end.ring->producer, deadline, &self->spin);
+	}
+	self->busy = false;
+	PyBuffer_Release(&data);
+	if (result < 0)
+		return NULL;
+	if (result != SCXL_OK)
+		return fail(result);
+	wake(&self->end.ring->consumer);
+	Py_RETURN_NONE;
+}
+
+struct ring_pop {
+	struct scxl_end *end;
+	uint32_t length, kind;
+};
+
+static enum scxl_result ring_try_next(void *what)
+{
+	struct ring_pop *pop = what;
+	return scxl_ring_next(pop->end, &pop->length, &pop->kind);
+}
+
+static PyObject *ring_receive(PyObject *object, PyObject *args)
+{
+	Ring *self = (Ring *)object;
+	struct ring_pop pop = {.end = &self->end};
+	PyObject *timeout = NULL, *bytes = NULL;
+	int64_t deadline;
+	int result;
+
+	if (!PyArg_ParseTuple(args, "|O", &timeout) || !ring_enter(self, false))
+		return NULL;
+	result = ring_try_next(&pop);
+	if (result == SCXL_EMPTY) {
+		deadline = deadline_of(timeout);
+		result = deadline < 0 ? -1 : wait_for(ring_try_next, &pop, &self->end.ring->consumer, deadline, &self->spin);
+	}
+	if (result == SCXL_OK && (bytes = PyBytes_FromStringAndSize(NULL, pop.length))) {
+		scxl_ring_take(&self->end, PyBytes_AsString(bytes), pop.length);
+		self->kind = pop.kind;
+	}
+	self->busy = false;
+	if (bytes)
+		wake(&self->end.ring->producer);
+	else if (result > SCXL_OK)
+		fail(result);
+	return bytes;
+}
+
+/* Close one end, be it one's own or, for who has died, the other. Whoever sleeps is woken. */
+static PyObject *ring_close(PyObject *object, PyObject *args)
+{
+	Ring *self = (Ring *)object;
+	int producer = self->end.producer;
+
+	if (!PyArg_ParseTuple(args, "|p", &producer))
+		return NULL;
+	scxl_ring_close(self->end.ring, producer);
+	wake(&self->end.ring->consumer);
+	wake(&self->end.ring->producer);
+	Py_RETURN_NONE;
+}
+
+static PyMethodDef ring_methods[] = {
+	{"make", ring_make, METH_VARARGS | METH_STATIC, "make(memory, offset, size): make a ring, as large as fits."},
+	{"send", ring_send, METH_VARARGS, "send(data, kind=0, timeout=None): append a record, whole; wait while there is no room."},
+	{"receive", ring_receive, METH_VARARGS, "receive(timeout=None): the next record; its kind is in `kind`."},
+	{"close", ring_close, METH_VARARGS, "close(producer=own end): say that an end has gone."},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef ring_members[] = {
+	{"kind", T_UINT, offsetof(Ring, kind), READONLY, "The kind of the last record that was received."},
+	{"size", T_ULONGLONG, offsetof(Ring, end) + offsetof(struct scxl_end, size), READONLY, "Room in the ring, in bytes."},
+	{NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot ring_slots[] = {
+	{Py_tp_doc, "Ring(memory, offset, size, producer): one end of a ring. One thread at a time."},
+	{Py_tp_new, ring_new},
+	{Py_tp_dealloc, ring_dealloc},
+	{Py_tp_methods, ring_methods},
+	{Py_tp_members, ring_members},
+	{0, NULL},
+};
+static PyType_Spec ring_spec = {"softcxl.pool._native.Ring", sizeof(Ring), 0, Py_TPFLAGS_DEFAULT, ring_slots};

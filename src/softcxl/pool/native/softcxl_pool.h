@@ -1,0 +1,702 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * SoftCXL's pool in shared memory: the layout, and what may be done with it. For C11 or later, on any machine that is
+ * little-endian and has lock-free 64-bit atomics; gcc or clang. A program in a guest includes this file and nothing
+ * else: everything is static inline.
+ *
+ * Rules of the layout:
+ *  - offsets only, never pointers; little-endian; structures begin on lines of 64 bytes;
+ *  - every line has one writer at a time, or is changed by compare-and-swap alone;
+ *  - what others write is never trusted: sizes are read once, when one attaches, and held in a structure of one's own;
+ *    every index and length that is read later is checked against them (SCXL_CORRUPT);
+ *  - whoever claims something writes who he is in the same compare-and-swap, so that what the dead have claimed can be
+ *    told from what the living have.
+ *
+ * Three things:
+ *  scxl_ring   bytes from one producer to one consumer, as records, in order;
+ *  scxl_queue  records of a fixed size at most, from many producers to many consumers, in order of arrival;
+ *  scxl_call   a request and its reply: one cell of a table, whose index goes through a queue.
+ *
+ * Each of the operations here tries once and returns. Waiting is the caller's: it spins, then sleeps on a word
+ * (`scxl_sleepers`) with a futex where both are on one host, or with whatever wakes a guest.
+ */
+#ifndef SOFTCXL_POOL_H
+#define SOFTCXL_POOL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define SCXL_LINE 64
+#define SCXL_VERSION 1
+#define SCXL_RING_MAGIC 0x474e4952u  /* "RING" */
+#define SCXL_QUEUE_MAGIC 0x55455551u /* "QUEU" */
+#define SCXL_CALLS_MAGIC 0x4c4c4143u /* "CALL" */
+
+enum scxl_result {
+	SCXL_OK = 0,
+	SCXL_EMPTY = 1,    /* nothing there, or no answer yet: try again */
+	SCXL_FULL = 2,     /* no room: try again */
+	SCXL_CLOSED = 3,   /* the other side has gone, and nothing of it is left */
+	SCXL_TOO_LONG = 4, /* it can never fit */
+	SCXL_CORRUPT = 5,  /* what is in shared memory cannot be */
+	SCXL_FOREIGN = 6,  /* no such structure there, or of another version */
+	SCXL_LOST = 7,     /* who had taken it died: whether it was done is not known */
+	SCXL_STALE = 8,    /* it is no longer yours: given up, or declared dead */
+};
+
+typedef _Atomic uint64_t scxl_u64;
+typedef _Atomic uint32_t scxl_u32;
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is little-endian");
+_Static_assert(sizeof(scxl_u64) == 8 && sizeof(scxl_u32) == 4, "atomics are as wide as what they hold");
+
+/* Tests let a process die here, at each of them. */
+#ifndef SCXL_POINT
+#define SCXL_POINT() ((void)0)
+#endif
+
+#define scxl_load(p) atomic_load_explicit((p), memory_order_acquire)
+#define scxl_peek(p) atomic_load_explicit((p), memory_order_relaxed)
+#define scxl_store(p, v) atomic_store_explicit((p), (v), memory_order_release)
+
+static inline bool scxl_swap(scxl_u64 *word, uint64_t from, uint64_t to)
+{
+	return atomic_compare_exchange_strong_explicit(word, &from, to, memory_order_acq_rel, memory_order_acquire);
+}
+
+/* -- sleeping -------------------------------------------------------------------------------------------------- */
+
+/* How many sleep on this; itself the futex word. A sleeper sets `waiting`, looks once more, and then sleeps while it is
+ * set. A waker calls scxl_wakes after what it has done, and wakes them if that says so. */
+struct scxl_sleepers {
+	scxl_u32 waiting;
+	scxl_u32 reserved;
+};
+
+static inline void scxl_sleeps(struct scxl_sleepers *one)
+{
+	atomic_store_explicit(&one->waiting, 1, memory_order_seq_cst);
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* Whether somebody sleeps: then the caller has to wake all who sleep on `waiting`. */
+static inline bool scxl_wakes(struct scxl_sleepers *one)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	if (!scxl_peek(&one->waiting))
+		return false;
+	atomic_store_explicit(&one->waiting, 0, memory_order_seq_cst);
+	return true;
+}
+
+/* -- ring ------------------------------------------------------------------------------------------------------ */
+
+#define SCXL_RING_HEADER 256
+#define SCXL_RECORD_HEADER 8
+
+struct scxl_ring {
+	/* Whoever makes it writes these once. */
+	uint32_t magic;
+	uint16_t version, reserved0;
+	uint64_t size; /* of what follows the header, in bytes: a power of two, 64 or more */
+	uint8_t reserved1[48];
+	/* The producer's: bytes written since the beginning. */
+	scxl_u64 tail;
+	uint8_t reserved2[56];
+	/* The consumer's: bytes read since the beginning. */
+	scxl_u64 head;
+	uint8_t reserved3[56];
+	struct scxl_sleepers consumer, producer;
+	scxl_u32 closed; /* 1: the producer has gone, 2: the consumer has */
+	uint8_t reserved4[44];
+	/* size bytes: records, each a length, a kind, the bytes, padded to 8 */
+};
+_Static_assert(sizeof(struct scxl_ring) == SCXL_RING_HEADER, "ring header");
+
+/* One end of a ring, in its owner's own memory. */
+struct scxl_end {
+	struct scxl_ring *ring;
+	uint8_t *data;
+	uint64_t size, own, seen; /* own: this end's index; seen: the other's, as last looked at */
+	bool producer;
+};
+
+static inline uint64_t scxl_room_of(uint64_t length)
+{
+	return SCXL_RECORD_HEADER + ((length + 7) & ~7ull);
+}
+
+/* Make a ring in `available` bytes at `at`: as large as fits. */
+static inline enum scxl_result scxl_ring_make(void *at, uint64_t available)
+{
+	struct scxl_ring *ring = at;
+	uint64_t size = 64;
+
+	if (available < SCXL_RING_HEADER + 64 || (uintptr_t)at % SCXL_LINE)
+		return SCXL_TOO_LONG;
+	while (size << 1 <= available - SCXL_RING_HEADER)
+		size <<= 1;
+	memset(at, 0, SCXL_RING_HEADER);
+	ring->size = size;
+	ring->version = SCXL_VERSION;
+	atomic_thread_fence(memory_order_release);
+	ring->magic = SCXL_RING_MAGIC;
+	return SCXL_OK;
+}
+
+/* Take one end of the ring at `at`, of which `available` bytes may be touched, and go on where its last owner was. */
+static inline enum scxl_result scxl_ring_attach(struct scxl_end *end, void *at, uint64_t available, bool producer)
+{
+	struct scxl_ring *ring = at;
+	uint64_t size, tail, head;
+
+	if (available < SCXL_RING_HEADER + 64 || (uintptr_t)at % SCXL_LINE)
+		return SCXL_TOO_LONG;
+	if (ring->magic != SCXL_RING_MAGIC || ring->version != SCXL_VERSION)
+		return SCXL_FOREIGN;
+	size = ring->size;
+	tail = scxl_load(&ring->tail);
+	head = scxl_load(&ring->head);
+	if (size < 64 || size & (size - 1) || size > available - SCXL_RING_HEADER || tail - head > size || head % 8 || tail % 8)
+		return SCXL_CORRUPT;
+	*end = (struct scxl_end){ring, (uint8_t *)at + SCXL_RING_HEADER, size, producer ? tail : head, producer ? head : tail, producer};
+	return SCXL_OK;
+}
+
+static inline void scxl_ring_in(const struct scxl_end *end, uint64_t at, const void *from, uint64_t length)
+{
+	uint64_t start = at & (end->size - 1), first = end->size - start;
+
+	if (first >= length) {
+		memcpy(end->data + start, from, length);
+	} else {
+		memcpy(end->data + start, from, first);
+		memcpy(end->data, (const uint8_t *)from + first, length - first);
+	}
+}
+
+static inline void scxl_ring_out(const struct scxl_end *end, uint64_t at, void *to, uint64_t length)
+{
+	uint64_t start = at & (end->size - 1), first = end->size - start;
+
+	if (first >= length) {
+		memcpy(to, end->data + start, length);
+	} else {
+		memcpy(to, end->data + start, first);
+		memcpy((uint8_t *)to + first, end->data, length - first);
+	}
+}
+
+/* Append a record. Nobody sees a part of it: it is there when the index moves. */
+static inline enum scxl_result scxl_ring_push(struct scxl_end *end, const void *bytes, uint32_t length, uint32_t kind)
+{
+	uint64_t room = scxl_room_of(length), header = (uint64_t)kind << 32 | length;
+
+	if (room > end->size)
+		return SCXL_TOO_LONG;
+	if (end->size - (end->own - end->seen) < room) {
+		end->seen = scxl_load(&end->ring->head);
+		if (end->own - end->seen > end->size)
+			return SCXL_CORRUPT;
+		if (scxl_peek(&end->ring->closed) & 2)
+			return SCXL_CLOSED;
+		if (end->size - (end->own - end->seen) < room)
+			return SCXL_FULL;
+	}
+	memcpy(end->data + (end->own & (end->size - 1)), &header, sizeof header);
+	SCXL_POINT();
+	scxl_ring_in(end, end->own + SCXL_RECORD_HEADER, bytes, length);
+	SCXL_POINT();
+	end->own += room;
+	scxl_store(&end->ring->tail, end->own);
+	SCXL_POINT();
+	return SCXL_OK;
+}
+
+/* The length and kind of the next record, which stays. */
+static inline enum scxl_result scxl_ring_next(struct scxl_end *end, uint32_t *length, uint32_t *kind)
+{
+	uint64_t header, there = end->seen - end->own;
+
+	if (!there) {
+		bool closed = scxl_load(&end->ring->closed) & 1;
+		end->seen = scxl_load(&end->ring->tail);
+		there = end->seen - end->own;
+		if (there > end->size || there % 8)
+			return SCXL_CORRUPT;
+		if (!there)
+			return closed ? SCXL_CLOSED : SCXL_EMPTY;
+	}
+	memcpy(&header, end->data + (end->own & (end->size - 1)), sizeof header);
+	*length = (uint32_t)header;
+	*kind = (uint32_t)(header >> 32);
+	return scxl_room_of(*length) > there ? SCXL_CORRUPT : SCXL_OK;
+}
+
+/* Take the record that scxl_ring_next has told of, of `length` bytes, to `to`. */
+static inline void scxl_ring_take(struct scxl_end *end, void *to, uint32_t length)
+{
+	scxl_ring_out(end, end->own + SCXL_RECORD_HEADER, to, length);
+	SCXL_POINT();
+	end->own += scxl_room_of(length);
+	scxl_store(&end->ring->head, end->own);
+	SCXL_POINT();
+}
+
+/* Say that one end has gone, be it one's own or that of who died. The other's last records are still there to take. */
+static inline void scxl_ring_close(struct scxl_ring *ring, bool producer)
+{
+	atomic_fetch_or_explicit(&ring->closed, producer ? 1 : 2, memory_order_acq_rel);
+}
+
+/* -- queue ----------------------------------------------------------------------------------------------------- */
+
+/* A cell's word: a ticket of 40 bits, the slot of who has claimed it (16 bits), and a state. The cell of ticket t is
+ * number t modulo the count of cells; when it has been emptied its ticket goes up by that count. `tail` and `head` are
+ * hints which anybody may bring up to date; what holds is in the words alone. */
+enum scxl_cell_state {
+	SCXL_VACANT = 0,
+	SCXL_FILLING = 1, /* its owner writes it */
+	SCXL_READY = 2,
+	SCXL_TAKING = 3, /* its owner reads it */
+	SCXL_SPOILT = 4, /* its writer died: there is nothing in it */
+};
+
+#define SCXL_QUEUE_HEADER 256
+#define SCXL_CELL_HEADER 16
+#define SCXL_TICKETS ((1ull << 40) - 1)
+
+struct scxl_cell {
+	scxl_u64 word;
+	uint32_t length, kind;
+	/* stride - 16 bytes */
+};
+
+struct scxl_queue {
+	uint32_t magic;
+	uint16_t version, reserved0;
+	uint32_t cells;  /* a power of two, 2 or more */
+	uint32_t stride; /* bytes of a cell, a multiple of 64 */
+	uint8_t reserved1[48];
+	scxl_u64 tail;
+	uint8_t reserved2[56];
+	scxl_u64 head;
+	uint8_t reserved3[56];
+	struct scxl_sleepers consumers, producers;
+	scxl_u32 closed; /* 1: nothing more will come, 2: nobody will take anything any more */
+	uint8_t reserved4[44];
+};
+_Static_assert(sizeof(struct scxl_queue) == SCXL_QUEUE_HEADER, "queue header");
+
+/* A queue as one of its users has it, who is `slot` in words. */
+struct scxl_user {
+	struct scxl_queue *queue;
+	uint8_t *cells;
+	uint64_t mask;
+	uint32_t stride;
+	uint16_t slot;
+};
+
+static inline uint64_t scxl_word(uint64_t ticket, uint16_t slot, enum scxl_cell_state state)
+{
+	return (ticket & SCXL_TICKETS) << 24 | (uint64_t)slot << 8 | state;
+}
+
+static inline struct scxl_cell *scxl_cell_of(const struct scxl_user *user, uint64_t ticket)
+{
+	return (struct scxl_cell *)(user->cells + (ticket & user->mask) * user->stride);
+}
+
+/* How much memory a queue takes. */
+static inline uint64_t scxl_queue_size(uint32_t cells, uint32_t stride)
+{
+	return SCXL_QUEUE_HEADER + (uint64_t)cells * stride;
+}
+
+static inline enum scxl_result scxl_queue_make(void *at, uint64_t available, uint32_t cells, uint32_t stride)
+{
+	struct scxl_queue *queue = at;
+
+	if (cells < 2 || cells & (cells - 1) || stride < SCXL_LINE || stride % SCXL_LINE || (uintptr_t)at % SCXL_LINE ||
+	    scxl_queue_size(cells, stride) > available)
+		return SCXL_TOO_LONG;
+	memset(at, 0, SCXL_QUEUE_HEADER);
+	for (uint32_t i = 0; i < cells; i++)
+		scxl_store((scxl_u64 *)((uint8_t *)at + SCXL_QUEUE_HEADER + (uint64_t)i * stride), scxl_word(i, 0, SCXL_VACANT));
+	queue->cells = cells;
+	queue->stride = stride;
+	queue->version = SCXL_VERSION;
+	atomic_thread_fence(memory_order_release);
+	queue->magic = SCXL_QUEUE_MAGIC;
+	return SCXL_OK;
+}
+
+static inline enum scxl_result scxl_queue_attach(struct scxl_user *user, void *at, uint64_t available, uint16_t slot)
+{
+	struct scxl_queue *queue = at;
+	uint32_t cells, stride;
+
+	if (available < SCXL_QUEUE_HEADER || (uintptr_t)at % SCXL_LINE)
+		return SCXL_TOO_LONG;
+	if (queue->magic != SCXL_QUEUE_MAGIC || queue->version != SCXL_VERSION)
+		return SCXL_FOREIGN;
+	cells = queue->cells;
+	stride = queue->stride;
+	if (cells < 2 || cells & (cells - 1) || stride < SCXL_LINE || stride % SCXL_LINE || scxl_queue_size(cells, stride) > available)
+		return SCXL_CORRUPT;
+	*user = (struct scxl_user){queue, (uint8_t *)at + SCXL_QUEUE_HEADER, cells - 1, stride, slot};
+	return SCXL_OK;
+}
+
+/* Bring a hint up to date: a losing race is won by who was as fast. */
+static inline void scxl_advance(scxl_u64 *hint, uint64_t from)
+{
+	scxl_swap(hint, from, from + 1);
+}
+
+static inline enum scxl_result scxl_queue_put(struct scxl_user *user, const void *bytes, uint32_t length, uint32_t kind)
+{
+	struct scxl_queue *queue = user->queue;
+
+	if (length > user->stride - SCXL_CELL_HEADER)
+		return SCXL_TOO_LONG;
+	for (uint64_t turns = 0; turns <= 4 * user->mask + 64; turns++) {
+		uint64_t ticket = scxl_load(&queue->tail);
+		struct scxl_cell *cell = scxl_cell_of(user, ticket);
+		uint64_t word = scxl_load(&cell->word);
+
+		if (word == scxl_word(ticket, 0, SCXL_VACANT)) {
+			if (scxl_peek(&queue->closed))
+				return SCXL_CLOSED;
+			if (!scxl_swap(&cell->word, word, scxl_word(ticket, user->slot, SCXL_FILLING)))
+				continue;
+			SCXL_POINT();
+			cell->length = length;
+			cell->kind = kind;
+			memcpy((uint8_t *)cell + SCXL_CELL_HEADER, bytes, length);
+			SCXL_POINT();
+			/* By compare-and-swap: who was declared dead meanwhile must not bring it back. */
+			if (!scxl_swap(&cell->word, scxl_word(ticket, user->slot, SCXL_FILLING), scxl_word(ticket, user->slot, SCXL_READY)))
+				return SCXL_STALE;
+			SCXL_POINT();
+			scxl_advance(&queue->tail, ticket);
+			SCXL_POINT();
+			return SCXL_OK;
+		}
+		if (word >> 24 == (ticket & SCXL_TICKETS)) {
+			scxl_advance(&queue->tail, ticket);
+		} else if (word >> 24 == ((ticket - user->mask - 1) & SCXL_TICKETS)) {
+			if (scxl_load(&queue->tail) == ticket)
+				return scxl_peek(&queue->closed) & 2 ? SCXL_CLOSED : SCXL_FULL;
+		} else if (scxl_load(&queue->tail) == ticket) {
+			/* The cell is a whole turn ahead: the hint was lost sight of */
+			scxl_advance(&queue->tail, ticket);
+		}
+	}
+	return SCXL_CORRUPT;
+}
+
+/* Take the next record. `room` are the bytes at `to`: a cell's at least (stride - 16). */
+static inline enum scxl_result scxl_queue_get(struct scxl_user *user, void *to, uint32_t room, uint32_t *length, uint32_t *kind)
+{
+	struct scxl_queue *queue = user->queue;
+
+	if (room < user->stride - SCXL_CELL_HEADER)
+		return SCXL_TOO_LONG;
+	for (uint64_t turns = 0; turns <= 4 * user->mask + 64; turns++) {
+		uint64_t ticket = scxl_load(&queue->head);
+		struct scxl_cell *cell = scxl_cell_of(user, ticket);
+		uint64_t word = scxl_load(&cell->word), next = scxl_word(ticket + user->mask + 1, 0, SCXL_VACANT);
+
+		if (word >> 24 != (ticket & SCXL_TICKETS)) {
+			if (word >> 24 == next >> 24)
+				scxl_advance(&queue->head, ticket);
+			else if (scxl_load(&queue->head) == ticket)
+				return SCXL_CORRUPT;
+			continue;
+		}
+		switch ((enum scxl_cell_state)(word & 0xff)) {
+		case SCXL_VACANT:
+			return scxl_load(&queue->closed) & 1 && scxl_load(&cell->word) == word ? SCXL_CLOSED : SCXL_EMPTY;
+		case SCXL_FILLING:
+			return SCXL_EMPTY;
+		case SCXL_READY: {
+			uint64_t mine = scxl_word(ticket, user->slot, SCXL_TAKING);
+			if (!scxl_swap(&cell->word, word, mine))
+				continue;
+			SCXL_POINT();
+			scxl_advance(&queue->head, ticket);
+			SCXL_POINT();
+			*length = cell->length;
+			*kind = cell->kind;
+			if (*length > user->stride - SCXL_CELL_HEADER) {
+				scxl_swap(&cell->word, mine, next);
+				return SCXL_CORRUPT;
+			}
+			memcpy(to, (uint8_t *)cell + SCXL_CELL_HEADER, *length);
+			SCXL_POINT();
+			return scxl_swap(&cell->word, mine, next) ? SCXL_OK : SCXL_STALE;
+		}
+		case SCXL_TAKING:
+			scxl_advance(&queue->head, ticket);
+			break;
+		case SCXL_SPOILT:
+			if (scxl_swap(&cell->word, word, next)) {
+				SCXL_POINT();
+				scxl_advance(&queue->head, ticket);
+			}
+			break;
+		default:
+			return SCXL_CORRUPT;
+		}
+	}
+	return SCXL_CORRUPT;
+}
+
+/* What the dead have left in one cell: called for each, any number of times, by any number of menders. What one who
+ * filled had not finished is spoilt. What one who took had not read to its end is there again: the hint goes back to it,
+ * and whoever comes that way skips what has been taken since. Returns whether consumers have to look again. */
+static inline bool scxl_queue_mend(struct scxl_user *user, uint32_t cell_number, uint16_t dead)
+{
+	struct scxl_queue *queue = user->queue;
+	struct scxl_cell *cell = scxl_cell_of(user, cell_number);
+	uint64_t word = scxl_load(&cell->word), ticket = word >> 24;
+
+	if ((uint16_t)(word >> 8) != dead)
+		return false;
+	if ((word & 0xff) == SCXL_FILLING)
+		return scxl_swap(&cell->word, word, scxl_word(ticket, 0, SCXL_SPOILT));
+	if ((word & 0xff) == SCXL_TAKING) {
+		if (!scxl_swap(&cell->word, word, scxl_word(ticket, dead, SCXL_READY)))
+			return false;
+		SCXL_POINT();
+	} else if ((word & 0xff) != SCXL_READY) {
+		return false;
+	}
+	for (;;) {
+		uint64_t head = scxl_load(&queue->head), behind = (head - ticket) & SCXL_TICKETS;
+
+		if (behind == 0 || behind > user->mask + 1 || scxl_swap(&queue->head, head, head - behind))
+			return true;
+	}
+}
+
+static inline void scxl_queue_close(struct scxl_queue *queue, bool consumers)
+{
+	atomic_fetch_or_explicit(&queue->closed, consumers ? 2 : 1, memory_order_acq_rel);
+}
+
+/* -- calls ----------------------------------------------------------------------------------------------------- */
+
+/* A cell of a table of calls. Its word: a number of 40 bits, which goes up with each use, the slot of the worker that has
+ * it (16 bits), and a state. The client makes free cells asked, a worker takes them by compare-and-swap and answers, the
+ * client frees them. Giving up is a compare-and-swap, too: what a worker has taken it may finish, and nobody looks. */
+enum scxl_call_state {
+	SCXL_FREE = 0,
+	SCXL_ASKED = 1,
+	SCXL_RUNNING = 2, /* by the worker of that slot */
+	SCXL_ANSWERED = 3,
+	SCXL_ABANDONED = 4, /* the client gave it up while it ran */
+	SCXL_ORPHANED = 5,  /* the worker died while it ran */
+};
+
+#define SCXL_CALLS_HEADER 128
+
+struct scxl_call {
+	scxl_u64 word;
+	uint32_t length, kind;
+	/* stride - 16 bytes */
+};
+
+struct scxl_calls {
+	uint32_t magic;
+	uint16_t version, reserved0;
+	uint32_t cells;  /* 1 or more */
+	uint32_t stride; /* bytes of a cell, a multiple of 64 */
+	uint8_t reserved1[48];
+	struct scxl_sleepers client;
+	uint8_t reserved2[56];
+};
+_Static_assert(sizeof(struct scxl_calls) == SCXL_CALLS_HEADER, "calls header");
+
+struct scxl_table {
+	struct scxl_calls *calls;
+	uint8_t *cells;
+	uint32_t count, stride;
+};
+
+static inline uint64_t scxl_calls_size(uint32_t cells, uint32_t stride)
+{
+	return SCXL_CALLS_HEADER + (uint64_t)cells * stride;
+}
+
+static inline enum scxl_result scxl_calls_make(void *at, uint64_t available, uint32_t cells, uint32_t stride)
+{
+	struct scxl_calls *calls = at;
+
+	if (!cells || stride < SCXL_LINE || stride % SCXL_LINE || (uintptr_t)at % SCXL_LINE || scxl_calls_size(cells, stride) > available)
+		return SCXL_TOO_LONG;
+	memset(at, 0, SCXL_CALLS_HEADER);
+	for (uint32_t i = 0; i < cells; i++)
+		scxl_store((scxl_u64 *)((uint8_t *)at + SCXL_CALLS_HEADER + (uint64_t)i * stride), 0);
+	calls->cells = cells;
+	calls->stride = stride;
+	calls->version = SCXL_VERSION;
+	atomic_thread_fence(memory_order_release);
+	calls->magic = SCXL_CALLS_MAGIC;
+	return SCXL_OK;
+}
+
+static inline enum scxl_result scxl_calls_attach(struct scxl_table *table, void *at, uint64_t available)
+{
+	struct scxl_calls *calls = at;
+	uint32_t cells, stride;
+
+	if (available < SCXL_CALLS_HEADER || (uintptr_t)at % SCXL_LINE)
+		return SCXL_TOO_LONG;
+	if (calls->magic != SCXL_CALLS_MAGIC || calls->version != SCXL_VERSION)
+		return SCXL_FOREIGN;
+	cells = calls->cells;
+	stride = calls->stride;
+	if (!cells || stride < SCXL_LINE || stride % SCXL_LINE || scxl_calls_size(cells, stride) > available)
+		return SCXL_CORRUPT;
+	*table = (struct scxl_table){calls, (uint8_t *)at + SCXL_CALLS_HEADER, cells, stride};
+	return SCXL_OK;
+}
+
+static inline struct scxl_call *scxl_call_at(const struct scxl_table *table, uint32_t cell)
+{
+	return (struct scxl_call *)(table->cells + (uint64_t)cell * table->stride);
+}
+
+static inline uint8_t *scxl_call_bytes(struct scxl_call *call)
+{
+	return (uint8_t *)call + SCXL_CELL_HEADER;
+}
+
+static inline uint64_t scxl_call_word(uint64_t number, uint16_t worker, enum scxl_call_state state)
+{
+	return (number & SCXL_TICKETS) << 24 | (uint64_t)worker << 8 | state;
+}
+
+/* The client's: put a request in a free cell. `number` is the call's from then on. */
+static inline enum scxl_result scxl_call_ask(struct scxl_table *table, uint32_t cell, const void *bytes, uint32_t length, uint32_t kind, uint64_t *number)
+{
+	struct scxl_call *call = scxl_call_at(table, cell);
+	uint64_t word = scxl_load(&call->word);
+
+	if ((word & 0xff) != SCXL_FREE)
+		return SCXL_FULL;
+	if (length > table->stride - SCXL_CELL_HEADER)
+		return SCXL_TOO_LONG;
+	*number = ((word >> 24) + 1) & SCXL_TICKETS;
+	call->length = length;
+	call->kind = kind;
+	memcpy(scxl_call_bytes(call), bytes, length);
+	SCXL_POINT();
+	scxl_store(&call->word, scxl_call_word(*number, 0, SCXL_ASKED));
+	SCXL_POINT();
+	return SCXL_OK;
+}
+
+/* The client's: whether there is an answer. SCXL_OK: it is in the cell, until it is freed; its length has been checked. */
+static inline enum scxl_result scxl_call_poll(struct scxl_table *table, uint32_t cell, uint64_t number, uint32_t *length, uint32_t *kind)
+{
+	struct scxl_call *call = scxl_call_at(table, cell);
+	uint64_t word = scxl_load(&call->word);
+
+	if (word >> 24 != number)
+		return SCXL_CORRUPT;
+	switch ((enum scxl_call_state)(word & 0xff)) {
+	case SCXL_ASKED:
+	case SCXL_RUNNING:
+		return SCXL_EMPTY;
+	case SCXL_ANSWERED:
+		*length = call->length;
+		*kind = call->kind;
+		return *length > table->stride - SCXL_CELL_HEADER ? SCXL_CORRUPT : SCXL_OK;
+	case SCXL_ORPHANED:
+		return SCXL_LOST;
+	default:
+		return SCXL_CORRUPT;
+	}
+}
+
+/* The client's: be done with a call. One that runs is abandoned: its cell is free once its worker is through (or dead).
+ * SCXL_OK: the cell is free now. */
+static inline enum scxl_result scxl_call_free(struct scxl_table *table, uint32_t cell, uint64_t number)
+{
+	struct scxl_call *call = scxl_call_at(table, cell);
+
+	for (;;) {
+		uint64_t word = scxl_load(&call->word);
+
+		if (word >> 24 != number || (word & 0xff) == SCXL_FREE)
+			return SCXL_STALE;
+		if ((word & 0xff) == SCXL_ABANDONED)
+			return SCXL_EMPTY;
+		if ((word & 0xff) == SCXL_RUNNING) {
+			if (scxl_swap(&call->word, word, (word & ~0xffull) | SCXL_ABANDONED))
+				return SCXL_EMPTY;
+		} else if (scxl_swap(&call->word, word, scxl_call_word(number, 0, SCXL_FREE))) {
+			return SCXL_OK;
+		}
+	}
+}
+
+/* A worker's: take a call that it has heard of. SCXL_STALE: it was given up, or another has it. */
+static inline enum scxl_result scxl_call_take(struct scxl_table *table, uint32_t cell, uint64_t number, uint16_t worker, uint32_t *length, uint32_t *kind)
+{
+	struct scxl_call *call;
+
+	if (cell >= table->count)
+		return SCXL_CORRUPT;
+	call = scxl_call_at(table, cell);
+	if (!scxl_swap(&call->word, scxl_call_word(number, 0, SCXL_ASKED), scxl_call_word(number, worker, SCXL_RUNNING)))
+		return SCXL_STALE;
+	SCXL_POINT();
+	*length = call->length;
+	*kind = call->kind;
+	return *length > table->stride - SCXL_CELL_HEADER ? SCXL_CORRUPT : SCXL_OK;
+}
+
+/* A worker's: answer a call that it has taken. SCXL_STALE: the client has given it up, and the cell is free again. */
+static inline enum scxl_result scxl_call_answer(struct scxl_table *table, uint32_t cell, uint64_t number, uint16_t worker, const void *bytes, uint32_t length, uint32_t kind)
+{
+	struct scxl_call *call = scxl_call_at(table, cell);
+	uint64_t running = scxl_call_word(number, worker, SCXL_RUNNING);
+
+	if (length > table->stride - SCXL_CELL_HEADER)
+		return SCXL_TOO_LONG;
+	if (scxl_load(&call->word) == running) {
+		call->length = length;
+		call->kind = kind;
+		memcpy(scxl_call_bytes(call), bytes, length);
+		SCXL_POINT();
+		if (scxl_swap(&call->word, running, scxl_call_word(number, 0, SCXL_ANSWERED)))
+			return SCXL_OK;
+	}
+	scxl_swap(&call->word, scxl_call_word(number, worker, SCXL_ABANDONED), scxl_call_word(number, 0, SCXL_FREE));
+	return SCXL_STALE;
+}
+
+/* A worker has died: what it ran is orphaned, what nobody waits for is free. Any number of times, by anybody. Returns
+ * whether something was left there, so that the client has to be woken. */
+static inline bool scxl_call_mend(struct scxl_table *table, uint32_t cell, uint16_t dead)
+{
+	struct scxl_call *call = scxl_call_at(table, cell);
+	uint64_t word = scxl_load(&call->word), number = word >> 24;
+
+	if ((uint16_t)(word >> 8) != dead)
+		return false;
+	if ((word & 0xff) == SCXL_RUNNING)
+		return scxl_swap(&call->word, word, scxl_call_word(number, dead, SCXL_ORPHANED));
+	if ((word & 0xff) == SCXL_ABANDONED)
+		scxl_swap(&call->word, word, scxl_call_word(number, 0, SCXL_FREE));
+	return false;
+}
+
+#endif
