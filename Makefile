@@ -15,10 +15,12 @@ SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-$(READY): pyproject.toml constraints.txt tools/venv
+NATIVE := tools/native.py $(wildcard src/softcxl/pool/core/*)
+
+$(READY): pyproject.toml constraints.txt tools/venv $(NATIVE)
 	@$(PYTHON3) tools/venv .venv
 
-$(RUNS): pyproject.toml constraints.txt tools/venv
+$(RUNS): pyproject.toml constraints.txt tools/venv $(NATIVE)
 	@$(PYTHON3) tools/venv .venv run
 
 venv: $(READY) ## the Python environment, in .venv
