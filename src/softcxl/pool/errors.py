@@ -1,14 +1,14 @@
 """What can go wrong with shared memory.
 
-    PoolError
-    ├── Empty            nothing came in time
-    ├── Full             no room came in time
-    ├── Closed           the other side has gone, and nothing of it is left
-    ├── TooLong          it can never fit
-    ├── Corrupt          what is in shared memory cannot be: somebody wrote there who should not have
-    ├── Foreign          nothing of ours is there, or something of another version
-    ├── Lost             who had taken a call died: whether it was done is not known
-    └── Stale            it is no longer yours: given up, or you were taken for dead
+PoolError
+├── Empty            nothing came in time
+├── Full             no room came in time
+├── Closed           the other side has gone, and nothing of it is left
+├── TooLong          it can never fit
+├── Corrupt          what is in shared memory cannot be: somebody wrote there who should not have
+├── Foreign          nothing of ours is there, or something of another version
+├── Lost             who had taken a call died: whether it was done is not known
+└── Stale            it is no longer yours: given up, or you were taken for dead
 """
 
 from __future__ import annotations
