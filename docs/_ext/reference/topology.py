@@ -11,7 +11,7 @@ from msgspec import inspect
 from reference.text import docstring, table
 from softcxl.fabric import limits
 from softcxl.fabric.keys import Topology
-from softcxl.fabric.sizes import format_size
+from softcxl.wire.sizes import format_size
 
 
 def page() -> str:

@@ -11,8 +11,8 @@ import click
 from softcxl.cli.booted import perform
 from softcxl.cli.options import HOST, JSON, TOPOLOGY
 from softcxl.cli.verbs import CreateRegion, DestroyRegion, Explain, List, Tree
-from softcxl.fabric.sizes import parse_number, parse_size
 from softcxl.host.list import Include
+from softcxl.wire.sizes import parse_number, parse_size
 
 
 def _names(given: tuple[str, ...]) -> frozenset[str]:

@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Struct, field
 
 from softcxl.fabric.limits import key as _key
-from softcxl.fabric.sizes import CAPACITY_UNIT, GIB, KIB, MIB, TIB
+from softcxl.spec.command.memory import CAPACITY_UNIT
+from softcxl.wire.sizes import GIB, KIB, MIB, TIB
 
 UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 #: Whole bytes, in hexadecimal digits.
@@ -232,7 +233,7 @@ class MultiLogicalDevice(
     granularity: Annotated[
         Literal[268435456, 536870912, 1073741824],
         _key("in what units capacity is allocated to logical devices", form="size"),
-    ] = CAPACITY_UNIT  # type: ignore[assignment]
+    ] = CAPACITY_UNIT
     logical_devices: Annotated[
         list[LogicalDevice],
         _key(

@@ -13,7 +13,8 @@ from typing import Any
 
 from msgspec import Meta, inspect
 
-from softcxl.fabric.sizes import CAPACITY_UNIT, format_size, shorten
+from softcxl.spec.command.memory import CAPACITY_UNIT
+from softcxl.wire.sizes import format_size, shorten
 
 #: Where a value stands: keys and indices from the top.
 Path = tuple[str | int, ...]

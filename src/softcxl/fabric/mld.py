@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from softcxl.fabric import dynamic
 from softcxl.fabric.keys import MultiLogicalDevice, Topology, split
 from softcxl.fabric.limits import Fault, Path, closest
-from softcxl.fabric.sizes import format_size
 from softcxl.spec.fm.mld import MAX_LDS
+from softcxl.wire.sizes import format_size
 
 
 def counted(count: int, what: str) -> str:

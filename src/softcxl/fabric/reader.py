@@ -27,7 +27,7 @@ from softcxl.fabric.limits import (
     spell,
     structs,
 )
-from softcxl.fabric.sizes import parse_number, parse_size, shorten
+from softcxl.wire.sizes import parse_number, parse_size, shorten
 
 Mark = tuple[int, int]
 T = TypeVar("T", bound=msgspec.Struct)

@@ -14,7 +14,8 @@ import msgspec
 from softcxl.fabric.keys import WAYS, FirmwareRegion, Host, Topology, Window
 from softcxl.fabric.limits import Fault, Path, closest
 from softcxl.fabric.routes import Route, routes
-from softcxl.fabric.sizes import CAPACITY_UNIT, format_size, shorten
+from softcxl.spec.command.memory import CAPACITY_UNIT
+from softcxl.wire.sizes import format_size, shorten
 
 _RESTRICTION = {"ram": "volatile", "pmem": "persistent"}
 

@@ -26,7 +26,8 @@ from softcxl.fabric.keys import (
 )
 from softcxl.fabric.limits import Fault, Path, closest, spell
 from softcxl.fabric.regions import settled
-from softcxl.fabric.sizes import CAPACITY_UNIT, format_size, shorten
+from softcxl.spec.command.memory import CAPACITY_UNIT
+from softcxl.wire.sizes import format_size, shorten
 
 
 def serial_of(name: str, device: Type3 | MultiLogicalDevice | Switch) -> int:

@@ -30,12 +30,12 @@ from softcxl.fabric.keys import Topology
 from softcxl.fabric.limits import Fault, Path, closest
 from softcxl.fabric.reader import Reader
 from softcxl.fabric.scenario_keys import ACTIONS, Scenario, Send, Step
-from softcxl.fabric.sizes import parse_number, shorten
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.cxl.component import RasCorrectableStatus, RasUncorrectableStatus
 from softcxl.spec.cxl.events import DeviceHealth
 from softcxl.spec.pci.extended import CorrectableErrorStatus, UncorrectableErrorStatus
 from softcxl.wire import Register
+from softcxl.wire.sizes import parse_number, shorten
 
 CODES = {code.name.lower().replace("_", "-"): code for code in ReturnCode}
 NO_ANSWER = "none"

@@ -27,7 +27,7 @@ from softcxl.fabric.keys import (
     Window,
     split,
 )
-from softcxl.fabric.sizes import format_size
+from softcxl.wire.sizes import format_size
 
 
 @dataclass

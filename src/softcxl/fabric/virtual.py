@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from softcxl.fabric.keys import Switch, SwitchCci, Topology, Type3, split
 from softcxl.fabric.limits import Fault, Path, closest
 from softcxl.fabric.mld import numbered
-from softcxl.fabric.sizes import shorten
+from softcxl.wire.sizes import shorten
 
 
 def names(topology: Topology) -> Iterator[Fault]:

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import click
 
-from softcxl.fabric.sizes import parse_number, parse_size, shorten
 from softcxl.fm import Extent
 from softcxl.spec.command.registry import NAMES
 from softcxl.spec.fm.mld_port import FM_OWNED_LD
+from softcxl.wire.sizes import parse_number, parse_size, shorten
 
 # As of click 8.3 it is generic to type checkers; before that, and when it runs, it is not.
 if TYPE_CHECKING:

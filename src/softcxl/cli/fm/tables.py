@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from softcxl.fabric.sizes import format_size
+from softcxl.wire.sizes import format_size
 
 
 def table(*headings: str, rows: Iterable[Iterable[object]]) -> Table:

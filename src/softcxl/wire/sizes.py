@@ -15,9 +15,6 @@ MIB = 1 << 20
 GIB = 1 << 30
 TIB = 1 << 40
 
-#: HDM capacities and windows come in this unit (CXL 3.1 §8.2.9.9.1.1, CFMWS in §9.18.1.3).
-CAPACITY_UNIT = 256 * MIB
-
 UNITS = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB}
 _SPELLING = {unit.lower(): unit for unit in UNITS}
 # The same in decimal units would differ by up to 10 %: said, not guessed.

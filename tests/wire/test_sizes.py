@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softcxl.fabric.sizes import format_size, parse_number, parse_size
+from softcxl.wire.sizes import format_size, parse_number, parse_size
 
 
 @pytest.mark.parametrize(
