@@ -8,7 +8,17 @@ PoolError
 ├── Corrupt          what is in shared memory cannot be: somebody wrote there who should not have
 ├── Foreign          nothing of ours is there, or something of another version
 ├── Lost             who had taken a call died: whether it was done is not known
-└── Stale            it is no longer yours: given up, or you were taken for dead
+├── Stale            it is no longer yours: given up, or you were taken for dead
+├── NoServer         no server is there, or none that answers
+└── what the server answers
+    ├── Refused          a request that cannot be: sizes, names, numbers
+    ├── NoSuchName       there is no such region, channel or service
+    ├── NameTaken        the name is another's
+    ├── NoRoom           there is not as much memory as that, or not on as many devices
+    ├── Denied           it is another's
+    ├── QuotaExceeded    this client's name may have no more
+    ├── Busy             somebody is at it
+    └── ServerFailed     a mistake of the server's
 """
 
 from __future__ import annotations
@@ -69,3 +79,57 @@ class Stale(PoolError):
     """It is no longer yours: given up, or you were taken for dead."""
 
     sentence = "it is no longer this one's"
+
+
+class NoServer(PoolError, ConnectionError):
+    """No server is there, or none that answers."""
+
+    sentence = "no server of a pool is there"
+
+
+class Refused(PoolError, ValueError):
+    """A request that cannot be."""
+
+    sentence = "the request cannot be"
+
+
+class NoSuchName(PoolError, LookupError):
+    """There is no such region, channel or service."""
+
+    sentence = "there is nothing of that name"
+
+
+class NameTaken(PoolError):
+    """The name is another's."""
+
+    sentence = "the name is taken"
+
+
+class NoRoom(PoolError):
+    """There is not as much memory as that, or not on as many devices."""
+
+    sentence = "there is no room"
+
+
+class Denied(PoolError, PermissionError):
+    """It is another's."""
+
+    sentence = "it is another's"
+
+
+class QuotaExceeded(PoolError):
+    """This client's name may have no more."""
+
+    sentence = "the quota is used up"
+
+
+class Busy(PoolError):
+    """Somebody is at it."""
+
+    sentence = "somebody is at it"
+
+
+class ServerFailed(PoolError):
+    """A mistake of the server's."""
+
+    sentence = "the server has failed at it"

@@ -1,0 +1,256 @@
+"""The arena's directory: who is there, what memory there is, and who has which part of it.
+
+The arena is a shared file. At its start is the directory, laid out as declared here and in `softcxl_pool.h`; behind it a
+heap, from which channels are allocated. Everything is little-endian, everything that points is an offset, and structures
+begin on lines of 64 bytes. The server makes it; clients trust nothing that they read from it.
+
+A *pool address* names a byte of any source of memory: the source's number in bits 63:56, and an offset in it below.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from softcxl.wire import Record, raw, reserved, u32, u64
+
+MAGIC: Final = int.from_bytes(b"SCXLPOOL", "little")
+VERSION: Final = 1
+LINE: Final = 64
+PAGE: Final = 4096
+
+MAX_SOURCES: Final = 254
+MAX_COPIES: Final = 8
+MAX_NAME: Final = 63
+"""Bytes of a name in UTF-8."""
+
+ARENA: Final = 0
+"""The number of the source that is the arena itself."""
+
+SERVER: Final = 0
+"""The server's slot."""
+
+_OFFSET = (1 << 56) - 1
+
+
+def address(source: int, offset: int) -> int:
+    """The pool address of byte `offset` of a source."""
+    return source << 56 | offset
+
+
+def split(pool_address: int) -> tuple[int, int]:
+    """The source and the offset of a pool address."""
+    return pool_address >> 56, pool_address & _OFFSET
+
+
+class SourceState(enum.IntEnum):
+    """Whether a source can be used."""
+
+    ABSENT = 0
+    HEALTHY = 1
+    FAILED = 2
+    LEAVING = 3
+
+
+class SlotState(enum.IntEnum):
+    """Whether somebody has a slot."""
+
+    FREE = 0
+    LIVE = 1
+    DEAD = 2
+
+
+class RegionState(enum.IntEnum):
+    """Whether a record is a region's."""
+
+    FREE = 0
+    LIVE = 1
+    LEAVING = 2
+
+
+class RegionFlag(enum.IntFlag):
+    """What a region is."""
+
+    KEPT = 1
+    """It has a name, and stays when its owner goes."""
+    ATOMIC = 2
+    """Writes of it are all or nothing, also where it has one copy."""
+    CHANNEL = 4
+    """A channel or a table of calls, in the arena's heap."""
+
+
+class Mode(enum.IntEnum):
+    """What others than its owner may do with a region."""
+
+    PRIVATE = 0
+    READ = 1
+    WRITE = 2
+
+
+class Header(Record, size=0x98):
+    """The arena's first bytes."""
+
+    magic: int = u64()
+    version: int = u32()
+    ready: int = u32("0 while the server makes it")
+    size: int = u64("of the arena, in bytes")
+    identity: int = u64("a random number: which pool this is")
+    epoch: int = u64("of the server: one more each time that one starts")
+    beat: int = u64("goes up while the server lives")
+    sources: int = u32("of how many sources there is a line")
+    slots: int = u32("of how many clients there is a record")
+    regions: int = u64("of how many regions there is a record")
+    sources_at: int = u64()
+    slots_at: int = u64()
+    regions_at: int = u64()
+    calls_at: int = u64("of the table of calls of slot 0")
+    calls_stride: int = u64("bytes from one slot's table of calls to the next one's")
+    queue_at: int = u64("of the queue of calls to the server")
+    queue_size: int = u64()
+    heap_at: int = u64()
+    health: int = u64("goes up when a source's state changes, or a region's copies do")
+    lease: int = u32("of clients, in milliseconds")
+    _reserved: None = reserved(4)
+    regions_used: int = u64("records from this one on have never been used")
+
+
+class SourceLine(Record, size=64):
+    """A source of memory."""
+
+    size: int = u64("in bytes")
+    state: int = u32()
+    generation: int = u32("goes up when its state changes")
+    name: bytes = raw(48)
+
+
+class Slot(Record, size=256):
+    """A client. The first and last lines are the server's; the second one the client's."""
+
+    word: int = u64("epoch (40 bits), 16 bits of zeros, state")
+    pid: int = u32("0 where it is behind a device")
+    flags: int = u32("1: it is behind a device")
+    start: int = u64("when the process began: field 22 of /proc/PID/stat, in clock ticks")
+    token: int = u64("a hash of what the client has to show when it comes again")
+    _reserved0: None = reserved(32)
+    beat: int = u64("goes up while the client lives")
+    intent: int = u64("index + 1 of the region that it locks")
+    journal_at: int = u64("pool address of its journal, 0 without one")
+    journal_size: int = u64("in bytes")
+    _reserved1: None = reserved(32)
+    name: bytes = raw(64)
+    host: bytes = raw(64)
+
+
+class RegionRecord(Record, size=256):
+    """A region. The second line is changed by compare-and-swap, or by who holds the lock."""
+
+    word: int = u64("generation (40 bits), 16 bits of zeros, state")
+    size: int = u64("in bytes")
+    owner: int = u32("slot")
+    flags: int = u32()
+    copies: int = u32("1 to 8")
+    mode: int = u32("what others may do")
+    request: int = u64("number of the owner's request that made it")
+    owner_epoch: int = u64("of the owner's slot")
+    lease: int = u64("in milliseconds: how long it stays when nobody has it open, 0 for ever")
+    capacity: int = u64("bytes that each of its copies takes")
+    lock: int = u64("slot (16 bits), the slot's epoch (40 bits), 1 where it is held")
+    sequence: int = u64("bits 1:0 are the phase of a write")
+    intent_at: int = u64("what is being written: an offset in the region")
+    intent_length: int = u64()
+    healthy: int = u32("bitmap of the copies that may be read")
+    joining: int = u32("bitmap of the copies that are written, and not read yet")
+    poisoned: int = u32("bitmap of the copies that have poison somewhere")
+    layout: int = u32("goes up when a copy moves")
+    waiting: int = u32()
+    remote: int = u32()
+    torn: int = u32("bitmap of copies in which a write was cut off")
+    _reserved1: None = reserved(4)
+    extent0: int = u64("pool address of copy 0")
+    extent1: int = u64()
+    extent2: int = u64()
+    extent3: int = u64()
+    extent4: int = u64()
+    extent5: int = u64()
+    extent6: int = u64()
+    extent7: int = u64()
+    name: bytes = raw(64, "UTF-8, padded with NULs")
+
+
+def offsets(record: type[Record]) -> dict[str, int]:
+    """Where each item of a record of a fixed size is, in bytes."""
+    found, at = {}, 0
+    for item in record.__layout__.fields:
+        found[item.name] = at
+        at += item.size or 0
+    return found
+
+
+HEADER: Final = offsets(Header)
+SOURCE: Final = offsets(SourceLine)
+SLOT: Final = offsets(Slot)
+REGION: Final = offsets(RegionRecord)
+
+CALLS: Final = 8
+"""Calls to the server that a client can have outstanding."""
+CALL_STRIDE: Final = 1024
+CALLS_STRIDE: Final = 128 + CALLS * CALL_STRIDE
+QUEUE_CELLS: Final = 4096
+QUEUE_SIZE: Final = 256 + QUEUE_CELLS * LINE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where things are in an arena with so many slots and records. All numbers are bytes."""
+
+    slots: int = 4096
+    regions: int = 1 << 20
+    heap: int = 1 << 30
+
+    @property
+    def sources_at(self) -> int:
+        return PAGE
+
+    @property
+    def slots_at(self) -> int:
+        return self.sources_at + _pages(64 * (MAX_SOURCES + 1))
+
+    @property
+    def queue_at(self) -> int:
+        return self.slots_at + _pages(256 * self.slots)
+
+    @property
+    def calls_at(self) -> int:
+        return self.queue_at + _pages(QUEUE_SIZE)
+
+    @property
+    def regions_at(self) -> int:
+        return self.calls_at + _pages(CALLS_STRIDE * self.slots)
+
+    @property
+    def heap_at(self) -> int:
+        return self.regions_at + _pages(256 * self.regions)
+
+    @property
+    def size(self) -> int:
+        return self.heap_at + _pages(self.heap)
+
+
+def _pages(size: int) -> int:
+    return -(-size // PAGE) * PAGE
+
+
+def encode_name(name: str) -> bytes:
+    """A name as it stands in the directory. Raises ValueError where it cannot."""
+    data = name.encode()
+    if not 0 < len(data) <= MAX_NAME or any(byte < 0x20 or byte == 0x7F for byte in data):
+        raise ValueError(
+            f"{name!r} is no name: one has 1 to {MAX_NAME} bytes of UTF-8 and no control characters"
+        )
+    return data
+
+
+def decode_name(data: bytes) -> str:
+    """The name that stands in the directory; what is no UTF-8 shows as question marks."""
+    return data.partition(b"\0")[0].decode(errors="replace")

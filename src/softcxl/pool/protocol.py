@@ -1,0 +1,222 @@
+"""What a client and the pool's server say to each other.
+
+A request is an opcode and a record; an answer is a status and a record, or, where the status is not 0, a sentence in
+UTF-8. They go through a table of calls in shared memory (`softcxl.pool.link`), or as they are over the Unix socket, each
+behind a `Head`. On that socket the first exchange is `Hello` and `Welcome`; with the welcome come file descriptors: the
+arena's, and those of the sources that it counts.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from softcxl.pool import errors
+from softcxl.wire import Record, counted, raw, reserved, tail, u8, u16, u32, u64
+
+PROTOCOL: Final = 1
+LARGEST: Final = 1008
+"""Bytes of a request or an answer."""
+
+
+class Opcode(enum.IntEnum):
+    """What is asked."""
+
+    HELLO = 1
+    GOODBYE = 2
+    ALLOCATE = 3
+    OPEN = 4
+    FREE = 5
+    PIN = 6
+    UNPIN = 7
+    JOURNAL = 8
+    POISON = 9
+    RING = 10
+    LIST = 11
+    TELL = 12
+    SOURCES = 13
+    CLOSE = 14
+
+
+class Status(enum.IntEnum):
+    """How it went."""
+
+    OK = 0
+    MALFORMED = 1
+    UNKNOWN = 2
+    EXISTS = 3
+    NO_ROOM = 4
+    DENIED = 5
+    QUOTA = 6
+    BUSY = 7
+    VERSION = 8
+    GONE = 9
+    FAILED = 10
+
+
+FAILURES: Final[dict[int, type[errors.PoolError]]] = {
+    Status.MALFORMED: errors.Refused,
+    Status.UNKNOWN: errors.NoSuchName,
+    Status.EXISTS: errors.NameTaken,
+    Status.NO_ROOM: errors.NoRoom,
+    Status.DENIED: errors.Denied,
+    Status.QUOTA: errors.QuotaExceeded,
+    Status.BUSY: errors.Busy,
+    Status.VERSION: errors.Foreign,
+    Status.GONE: errors.Stale,
+    Status.FAILED: errors.ServerFailed,
+}
+"""What a client raises."""
+
+
+class Head(Record, size=8):
+    """What stands before a request or an answer on the socket."""
+
+    what: int = u32("opcode, or status")
+    number: int = u32("of the request; an answer repeats it")
+
+
+class Hello(Record, size=176):
+    """Who comes. One that comes again says which slot it had, and shows the token that it was given."""
+
+    protocol: int = u32()
+    pid: int = u32("for a look at; what the socket says of the peer is what counts")
+    slot: int = u32("0 for a new client")
+    _reserved: None = reserved(4)
+    epoch: int = u64()
+    token: bytes = raw(16)
+    lease: int = u64("in milliseconds that the client wishes, 0 for the pool's")
+    name: bytes = raw(64)
+    host: bytes = raw(64, "where it runs, if not here")
+
+
+class Welcome(Record, size=48):
+    """The client's slot."""
+
+    protocol: int = u32()
+    slot: int = u32()
+    epoch: int = u64()
+    token: bytes = raw(16, "to be shown when it comes again")
+    server: int = u64("the server's epoch")
+    sources: int = u32("how many file descriptors come behind the arena's: sources 1 and up")
+    lease: int = u32("in milliseconds")
+
+
+class Policy(enum.IntEnum):
+    """Which sources are taken first."""
+
+    SPREAD = 0
+    PACK = 1
+
+
+class Separate(enum.IntEnum):
+    """What copies of a region have to themselves."""
+
+    DEVICE = 0
+    SWITCH = 1
+
+
+class Allocate(Record, size=104):
+    """Make a region."""
+
+    size: int = u64("in bytes, 1 or more")
+    request: int = u64("the client's number for it: asked twice, it is made once")
+    copies: int = u8("1 to 8")
+    policy: int = u8()
+    separate: int = u8()
+    mode: int = u8("what others may do with it")
+    flags: int = u16()
+    source: int = u16("1 + the source that it has to be from, 0 for any memory device")
+    lease: int = u64("in milliseconds: how long it stays when nobody has it open, 0 for ever")
+    reserved0: bytes = raw(8)
+    name: bytes = raw(64, "empty for one without a name")
+
+
+class Located(Record, size=24):
+    """A region's record."""
+
+    index: int = u64()
+    generation: int = u64()
+    size: int = u64("in bytes")
+
+
+class Named(Record, size=80):
+    """A region, by index and generation, or by name."""
+
+    index: int = u64()
+    generation: int = u64("0: by name")
+    name: bytes = raw(64)
+
+
+class Range(Record, size=16):
+    """Some bytes of a region."""
+
+    offset: int = u64()
+    length: int = u64()
+
+
+class PoisonQuery(Record, size=32):
+    """Which bytes of a region are poisoned."""
+
+    index: int = u64()
+    generation: int = u64()
+    offset: int = u64()
+    length: int = u64()
+
+
+class PoisonedRange(Record, size=24):
+    """Bytes of one copy."""
+
+    copy: int = u64()
+    offset: int = u64("in the region")
+    length: int = u64()
+
+
+class PoisonAnswer(Record, size=8):
+    """Poisoned bytes within what was asked for: the first ones of them, if there are many."""
+
+    count: int = u32()
+    more: int = u32("1: there are more, behind the last of these")
+    ranges: list[PoisonedRange] = counted(PoisonedRange, "count")
+
+
+class Ring(Record, size=8):
+    """Wake who sleeps behind a device on a word of the arena."""
+
+    offset: int = u64()
+
+
+class ListQuery(Record, size=8):
+    """Regions from an index on."""
+
+    start: int = u64()
+
+
+class ListAnswer(Record, size=16):
+    """Indices of regions that there are."""
+
+    next: int = u64("where to go on; 0: that was all")
+    count: int = u32()
+    _reserved: None = reserved(4)
+    indices: list[int] = counted(u64, "count")
+
+
+class TellQuery(Record, size=48):
+    """What the server tells in JSON, in pieces."""
+
+    offset: int = u64("0 has it made anew")
+    what: bytes = raw(40)
+
+
+class TellAnswer(Record, size=8):
+    """A piece."""
+
+    total: int = u64("bytes of all of it")
+    piece: bytes = tail()
+
+
+class Journal(Record, size=16):
+    """The client's journal."""
+
+    at: int = u64("pool address")
+    size: int = u64("in bytes")
