@@ -1,0 +1,1 @@
+"""The pool's server: who has which memory, in how many copies, for how long."""
