@@ -1,8 +1,8 @@
 """Sources: memory that is handed to the pool, as files; and what is told of its health.
 
-Whoever has the memory (a fabric, for its devices) makes a `Source` of it. The pool maps the file, and hears what befalls
-the memory as a `SourceObserver`: first it is told, and only when it has returned do the bytes go bad. What it has marked
-by then no reader takes for good.
+Whoever has the memory (a fabric, for its devices) makes a `Source` of it. The pool maps the file, and hears what
+befalls the memory as a `SourceObserver`: first it is told, and only when it has returned do the bytes go bad. What it has
+marked by then no reader takes for good.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ class SourceObserver(Protocol):
         """The memory does not answer, from the moment that this has returned: `reason` is a sentence's end for people,
         such as ``its link is down``. Once until it has `returned`."""
 
-    def returned(self) -> None:
-        """It answers again; what it held may be lost, and nothing in it is relied upon."""
+    def returned(self, kept: bool) -> None:
+        """It answers again. `kept`: all that it held is there yet, poisoned lines aside, as after a link was down; else
+        nothing in it is relied upon."""
 
     def poisoned(self, ranges: Ranges) -> None:
         """What these 64-byte lines held is lost, from the moment that this has returned."""
@@ -64,7 +65,7 @@ class Source(Protocol):
 
     def watch(self, observer: SourceObserver) -> None:
         """Tell `observer` of what happens from now on; before this returns also of what is so already: that it has
-        failed, and which lines are poisoned. One observer at a time; another takes its place."""
+        failed, and which lines are poisoned. One observer at a time: another takes its place."""
 
     def poisoned(self, offset: int, size: int) -> list[tuple[int, int]]:
         """The poisoned lines of a range (bytes), as (offset, length), in order. Raises `ValueError` for a range outside
