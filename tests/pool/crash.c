@@ -279,6 +279,74 @@ static int working(void)
 	}
 }
 
+/* A worker that hears of calls through a queue: what it has not begun, another does. */
+
+enum { TABLE_AT = 4096 };
+
+static struct scxl_table asked(void)
+{
+	struct scxl_table one;
+	CHECK(scxl_calls_attach(&one, shared->memory + TABLE_AT, SIZE - TABLE_AT) == SCXL_OK, "cannot attach");
+	return one;
+}
+
+/* Run whatever the queue tells of, and count what was begun. */
+static int serve(uint16_t slot)
+{
+	struct scxl_user one = user(slot);
+	struct scxl_table calls = asked();
+	uint32_t length, kind;
+	uint64_t claimed, cell;
+	int begun = 0;
+	enum scxl_result result;
+
+	while ((result = scxl_queue_claim(&one, &claimed, &length, &kind)) == SCXL_OK) {
+		memcpy(&cell, scxl_queue_bytes(&one, claimed), 8);
+		result = scxl_call_take(&calls, (uint32_t)cell, 1, slot, &length, &kind);
+		CHECK(scxl_queue_release(&one, claimed) == SCXL_OK, "a note is not its taker's");
+		if (result != SCXL_OK)
+			continue;
+		shared->seen[cell]++;
+		begun++;
+		CHECK(scxl_call_answer(&calls, (uint32_t)cell, 1, slot, &cell, 8, 0) == SCXL_OK, "cannot answer");
+	}
+	CHECK(result == SCXL_EMPTY, "serving ended with %d", result);
+	return begun;
+}
+
+static void server(void) { serve(DEAD); }
+
+static int serving(void)
+{
+	for (fatal = 1;; fatal++) {
+		uint32_t length, kind;
+		uint64_t number;
+		int answered = 0, lost = 0;
+
+		queue(1);
+		CHECK(scxl_calls_make(shared->memory + TABLE_AT, SIZE - TABLE_AT, 3, 64) == SCXL_OK, "cannot make");
+		struct scxl_table one = asked();
+		for (uint64_t cell = 0; cell < 3; cell++) {
+			CHECK(scxl_call_ask(&one, (uint32_t)cell, &cell, 8, 0, &number) == SCXL_OK && number == 1, "cannot ask");
+			fill(ALIVE, cell, 1);
+		}
+		bool died = dies(server);
+		mend();
+		for (uint32_t cell = 0; cell < 3; cell++)
+			scxl_call_mend(&one, cell, DEAD);
+		serve(ALIVE);
+		for (uint32_t cell = 0; cell < 3; cell++) {
+			enum scxl_result result = scxl_call_poll(&one, cell, 1, &length, &kind);
+			answered += result == SCXL_OK;
+			lost += result == SCXL_LOST;
+			CHECK(shared->seen[cell] <= 1, "a call was run twice");
+		}
+		CHECK(answered + lost == 3 && lost <= died, "%d answered, %d lost", answered, lost);
+		if (!died)
+			return fatal - 1;
+	}
+}
+
 int main(void)
 {
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -291,5 +359,6 @@ int main(void)
 	printf("send %d\n", sending());
 	printf("receive %d\n", receiving());
 	printf("answer %d\n", working());
+	printf("serve %d\n", serving());
 	return 0;
 }

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Calls: a client's table of them with the queue that they go through, and a worker's side of that queue, for Python.
  *
- * What goes through the queue is a note: the client's slot, the cell in its table, and the call's number. */
+ * What goes through the queue is a note: the client's slot, the cell in its table, and the call's number. A worker gives
+ * the note up once the call is its own, so that no call is forgotten where it dies between the two.
+ *
+ * The two high bits of an answer's kind say how Caller hands it over, so that the kind belongs to the answer and not to
+ * whichever thread has looked last. */
+
+#define ANSWER_KEPT 0x80000000u   /* (bytes, kind, call): its cell is the client's to free, by cancel() */
+#define ANSWER_MARKED 0x40000000u /* (bytes, kind) */
 
 struct note {
 	uint32_t client, cell;
@@ -125,6 +132,7 @@ static enum scxl_result call_try(void *what)
 static PyObject *caller_answer(Caller *self, struct call_poll *poll, int64_t deadline)
 {
 	PyObject *bytes = NULL;
+	bool kept = false;
 	int result = call_try(poll);
 
 	if (result == SCXL_EMPTY)
@@ -132,10 +140,16 @@ static PyObject *caller_answer(Caller *self, struct call_poll *poll, int64_t dea
 	if (result == SCXL_OK) {
 		bytes = PyBytes_FromStringAndSize((char *)scxl_call_bytes(scxl_call_at(&self->table, poll->note.cell)), poll->length);
 		self->kind = poll->kind;
+		if (bytes && poll->kind & ANSWER_KEPT) {
+			bytes = Py_BuildValue("NI(IK)", bytes, poll->kind, poll->note.cell, poll->note.number);
+			kept = bytes != NULL;
+		} else if (bytes && poll->kind & ANSWER_MARKED) {
+			bytes = Py_BuildValue("NI", bytes, poll->kind);
+		}
 	} else if (result >= 0) {
 		fail(result);
 	}
-	if (result != SCXL_EMPTY && result >= 0)
+	if (result != SCXL_EMPTY && result >= 0 && !kept)
 		scxl_call_free(&self->table, poll->note.cell, poll->note.number);
 	return bytes;
 }
@@ -274,6 +288,8 @@ typedef struct {
 	uint32_t count, kind;
 	int32_t spin;
 	struct note note;
+	uint64_t claimed; /* the note's ticket in the queue */
+	bool holds;       /* the note, which has not been given up yet */
 } Worker;
 
 static PyObject *worker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -297,10 +313,21 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	return (PyObject *)self;
 }
 
+static void worker_release(Worker *self)
+{
+	if (self->holds) {
+		self->holds = false;
+		scxl_queue_release(&self->queue->user, self->claimed);
+		wake(&self->queue->user.queue->producers);
+	}
+}
+
 static void worker_dealloc(PyObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 
+	if (((Worker *)self)->queue)
+		worker_release((Worker *)self);
 	PyMem_Free(((Worker *)self)->tables);
 	Py_XDECREF((PyObject *)((Worker *)self)->memory);
 	Py_XDECREF((PyObject *)((Worker *)self)->queue);
@@ -369,16 +396,30 @@ static PyObject *worker_take(Worker *self)
 		return NULL;
 	}
 	table = &self->tables[note->client];
-	if (scxl_call_take(table, note->cell, note->number, self->queue->user.slot, &length, &self->kind) != SCXL_OK)
+	if (scxl_call_take(table, note->cell, note->number, self->queue->user.slot, &length, &self->kind) != SCXL_OK) {
+		worker_release(self);
 		return NULL;
+	}
+	worker_release(self);
 	return PyBytes_FromStringAndSize((char *)scxl_call_bytes(scxl_call_at(table, note->cell)), length);
+}
+
+struct note_claim {
+	struct scxl_user *user;
+	uint64_t claimed;
+	uint32_t length, kind;
+};
+
+static enum scxl_result note_try_claim(void *what)
+{
+	struct note_claim *claim = what;
+	return scxl_queue_claim(claim->user, &claim->claimed, &claim->length, &claim->kind);
 }
 
 static PyObject *worker_next(PyObject *object, PyObject *args)
 {
 	Worker *self = (Worker *)object;
-	uint8_t cell[CELL_MOST];
-	struct queue_step step = {.user = &self->queue->user, .to = cell, .room = sizeof cell};
+	struct note_claim claim = {.user = &self->queue->user};
 	PyObject *timeout = NULL, *bytes;
 	int64_t deadline;
 	int result;
@@ -389,17 +430,19 @@ static PyObject *worker_next(PyObject *object, PyObject *args)
 	if (deadline < 0)
 		return NULL;
 	for (;;) {
-		result = queue_try_get(&step);
+		worker_release(self);
+		result = note_try_claim(&claim);
 		if (result == SCXL_EMPTY)
-			result = wait_for(queue_try_get, &step, &self->queue->user.queue->consumers, deadline, &self->spin);
+			result = wait_for(note_try_claim, &claim, &self->queue->user.queue->consumers, deadline, &self->spin);
 		if (result < 0)
 			return NULL;
 		if (result != SCXL_OK)
 			return fail(result);
-		wake(&self->queue->user.queue->producers);
-		if (step.length != sizeof self->note)
+		self->claimed = claim.claimed;
+		self->holds = true;
+		if (claim.length != sizeof self->note)
 			continue; /* no client of ours writes such a one */
-		memcpy(&self->note, cell, sizeof self->note);
+		memcpy(&self->note, scxl_queue_bytes(claim.user, claim.claimed), sizeof self->note);
 		bytes = worker_take(self);
 		if (bytes || PyErr_Occurred())
 			return bytes;
@@ -452,7 +495,7 @@ static PyObject *worker_current(PyObject *object, void *closure)
 static PyMethodDef worker_methods[] = {
 	{"learn", worker_learn, METH_VARARGS, "learn(client, offset, size): where the calls of a client's slot are."},
 	{"forget", worker_forget, METH_VARARGS, "forget(client): a client has gone."},
-	{"next", worker_next, METH_VARARGS, "next(timeout=None): take the next call; returns its request. KeyError(call): of a client that is not known."},
+	{"next", worker_next, METH_VARARGS, "next(timeout=None): take the next call; returns its request. KeyError(call): of a client that is not known: learn, then take."},
 	{"take", worker_take_named, METH_VARARGS, "take(call): take that call; None where it was given up."},
 	{"answer", worker_answer, METH_VARARGS, "answer(data, kind=0, call=current): answer a call; whether somebody waits for it."},
 	{NULL, NULL, 0, NULL},

@@ -399,13 +399,12 @@ static inline enum scxl_result scxl_queue_put(struct scxl_user *user, const void
 	return SCXL_CORRUPT;
 }
 
-/* Take the next record. `room` are the bytes at `to`: a cell's at least (stride - 16). */
-static inline enum scxl_result scxl_queue_get(struct scxl_user *user, void *to, uint32_t room, uint32_t *length, uint32_t *kind)
+/* Claim the next record: it stays in its cell, this user's, until scxl_queue_release. Who dies before that leaves it to
+ * the next one (scxl_queue_mend). Its length has been checked. */
+static inline enum scxl_result scxl_queue_claim(struct scxl_user *user, uint64_t *claimed, uint32_t *length, uint32_t *kind)
 {
 	struct scxl_queue *queue = user->queue;
 
-	if (room < user->stride - SCXL_CELL_HEADER)
-		return SCXL_TOO_LONG;
 	for (uint64_t turns = 0; turns <= 4 * user->mask + 64; turns++) {
 		uint64_t ticket = scxl_load(&queue->head);
 		struct scxl_cell *cell = scxl_cell_of(user, ticket);
@@ -430,15 +429,14 @@ static inline enum scxl_result scxl_queue_get(struct scxl_user *user, void *to, 
 			SCXL_POINT();
 			scxl_advance(&queue->head, ticket);
 			SCXL_POINT();
+			*claimed = ticket;
 			*length = cell->length;
 			*kind = cell->kind;
 			if (*length > user->stride - SCXL_CELL_HEADER) {
 				scxl_swap(&cell->word, mine, next);
 				return SCXL_CORRUPT;
 			}
-			memcpy(to, (uint8_t *)cell + SCXL_CELL_HEADER, *length);
-			SCXL_POINT();
-			return scxl_swap(&cell->word, mine, next) ? SCXL_OK : SCXL_STALE;
+			return SCXL_OK;
 		}
 		case SCXL_TAKING:
 			scxl_advance(&queue->head, ticket);
@@ -454,6 +452,36 @@ static inline enum scxl_result scxl_queue_get(struct scxl_user *user, void *to, 
 		}
 	}
 	return SCXL_CORRUPT;
+}
+
+/* The bytes of a record that one has claimed. */
+static inline const uint8_t *scxl_queue_bytes(const struct scxl_user *user, uint64_t claimed)
+{
+	return (const uint8_t *)scxl_cell_of(user, claimed) + SCXL_CELL_HEADER;
+}
+
+/* Be done with a record that one has claimed. SCXL_STALE: one was taken for dead meanwhile, and another has it, too. */
+static inline enum scxl_result scxl_queue_release(struct scxl_user *user, uint64_t claimed)
+{
+	uint64_t mine = scxl_word(claimed, user->slot, SCXL_TAKING), next = scxl_word(claimed + user->mask + 1, 0, SCXL_VACANT);
+
+	return scxl_swap(&scxl_cell_of(user, claimed)->word, mine, next) ? SCXL_OK : SCXL_STALE;
+}
+
+/* Take the next record. `room` are the bytes at `to`: a cell's at least (stride - 16). */
+static inline enum scxl_result scxl_queue_get(struct scxl_user *user, void *to, uint32_t room, uint32_t *length, uint32_t *kind)
+{
+	uint64_t claimed;
+	enum scxl_result result;
+
+	if (room < user->stride - SCXL_CELL_HEADER)
+		return SCXL_TOO_LONG;
+	result = scxl_queue_claim(user, &claimed, length, kind);
+	if (result != SCXL_OK)
+		return result;
+	memcpy(to, scxl_queue_bytes(user, claimed), *length);
+	SCXL_POINT();
+	return scxl_queue_release(user, claimed);
 }
 
 /* What the dead have left in one cell: called for each, any number of times, by any number of menders. What one who
