@@ -1,9 +1,11 @@
 # Needs python3 (3.11 or later) and make; everything else is made or fetched by the targets themselves.
 PYTHON3 ?= python3
 BIN := .venv/bin
-# Written by tools/venv when the environment holds exactly what constraints.txt says: all of it, or what running takes.
+# Written by tools/venv when the environment holds exactly what constraints.txt says: all of it, what running takes, or all of
+# it and what the benchmarks compare with.
 READY := .venv/softcxl.ready
 RUNS := .venv/softcxl.runs
+PEERS := .venv/softcxl.bench
 PYTEST := $(BIN)/python -m pytest
 # Tests run side by side, as many as there are processors; those of one file one after the other, as they share a guest.
 JOBS ?= $(shell nproc)
@@ -22,6 +24,9 @@ $(READY): pyproject.toml constraints.txt tools/venv $(NATIVE)
 
 $(RUNS): pyproject.toml constraints.txt tools/venv $(NATIVE)
 	@$(PYTHON3) tools/venv .venv run
+
+$(PEERS): pyproject.toml constraints.txt tools/venv $(NATIVE)
+	@$(PYTHON3) tools/venv .venv bench
 
 venv: $(READY) ## the Python environment, in .venv
 
@@ -66,7 +71,7 @@ docs: $(READY) ## the documentation in docs/_build/html, its examples executed
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs: docs/_build/html/index.html"
 
-bench: $(READY) ## what it costs, as ratios against named peers
+bench: $(PEERS) ## what it costs, as ratios against named peers
 	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean: ## everything that was made in this checkout (not the shared download cache)

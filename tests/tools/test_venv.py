@@ -36,7 +36,10 @@ def run(*arguments, **environment):
     )
 
 
-@pytest.mark.parametrize(("stamps", "arguments"), [(("STAMP", "RUNS"), []), (("RUNS",), ["run"])])
+@pytest.mark.parametrize(
+    ("stamps", "arguments"),
+    [(("STAMP", "RUNS"), []), (("RUNS",), ["run"]), (("PEERS", "STAMP", "RUNS"), ["bench"])],
+)
 def test_an_environment_that_is_ready_is_left_alone(script, tmp_path, stamps, arguments):
     target = tmp_path / "env"
     (target / "bin").mkdir(parents=True)
@@ -49,7 +52,11 @@ def test_an_environment_that_is_ready_is_left_alone(script, tmp_path, stamps, ar
 
 @pytest.mark.parametrize(
     ("arguments", "extras", "stamps"),
-    [([], "[dev,docs]", {"softcxl.ready", "softcxl.runs"}), (["run"], "", {"softcxl.runs"})],
+    [
+        ([], ["[dev,docs]"], {"softcxl.ready", "softcxl.runs"}),
+        (["run"], [""], {"softcxl.runs"}),
+        (["bench"], ["[dev,docs]", "[dev,docs,bench]"], {"softcxl.bench", "softcxl.ready", "softcxl.runs"}),
+    ],
 )
 def test_what_is_installed(script, tmp_path, monkeypatch, arguments, extras, stamps):
     installed = []
@@ -60,9 +67,23 @@ def test_what_is_installed(script, tmp_path, monkeypatch, arguments, extras, sta
     (tmp_path / "env" / script.RUNS).write_text("of another time")
     monkeypatch.setattr(script, "create", lambda target: None)
     assert script.main() == 0
-    assert installed == [extras]
+    assert installed == extras
     written = {one.name for one in (tmp_path / "env").iterdir() if one.read_text() != "of another time"}
     assert written == stamps
+
+
+def test_benchmarks_do_without_what_is_not_to_be_had(script, tmp_path, monkeypatch, capsys):
+    def install(target, extras):
+        if "bench" in extras:
+            raise script.Failed("no wheel")
+
+    monkeypatch.setattr(script, "install", install)
+    monkeypatch.setattr(script, "create", lambda target: None)
+    monkeypatch.setattr(sys, "argv", ["tools/venv", str(tmp_path / "env"), "bench"])
+    (tmp_path / "env").mkdir()
+    assert script.main() == 0
+    assert {one.name for one in (tmp_path / "env").iterdir()} == {"softcxl.ready", "softcxl.runs"}
+    assert "not all that benchmarks compare with is to be had here:\nno wheel" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_something_else_is_not_removed(tmp_path):
@@ -105,7 +126,7 @@ def test_a_command_that_fails_shows_the_end_of_its_output(script):
 
 def test_usage():
     done = run()
-    assert (done.returncode, done.stderr) == (2, "usage: tools/venv DIRECTORY [run]\n")
+    assert (done.returncode, done.stderr) == (2, "usage: tools/venv DIRECTORY [run|bench]\n")
 
 
 def test_the_pins_hold_for_every_dependency():

@@ -22,8 +22,10 @@
 
 #define SLICE 100000000ll /* ns asleep between two looks at signals */
 #define HELD 1500         /* ns of spinning with the interpreter's lock, which it takes about as long to hand over */
-#define SPIN_MOST 20000   /* ns of spinning in all: about what a wake costs */
-#define SPIN_LEAST 1000
+#define SPIN_MOST 50000   /* ns of spinning in all: what waking the other side costs here, twice */
+#define SPIN_LEAST 1000   /* less is not worth it: then one sleeps at once */
+#define TRIAL (SPIN_MOST + 1)
+#define TRIED 64          /* one wait of so many that would sleep at once is given the most, to see */
 
 /* -- errors -------------------------------------------------------------------------------------------------------- */
 
@@ -108,6 +110,18 @@ static int64_t deadline_of(PyObject *timeout)
 
 typedef enum scxl_result (*attempt)(void *);
 
+/* The budget after a wait that had to sleep: half as much, at last nothing. Two that sleep for each other would go on
+ * so for ever, though either would see the other's answer come if it only looked for as long as a wake takes: so now and
+ * then one does, and what it then gains is what the other sees. */
+static inline int32_t spin_less(int32_t spin)
+{
+	static _Thread_local unsigned waits;
+
+	if (spin == 0 && ++waits % TRIED == 0)
+		return TRIAL;
+	return spin != TRIAL && spin / 2 >= SPIN_LEAST ? spin / 2 : 0;
+}
+
 /* Try until the result is neither EMPTY nor FULL, or the deadline (then that is returned). `spin` is the budget in ns,
  * adapted to whether spinning was worth it. -1 with an exception where a signal handler raised. */
 static int wait_for(attempt try, void *what, struct scxl_sleepers *sleepers, int64_t deadline, int32_t *spin)
@@ -120,7 +134,7 @@ static int wait_for(attempt try, void *what, struct scxl_sleepers *sleepers, int
 	if (deadline == 0)
 		return result;
 	start = at = now();
-	do {
+	while (*spin && at - start < HELD && at < deadline) {
 		for (int i = 0; i < 16; i++) {
 			relax();
 			result = try(what);
@@ -128,7 +142,7 @@ static int wait_for(attempt try, void *what, struct scxl_sleepers *sleepers, int
 				return result;
 		}
 		at = now();
-	} while (at - start < HELD && at < deadline);
+	}
 	for (;;) {
 		Py_BEGIN_ALLOW_THREADS
 		while (at - start < *spin && at < deadline) {
@@ -146,7 +160,7 @@ static int wait_for(attempt try, void *what, struct scxl_sleepers *sleepers, int
 			int64_t left = deadline - at;
 			futex_wait(&sleepers->waiting, 1, left < SLICE ? left : SLICE);
 			result = try(what);
-			*spin = *spin / 2 > SPIN_LEAST ? *spin / 2 : SPIN_LEAST;
+			*spin = spin_less(*spin);
 			at = now();
 			start = at - *spin;
 		}
