@@ -1,9 +1,9 @@
-"""How long a request and its reply take between two processes, by the pool's channels and by what one would pick instead.
+"""How long a request and its reply take between two processes: by the pool, and by what one would pick instead.
 
-Every peer's server is a process of its own and answers with the bytes that came. In each round every peer has its turn,
-so that what else the machine does counts for all alike. Three places: client and server on processors of their own, back
-to back; the same with a pause ahead of each request, so that both sleep and each has to wake the other; and both on one
-processor, where spinning is of no use. Figures are medians of the rounds, with the best in brackets, in µs.
+Every peer's server is a process of its own and answers with the bytes that came. In each round every peer has its
+turn, so that what else the machine does counts for all alike. Three places: client and server on processors of their
+own, back to back; the same with a pause ahead of each request, so that both sleep and each has to wake the other; and
+both on one processor, where spinning is of no use. Figures are medians of the rounds, the best in brackets, in µs.
 
     python benchmarks/pool_latency.py [--json] [--rounds N] [--seconds S] [--only NAME,...]
 """
@@ -69,11 +69,12 @@ def ratio(one: list[float], other: list[float]) -> float:
 
 def limits(found: dict[str, Figures]) -> list[tuple[str, float, float]]:
     """What is asked of us: what, as it was measured, and the limit."""
-    wanted = []
     near, asleep = found.get(BACK_TO_BACK, {}), found.get(ASLEEP, {})
-    for name in ("ring", "call"):
-        if (name, 64) in near:
-            wanted.append((f"64 B by {name}, back to back, µs", 1e6 * statistics.median(near[name, 64]), 0.6))
+    wanted = [
+        (f"64 B by {name}, back to back, µs", 1e6 * statistics.median(near[name, 64]), 0.6)
+        for name in ("ring", "call")
+        if (name, 64) in near
+    ]
     if ("by reference", MIB) in near:
         wanted.append(("1 MiB by reference, µs", 1e6 * statistics.median(near["by reference", MIB]), 2.0))
     for name in ("ring", "call"):
