@@ -8,7 +8,12 @@ PoolError
 ├── Corrupt          what is in shared memory cannot be: somebody wrote there who should not have
 ├── Foreign          nothing of ours is there, or something of another version
 ├── Lost             who had taken a call died: whether it was done is not known
-├── Stale            it is no longer yours: given up, or you were taken for dead
+├── Stale            it is no longer yours: given up, freed, or you were taken for dead
+├── Unprotected      it would take a journal to write this whole, and there is none
+├── Poisoned         every healthy copy has poison
+├── Failed           no copy is healthy
+├── Torn             who wrote these bytes died on the way
+├── Unmapped         it lies in memory that is not mapped here
 ├── NoServer         no server is there, or none that answers
 └── what the server answers
     ├── Refused          a request that cannot be: sizes, names, numbers
@@ -76,9 +81,41 @@ class Lost(PoolError):
 
 
 class Stale(PoolError):
-    """It is no longer yours: given up, or you were taken for dead."""
+    """It is no longer yours: given up, freed, or you were taken for dead."""
 
     sentence = "it is no longer this one's"
+
+
+class Unprotected(PoolError):
+    """It would take a journal to write this whole, and there is none."""
+
+    sentence = "one copy alone is healthy, and there is no journal to write it whole by"
+
+
+class Poisoned(PoolError):
+    """Every healthy copy has poison, perhaps not in the range that is read: the server knows where."""
+
+    sentence = "every healthy copy has poison"
+
+
+class Failed(PoolError):
+    """No copy is healthy."""
+
+    sentence = "no copy is healthy"
+
+
+class Torn(PoolError):
+    """Who wrote these bytes died on the way: they are neither the old nor the new, until they are written again."""
+
+    sentence = (
+        "who wrote these bytes died on the way: they are neither old nor new until they are written again"
+    )
+
+
+class Unmapped(PoolError):
+    """It lies in memory that is not mapped here: the server hands it over."""
+
+    sentence = "it lies in memory that is not mapped here"
 
 
 class NoServer(PoolError, ConnectionError):
@@ -123,8 +160,8 @@ class QuotaExceeded(PoolError):
     sentence = "the quota is used up"
 
 
-class Busy(PoolError):
-    """Somebody is at it."""
+class Busy(PoolError, TimeoutError):
+    """Somebody is at it, and was for as long as one would wait."""
 
     sentence = "somebody is at it"
 

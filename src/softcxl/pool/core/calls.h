@@ -107,13 +107,13 @@ static enum scxl_result caller_ask(Caller *self, const void *bytes, uint32_t len
 		return result;
 	put = queue_try_put(&step);
 	if (put == SCXL_FULL) {
-		put = wait_for(queue_try_put, &step, &self->queue->user.queue->producers, deadline, &self->queue->spin);
+		put = wait_for(queue_try_put, &step, self->queue->memory, &self->queue->user.queue->producers, deadline, &self->queue->spin);
 		*raised_ = put < 0;
 	}
 	if (put != SCXL_OK)
 		scxl_call_free(&self->table, note->cell, note->number);
 	else
-		wake(&self->queue->user.queue->consumers);
+		wake(self->queue->memory, &self->queue->user.queue->consumers);
 	return (enum scxl_result)put;
 }
 
@@ -136,7 +136,7 @@ static PyObject *caller_answer(Caller *self, struct call_poll *poll, int64_t dea
 	int result = call_try(poll);
 
 	if (result == SCXL_EMPTY)
-		result = wait_for(call_try, poll, &self->table.calls->client, deadline, &self->spin);
+		result = wait_for(call_try, poll, self->memory, &self->table.calls->client, deadline, &self->spin);
 	if (result == SCXL_OK) {
 		bytes = PyBytes_FromStringAndSize((char *)scxl_call_bytes(scxl_call_at(&self->table, poll->note.cell)), poll->length);
 		self->kind = poll->kind;
@@ -249,7 +249,7 @@ static PyObject *caller_mend(PyObject *object, PyObject *args)
 		return NULL;
 	for (uint32_t i = 0; i < self->table.count; i++)
 		found += scxl_call_mend(&self->table, i, dead);
-	wake(&self->table.calls->client);
+	wake(self->memory, &self->table.calls->client);
 	return PyLong_FromLong(found);
 }
 
@@ -318,7 +318,7 @@ static void worker_release(Worker *self)
 	if (self->holds) {
 		self->holds = false;
 		scxl_queue_release(&self->queue->user, self->claimed);
-		wake(&self->queue->user.queue->producers);
+		wake(self->queue->memory, &self->queue->user.queue->producers);
 	}
 }
 
@@ -433,7 +433,7 @@ static PyObject *worker_next(PyObject *object, PyObject *args)
 		worker_release(self);
 		result = note_try_claim(&claim);
 		if (result == SCXL_EMPTY)
-			result = wait_for(note_try_claim, &claim, &self->queue->user.queue->consumers, deadline, &self->spin);
+			result = wait_for(note_try_claim, &claim, self->queue->memory, &self->queue->user.queue->consumers, deadline, &self->spin);
 		if (result < 0)
 			return NULL;
 		if (result != SCXL_OK)
@@ -478,7 +478,7 @@ static PyObject *worker_answer(PyObject *object, PyObject *args)
 		result = scxl_call_answer(table, note.cell, note.number, self->queue->user.slot, data.buf,
 					  data.len > CELL_MOST ? CELL_MOST : (uint32_t)data.len, kind);
 		if (result == SCXL_OK)
-			wake(&table->calls->client);
+			wake(self->memory, &table->calls->client);
 	}
 	PyBuffer_Release(&data);
 	if (result == SCXL_TOO_LONG)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * softcxl.pool._native: what softcxl_pool.h says, for Python. Words that are compared and swapped, rings, queues and
- * calls, each with waiting that spins for a while and sleeps then. Stable ABI of Python 3.11.
+ * softcxl.pool._native: what softcxl_pool.h says, for Python. Words that are compared and swapped, rings, queues,
+ * calls and regions, each with waiting that spins for a while and sleeps then. Stable ABI of Python 3.11.
  */
 #define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
@@ -18,7 +18,7 @@
 #include <cpuid.h>
 #endif
 
-#include "softcxl_pool.h"
+#include "softcxl_region.h"
 
 #define SLICE 100000000ll /* ns asleep between two looks at signals */
 #define HELD 1500         /* ns of spinning with the interpreter's lock, which it takes about as long to hand over */
@@ -85,10 +85,42 @@ static long futex_wake(scxl_u32 *word, int count)
 	return syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
 }
 
-static inline void wake(struct scxl_sleepers *one)
+typedef struct {
+	PyObject_HEAD
+	Py_buffer view;
+	PyObject *ring; /* ring(offset): wakes those that sleep behind a device; NULL: there are none */
+	PyObject *rest; /* rest(offset, seconds): sleeps until something is rung; NULL: a futex does it */
+} Memory;
+
+static PyObject *memory_type;
+
+static uint64_t offset_of(const Memory *memory, const struct scxl_sleepers *one)
 {
-	if (scxl_wakes(one))
+	return (uint64_t)((const uint8_t *)&one->waiting - (const uint8_t *)memory->view.buf);
+}
+
+/* What was done is done: who cannot be rung looks again by himself, sooner or later. */
+static void ring_at(Memory *memory, uint64_t offset)
+{
+	PyObject *kind, *value, *trace, *result;
+
+	PyErr_Fetch(&kind, &value, &trace);
+	result = PyObject_CallFunction(memory->ring, "K", (unsigned long long)offset);
+	if (!result)
+		PyErr_WriteUnraisable(memory->ring);
+	Py_XDECREF(result);
+	PyErr_Restore(kind, value, trace);
+}
+
+static inline void wake(Memory *memory, struct scxl_sleepers *one)
+{
+	uint32_t how = scxl_wakes(one);
+
+	/* Behind a device, futexes reach nobody but by its doorbell. */
+	if (how & SCXL_SLEEPS_HERE && !memory->rest)
 		futex_wake(&one->waiting, INT32_MAX);
+	if (memory->ring && (memory->rest ? how : how & SCXL_SLEEPS_REMOTE))
+		ring_at(memory, offset_of(memory, one));
 }
 
 /* A timeout of Python's, None for ever, as a point of time; -1 with an exception for what is none. */
@@ -124,12 +156,28 @@ static inline int32_t spin_less(int32_t spin)
 
 /* Try until the result is neither EMPTY nor FULL, or the deadline (then that is returned). `spin` is the budget in ns,
  * adapted to whether spinning was worth it. -1 with an exception where a signal handler raised. */
-static int wait_for(attempt try, void *what, struct scxl_sleepers *sleepers, int64_t deadline, int32_t *spin)
+static inline bool again(enum scxl_result result)
 {
-	enum scxl_result result = try(what);
-	int64_t start, at;
+	return result == SCXL_EMPTY || result == SCXL_FULL || result == SCXL_BUSY;
+}
 
-	if (result != SCXL_EMPTY && result != SCXL_FULL)
+/* Sleep behind a device, with the interpreter's lock. */
+static int rest(Memory *memory, struct scxl_sleepers *sleepers, int64_t ns)
+{
+	PyObject *result = PyObject_CallFunction(memory->rest, "Kd", (unsigned long long)offset_of(memory, sleepers), ns / 1e9);
+
+	Py_XDECREF(result);
+	return result ? 0 : -1;
+}
+
+static int wait_for(attempt try, void *what, Memory *memory, struct scxl_sleepers *sleepers, int64_t deadline, int32_t *spin)
+{
+	const enum scxl_sleeping how = memory->rest ? SCXL_SLEEPS_REMOTE : SCXL_SLEEPS_HERE;
+	int result = try(what);
+	int64_t start, at;
+	uint32_t waiting;
+
+	if (!again(result))
 		return result;
 	if (deadline == 0)
 		return result;
@@ -138,7 +186,7 @@ static int wait_for(attempt try, void *what, struct scxl_sleepers *sleepers, int
 		for (int i = 0; i < 16; i++) {
 			relax();
 			result = try(what);
-			if (result != SCXL_EMPTY && result != SCXL_FULL)
+			if (!again(result))
 				return result;
 		}
 		at = now();
@@ -149,17 +197,26 @@ static int wait_for(attempt try, void *what, struct scxl_sleepers *sleepers, int
 			for (int i = 0; i < 16; i++) {
 				relax();
 				result = try(what);
-				if (result != SCXL_EMPTY && result != SCXL_FULL)
+				if (!again(result))
 					goto spun;
 			}
 			at = now();
 		}
-		scxl_sleeps(sleepers);
+		waiting = scxl_sleeps(sleepers, how);
 		result = try(what);
-		if ((result == SCXL_EMPTY || result == SCXL_FULL) && at < deadline) {
-			int64_t left = deadline - at;
-			futex_wait(&sleepers->waiting, 1, left < SLICE ? left : SLICE);
+		if (again(result) && at < deadline) {
+			int64_t left = deadline - at < SLICE ? deadline - at : SLICE;
+			int failed = 0;
+			if (memory->rest) {
+				Py_BLOCK_THREADS
+				failed = rest(memory, sleepers, left);
+				Py_UNBLOCK_THREADS
+			} else {
+				futex_wait(&sleepers->waiting, waiting, left);
+			}
 			result = try(what);
+			if (failed)
+				result = -1;
 			*spin = spin_less(*spin);
 			at = now();
 			start = at - *spin;
@@ -169,7 +226,7 @@ static int wait_for(attempt try, void *what, struct scxl_sleepers *sleepers, int
 		*spin = *spin * 2 < SPIN_MOST ? *spin * 2 : SPIN_MOST;
 	through:;
 		Py_END_ALLOW_THREADS
-		if ((result != SCXL_EMPTY && result != SCXL_FULL) || at >= deadline)
+		if (!again(result) || at >= deadline)
 			return result;
 		if (PyErr_CheckSignals())
 			return -1;
@@ -178,21 +235,18 @@ static int wait_for(attempt try, void *what, struct scxl_sleepers *sleepers, int
 
 /* -- Memory -------------------------------------------------------------------------------------------------------- */
 
-typedef struct {
-	PyObject_HEAD
-	Py_buffer view;
-} Memory;
-
-static PyObject *memory_type;
-
 static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	PyObject *buffer;
+	static char *names[] = {"", "ring", "rest", NULL};
+	PyObject *buffer, *ring = Py_None, *resting = Py_None;
 	Memory *self;
 
-	(void)kwargs;
-	if (!PyArg_ParseTuple(args, "O", &buffer))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OO", names, &buffer, &ring, &resting))
 		return NULL;
+	if (resting != Py_None && ring == Py_None) {
+		PyErr_SetString(PyExc_ValueError, "who rests behind a device needs its doorbell, too: ring is missing");
+		return NULL;
+	}
 	self = (Memory *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
 	if (self && PyObject_GetBuffer(buffer, &self->view, PyBUF_WRITABLE | PyBUF_SIMPLE)) {
 		Py_DECREF(self);
@@ -203,13 +257,34 @@ static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 		Py_DECREF(self);
 		return NULL;
 	}
+	if (self && ring != Py_None)
+		self->ring = Py_NewRef(ring);
+	if (self && resting != Py_None)
+		self->rest = Py_NewRef(resting);
 	return (PyObject *)self;
+}
+
+static int memory_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(((Memory *)self)->ring);
+	Py_VISIT(((Memory *)self)->rest);
+	return 0;
+}
+
+static int memory_clear(PyObject *self)
+{
+	Py_CLEAR(((Memory *)self)->ring);
+	Py_CLEAR(((Memory *)self)->rest);
+	return 0;
 }
 
 static void memory_dealloc(PyObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 
+	PyObject_GC_UnTrack(self);
+	memory_clear(self);
 	if (((Memory *)self)->view.obj)
 		PyBuffer_Release(&((Memory *)self)->view);
 	((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
@@ -364,17 +439,21 @@ static PyMethodDef memory_methods[] = {
 };
 
 static PyType_Slot memory_slots[] = {
-	{Py_tp_doc, "Memory(buffer): shared memory, a writable buffer that begins on a line of 64 bytes."},
+	{Py_tp_doc, "Memory(buffer, *, ring=None, rest=None): shared memory, a writable buffer that begins on a line of 64 bytes.\n\n"
+		    "ring(offset) wakes who sleeps behind a device. rest(offset, seconds) is how one sleeps who is behind one."},
+	{Py_tp_traverse, memory_traverse},
+	{Py_tp_clear, memory_clear},
 	{Py_tp_new, memory_new},
 	{Py_tp_dealloc, memory_dealloc},
 	{Py_tp_methods, memory_methods},
 	{0, NULL},
 };
-static PyType_Spec memory_spec = {"softcxl.pool._native.Memory", sizeof(Memory), 0, Py_TPFLAGS_DEFAULT, memory_slots};
+static PyType_Spec memory_spec = {"softcxl.pool._native.Memory", sizeof(Memory), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, memory_slots};
 
 #include "ring.h"
 #include "queue.h"
 #include "calls.h"
+#include "region.h"
 
 /* -- module -------------------------------------------------------------------------------------------------------- */
 
@@ -403,7 +482,7 @@ PyMODINIT_FUNC PyInit__native(void)
 
 	if (!module || add(module, "Memory", &memory_spec, &memory_type) || add(module, "Ring", &ring_spec, &ring_type) ||
 	    add(module, "Queue", &queue_spec, &queue_type) || add(module, "Caller", &caller_spec, &caller_type) ||
-	    add(module, "Worker", &worker_spec, &worker_type) || PyModule_AddIntConstant(module, "VERSION", SCXL_VERSION))
+	    add(module, "Worker", &worker_spec, &worker_type) || add(module, "Region", &region_spec, &region_type) || PyModule_AddIntConstant(module, "VERSION", SCXL_VERSION))
 		return NULL;
 	return module;
 }

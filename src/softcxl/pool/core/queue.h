@@ -103,14 +103,14 @@ static PyObject *queue_put(PyObject *object, PyObject *args)
 	result = queue_try_put(&step);
 	if (result == SCXL_FULL) {
 		deadline = deadline_of(timeout);
-		result = deadline < 0 ? -1 : wait_for(queue_try_put, &step, &self->user.queue->producers, deadline, &self->spin);
+		result = deadline < 0 ? -1 : wait_for(queue_try_put, &step, self->memory, &self->user.queue->producers, deadline, &self->spin);
 	}
 	PyBuffer_Release(&data);
 	if (result < 0)
 		return NULL;
 	if (result != SCXL_OK)
 		return fail(result);
-	wake(&self->user.queue->consumers);
+	wake(self->memory, &self->user.queue->consumers);
 	Py_RETURN_NONE;
 }
 
@@ -128,13 +128,13 @@ static PyObject *queue_get(PyObject *object, PyObject *args)
 	result = queue_try_get(&step);
 	if (result == SCXL_EMPTY) {
 		deadline = deadline_of(timeout);
-		result = deadline < 0 ? -1 : wait_for(queue_try_get, &step, &self->user.queue->consumers, deadline, &self->spin);
+		result = deadline < 0 ? -1 : wait_for(queue_try_get, &step, self->memory, &self->user.queue->consumers, deadline, &self->spin);
 	}
 	if (result < 0)
 		return NULL;
 	if (result != SCXL_OK)
 		return fail(result);
-	wake(&self->user.queue->producers);
+	wake(self->memory, &self->user.queue->producers);
 	self->kind = step.kind;
 	return PyBytes_FromStringAndSize((char *)cell, step.length);
 }
@@ -150,8 +150,8 @@ static PyObject *queue_mend(PyObject *object, PyObject *args)
 		return NULL;
 	for (uint64_t i = 0; i <= self->user.mask; i++)
 		found += scxl_queue_mend(&self->user, (uint32_t)i, dead);
-	wake(&self->user.queue->consumers);
-	wake(&self->user.queue->producers);
+	wake(self->memory, &self->user.queue->consumers);
+	wake(self->memory, &self->user.queue->producers);
 	return PyLong_FromLong(found);
 }
 
@@ -163,8 +163,8 @@ static PyObject *queue_close(PyObject *object, PyObject *args)
 	if (!PyArg_ParseTuple(args, "|p", &consumers))
 		return NULL;
 	scxl_queue_close(self->user.queue, consumers);
-	wake(&self->user.queue->consumers);
-	wake(&self->user.queue->producers);
+	wake(self->memory, &self->user.queue->consumers);
+	wake(self->memory, &self->user.queue->producers);
 	Py_RETURN_NONE;
 }
 

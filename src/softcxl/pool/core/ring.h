@@ -110,7 +110,7 @@ static PyObject *ring_send(PyObject *object, PyObject *args)
 	result = ring_try_push(&push);
 	if (result == SCXL_FULL) {
 		deadline = deadline_of(timeout);
-		result = deadline < 0 ? -1 : wait_for(ring_try_push, &push, &self->end.ring->producer, deadline, &self->spin);
+		result = deadline < 0 ? -1 : wait_for(ring_try_push, &push, self->memory, &self->end.ring->producer, deadline, &self->spin);
 	}
 	self->busy = false;
 	PyBuffer_Release(&data);
@@ -118,7 +118,7 @@ static PyObject *ring_send(PyObject *object, PyObject *args)
 		return NULL;
 	if (result != SCXL_OK)
 		return fail(result);
-	wake(&self->end.ring->consumer);
+	wake(self->memory, &self->end.ring->consumer);
 	Py_RETURN_NONE;
 }
 
@@ -146,7 +146,7 @@ static PyObject *ring_receive(PyObject *object, PyObject *args)
 	result = ring_try_next(&pop);
 	if (result == SCXL_EMPTY) {
 		deadline = deadline_of(timeout);
-		result = deadline < 0 ? -1 : wait_for(ring_try_next, &pop, &self->end.ring->consumer, deadline, &self->spin);
+		result = deadline < 0 ? -1 : wait_for(ring_try_next, &pop, self->memory, &self->end.ring->consumer, deadline, &self->spin);
 	}
 	if (result == SCXL_OK && (bytes = PyBytes_FromStringAndSize(NULL, pop.length))) {
 		scxl_ring_take(&self->end, PyBytes_AsString(bytes), pop.length);
@@ -154,7 +154,7 @@ static PyObject *ring_receive(PyObject *object, PyObject *args)
 	}
 	self->busy = false;
 	if (bytes)
-		wake(&self->end.ring->producer);
+		wake(self->memory, &self->end.ring->producer);
 	else if (result > SCXL_OK)
 		fail(result);
 	return bytes;
@@ -169,8 +169,8 @@ static PyObject *ring_close(PyObject *object, PyObject *args)
 	if (!PyArg_ParseTuple(args, "|p", &producer))
 		return NULL;
 	scxl_ring_close(self->end.ring, producer);
-	wake(&self->end.ring->consumer);
-	wake(&self->end.ring->producer);
+	wake(self->memory, &self->end.ring->consumer);
+	wake(self->memory, &self->end.ring->producer);
 	Py_RETURN_NONE;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * SoftCXL's pool in shared memory: the layout, and what may be done with it. For C11 or later, on any machine that is
- * little-endian and has lock-free 64-bit atomics; gcc or clang. A program in a guest includes this file and nothing
- * else: everything is static inline.
+ * little-endian and has lock-free 64-bit atomics; gcc or clang. A program in a guest includes this file, and
+ * softcxl_region.h for regions, and nothing else: everything is static inline.
  *
  * Rules of the layout:
  *  - offsets only, never pointers; little-endian; structures begin on lines of 64 bytes;
@@ -44,7 +44,13 @@ enum scxl_result {
 	SCXL_CORRUPT = 5,  /* what is in shared memory cannot be */
 	SCXL_FOREIGN = 6,  /* no such structure there, or of another version */
 	SCXL_LOST = 7,     /* who had taken it died: whether it was done is not known */
-	SCXL_STALE = 8,    /* it is no longer yours: given up, or declared dead */
+	SCXL_STALE = 8,    /* it is no longer yours: given up, freed, or you were declared dead */
+	SCXL_UNPROTECTED = 9, /* it would take a journal to write this whole, and this slot has none */
+	SCXL_POISONED = 10,   /* every healthy copy has poison; ask which bytes */
+	SCXL_FAILED = 11,     /* no copy is healthy */
+	SCXL_TORN = 12,       /* who wrote these bytes died on the way: they are neither the old nor the new */
+	SCXL_UNMAPPED = 13,   /* it lies in memory that is not mapped here; ask for it */
+	SCXL_BUSY = 14,       /* somebody else has it: try again */
 };
 
 typedef _Atomic uint64_t scxl_u64;
@@ -69,27 +75,31 @@ static inline bool scxl_swap(scxl_u64 *word, uint64_t from, uint64_t to)
 
 /* -- sleeping -------------------------------------------------------------------------------------------------- */
 
-/* How many sleep on this; itself the futex word. A sleeper sets `waiting`, looks once more, and then sleeps while it is
- * set. A waker calls scxl_wakes after what it has done, and wakes them if that says so. */
-struct scxl_sleepers {
-	scxl_u32 waiting;
-	scxl_u32 reserved;
+/* Whether somebody sleeps on this; `waiting` is itself the futex word. A sleeper calls scxl_sleeps, looks once more, and
+ * then sleeps while the word is what that returned. A waker calls scxl_wakes after what it has done, and wakes all who
+ * sleep in the ways that it says: by futex those on this host, by its doorbell those behind a device. */
+enum scxl_sleeping {
+	SCXL_SLEEPS_HERE = 1,   /* on a futex of the server's host */
+	SCXL_SLEEPS_REMOTE = 2, /* behind a device: an interrupt wakes it */
 };
 
-static inline void scxl_sleeps(struct scxl_sleepers *one)
+struct scxl_sleepers {
+	scxl_u32 waiting; /* bits of scxl_sleeping */
+	scxl_u32 remote;  /* reserved for who sleeps behind a device */
+};
+
+static inline uint32_t scxl_sleeps(struct scxl_sleepers *one, enum scxl_sleeping how)
 {
-	atomic_store_explicit(&one->waiting, 1, memory_order_seq_cst);
+	uint32_t waiting = atomic_fetch_or_explicit(&one->waiting, (uint32_t)how, memory_order_seq_cst) | (uint32_t)how;
 	atomic_thread_fence(memory_order_seq_cst);
+	return waiting;
 }
 
-/* Whether somebody sleeps: then the caller has to wake all who sleep on `waiting`. */
-static inline bool scxl_wakes(struct scxl_sleepers *one)
+/* How those sleep who are to be woken now: bits of scxl_sleeping, 0 for nobody. */
+static inline uint32_t scxl_wakes(struct scxl_sleepers *one)
 {
 	atomic_thread_fence(memory_order_seq_cst);
-	if (!scxl_peek(&one->waiting))
-		return false;
-	atomic_store_explicit(&one->waiting, 0, memory_order_seq_cst);
-	return true;
+	return scxl_peek(&one->waiting) ? atomic_exchange_explicit(&one->waiting, 0, memory_order_seq_cst) : 0;
 }
 
 /* -- ring ------------------------------------------------------------------------------------------------------ */

@@ -1,0 +1,741 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The pool's directory and its regions, in shared memory: see softcxl_pool.h for the rules, which hold here, too. These
+ * two files are all that a C program needs; examples/pool_region.c is one.
+ *
+ * The arena is memory that all have mapped. It begins with the directory: a header, then sources (memory that regions
+ * lie in), slots (who is there) and regions. A pool address names a byte of a source: the source's number in the high
+ * 8 bits, the offset in the low 56. Source 0 is the arena itself.
+ *
+ * A region has one copy or several. What is written to it is there whole or not at all, in every copy, whoever dies:
+ *
+ *  several healthy copies  the first one is written, then the others. Who died while the first was written has written
+ *                          nothing: it is taken back from the second. Who died later has written it all: it is brought
+ *                          to the others from the first.
+ *  one healthy copy,       the bytes go to the writer's journal first, and from there to the region: who died is
+ *  of several or "atomic"  replayed. A write that is longer than the journal is as many writes, each of them whole.
+ *  one copy, plain         who died on the way leaves a range that is neither the old nor the new: it is torn, the region
+ *                          says where, and reading that gives SCXL_TORN until it is written anew.
+ *
+ * Readers take no lock: a sequence says whether what they copied was touched meanwhile. Writers take the region's lock,
+ * which says who has it; who finds the holder dead mends what that one left, and goes on. Health is looked at again
+ * after a copy was read: a server that gives a copy up says so before the copy's bytes go.
+ */
+#ifndef SOFTCXL_REGION_H
+#define SOFTCXL_REGION_H
+
+#include "softcxl_pool.h"
+
+#define SCXL_POOL_MAGIC 0x4c4f4f504c584353ull /* "SCXLPOOL" */
+#define SCXL_SOURCES 256
+#define SCXL_COPIES 8
+#define SCXL_INTENTS 5
+#define SCXL_EPOCHS ((1ull << 40) - 1)
+#define SCXL_OFFSETS ((1ull << 56) - 1)
+
+/* After so many bytes a writer looks whether it still has the lock; tests die at each such point. */
+#ifndef SCXL_STEP
+#define SCXL_STEP (16ull << 20)
+#endif
+
+/* How often a reader tries without the lock. */
+#ifndef SCXL_TRIES
+#define SCXL_TRIES 64
+#endif
+
+/* -- layout ---------------------------------------------------------------------------------------------------- */
+
+struct scxl_header {
+	uint64_t magic;
+	uint32_t version;
+	scxl_u32 boot;     /* 0: a server builds it, 1: it is ready */
+	uint64_t size;     /* of the arena, in bytes */
+	uint64_t identity; /* random: another pool has another */
+	scxl_u64 epoch;    /* of the server: goes up each time one starts */
+	scxl_u64 beat;     /* of the server: goes up while it lives */
+	uint32_t sources, slots;
+	uint64_t regions;
+	uint64_t sources_at, slots_at, regions_at; /* offsets in the arena */
+	uint64_t calls_at, calls_stride;           /* a table of calls for each slot, to the server */
+	uint64_t queue_at, queue_size;             /* the queue that they go through */
+	uint64_t heap_at;
+	scxl_u64 health; /* goes up when a source's state or a region's copies change */
+	uint32_t lease;  /* ms */
+	uint32_t reserved0;
+	uint64_t regions_used; /* records from this one on have never been used */
+	uint8_t reserved1[3944];
+};
+
+enum scxl_source_state { SCXL_ABSENT = 0, SCXL_HEALTHY = 1, SCXL_BROKEN = 2, SCXL_LEAVING = 3 };
+
+struct scxl_source {
+	uint64_t size;
+	scxl_u32 state;
+	uint32_t generation;
+	uint8_t name[48];
+};
+
+enum scxl_slot_state { SCXL_SLOT_FREE = 0, SCXL_SLOT_LIVE = 1, SCXL_SLOT_DEAD = 2 };
+#define SCXL_SLOT_REMOTE 1u /* flags: it is behind a device, and its pid means nothing here */
+
+struct scxl_slot {
+	scxl_u64 word; /* epoch (40 bits) << 24 | state */
+	uint32_t pid, flags;
+	uint64_t start; /* field 22 of /proc/PID/stat */
+	uint64_t token; /* a hash of what the owner has to show when it comes again */
+	uint8_t reserved0[32];
+	/* The owner's. */
+	scxl_u64 beat;
+	scxl_u64 intent;                   /* number + 1 of a region whose lock it takes or holds; 0: none */
+	scxl_u64 journal_at, journal_size; /* the server's: a pool address in the arena, and bytes; 0: none */
+	scxl_u64 intents[SCXL_INTENTS - 1]; /* more of them: threads that hold locks at the same time */
+	uint8_t name[64];
+	uint8_t host[64]; /* two slots of the same host have the same here */
+};
+
+enum scxl_region_state { SCXL_REGION_FREE = 0, SCXL_REGION_LIVE = 1, SCXL_REGION_LEAVING = 2 };
+#define SCXL_REGION_KEPT 1u
+#define SCXL_REGION_ATOMIC 2u
+#define SCXL_REGION_CHANNEL 4u
+
+/* `seq`: writes (40 bits) << 24 | slot of the writer (16) << 8 | number of the copy that is written first (6) << 2 | phase. */
+enum scxl_phase {
+	SCXL_IDLE = 0,
+	SCXL_FIRST = 1,  /* the first copy is written */
+	SCXL_OTHERS = 2, /* the others are */
+	SCXL_REPLAY = 3, /* all are, out of the writer's journal */
+};
+
+struct scxl_region {
+	/* The server's. */
+	scxl_u64 word; /* generation (40 bits) << 24 | state */
+	uint64_t size;
+	uint32_t owner, flags, copies, mode;
+	uint64_t request, owner_epoch; /* which of its owner's requests made it */
+	uint64_t lease;                /* ms that it stays when nobody has it open; 0: for ever */
+	uint64_t capacity;             /* bytes that each copy takes */
+	/* By compare-and-swap, and whoever has the lock. */
+	scxl_u64 lock; /* slot (16 bits) << 48 | epoch of the slot (40) << 8 | 0: free, 1: held */
+	scxl_u64 seq;
+	scxl_u64 intent_at, intent_length; /* what is written, while the phase is not idle */
+	scxl_u32 healthy, joining, poisoned; /* a bit for each copy; joining: written, but not read */
+	scxl_u32 layout;                     /* goes up when an extent moves */
+	struct scxl_sleepers waiting;        /* for the lock */
+	scxl_u64 torn; /* what a dead writer left neither old nor new: first (32 bits) << 32 | count, in scxl_torn_unit bytes; 0: nothing */
+	scxl_u64 extents[SCXL_COPIES]; /* the pool address of each copy */
+	uint8_t name[64];              /* UTF-8, padded with NUL, at most 63 bytes */
+};
+
+_Static_assert(sizeof(struct scxl_header) == 4096, "directory header");
+_Static_assert(offsetof(struct scxl_header, beat) == 0x28 && offsetof(struct scxl_header, regions) == 0x38, "directory header");
+_Static_assert(offsetof(struct scxl_header, heap_at) == 0x78 && offsetof(struct scxl_header, regions_used) == 0x90, "directory header");
+_Static_assert(sizeof(struct scxl_source) == 64, "source");
+_Static_assert(sizeof(struct scxl_slot) == 256 && offsetof(struct scxl_slot, beat) == 64, "slot");
+_Static_assert(offsetof(struct scxl_slot, journal_at) == 80 && offsetof(struct scxl_slot, name) == 128, "slot");
+_Static_assert(sizeof(struct scxl_region) == 256 && offsetof(struct scxl_region, lock) == 64, "region");
+_Static_assert(offsetof(struct scxl_region, lease) == 48 && offsetof(struct scxl_region, healthy) == 96, "region");
+_Static_assert(offsetof(struct scxl_region, waiting) == 112 && offsetof(struct scxl_region, extents) == 128, "region");
+
+/* -- the directory as one has it ------------------------------------------------------------------------------- */
+
+/* Where a source is mapped; base NULL: it is not. */
+struct scxl_map {
+	uint8_t *base;
+	uint64_t size;
+};
+
+struct scxl_pool {
+	struct scxl_header *header;
+	struct scxl_slot *slots;
+	struct scxl_region *regions;
+	uint64_t size, region_count;
+	uint32_t slot_count, map_count;
+	const struct scxl_map *maps; /* by number of source; the first is the arena */
+	scxl_u32 *journalling;       /* one for all threads that share a slot: the journal is in use */
+	uint64_t epoch;              /* of one's own slot */
+	uint16_t slot;
+};
+
+static inline bool scxl_within(uint64_t size, uint64_t at, uint64_t count, uint64_t each)
+{
+	return at % SCXL_LINE == 0 && at >= sizeof(struct scxl_header) && at <= size && count <= (size - at) / each;
+}
+
+/* Take the directory at the start of maps[0], as slot `slot` of epoch `epoch`. SCXL_EMPTY: a server is building it. */
+static inline enum scxl_result scxl_pool_attach(struct scxl_pool *pool, const struct scxl_map *maps, uint32_t map_count, uint16_t slot, uint64_t epoch, scxl_u32 *journalling)
+{
+	struct scxl_header *header = map_count ? (struct scxl_header *)maps[0].base : NULL;
+	uint64_t size, regions, slots_at, regions_at;
+	uint32_t slots;
+
+	if (!header || maps[0].size < sizeof *header || (uintptr_t)header % SCXL_LINE || map_count > SCXL_SOURCES)
+		return SCXL_TOO_LONG;
+	if (header->magic != SCXL_POOL_MAGIC || header->version != SCXL_VERSION)
+		return SCXL_FOREIGN;
+	if (scxl_load(&header->boot) != 1)
+		return SCXL_EMPTY;
+	size = header->size;
+	slots = header->slots;
+	regions = header->regions;
+	slots_at = header->slots_at;
+	regions_at = header->regions_at;
+	if (size > maps[0].size || slots > 65536 || slot >= slots || !scxl_within(size, slots_at, slots, sizeof(struct scxl_slot)) ||
+	    !scxl_within(size, regions_at, regions, sizeof(struct scxl_region)))
+		return SCXL_CORRUPT;
+	*pool = (struct scxl_pool){
+		.header = header, .slots = (struct scxl_slot *)(maps[0].base + slots_at), .regions = (struct scxl_region *)(maps[0].base + regions_at),
+		.size = size, .region_count = regions, .slot_count = slots, .map_count = map_count, .maps = maps,
+		.journalling = journalling, .epoch = epoch & SCXL_EPOCHS, .slot = slot,
+	};
+	return SCXL_OK;
+}
+
+/* The server's: take a free slot. Its epoch goes up, so that what its last owner has left is nobody's. */
+static inline enum scxl_result scxl_slot_claim(struct scxl_slot *slot, uint64_t *epoch)
+{
+	uint64_t word = scxl_load(&slot->word);
+
+	*epoch = ((word >> 24) + 1) & SCXL_EPOCHS;
+	if ((word & 0xff) != SCXL_SLOT_FREE || !scxl_swap(&slot->word, word, *epoch << 24 | SCXL_SLOT_LIVE))
+		return SCXL_BUSY;
+	return SCXL_OK;
+}
+
+/* Anybody's: that owner is dead. Only one says so. */
+static inline bool scxl_slot_declare_dead(struct scxl_slot *slot, uint64_t epoch)
+{
+	epoch &= SCXL_EPOCHS;
+	return scxl_swap(&slot->word, epoch << 24 | SCXL_SLOT_LIVE, epoch << 24 | SCXL_SLOT_DEAD);
+}
+
+/* The server's, once all that a dead or leaving owner held is mended. */
+static inline bool scxl_slot_free(struct scxl_slot *slot, uint64_t epoch)
+{
+	epoch &= SCXL_EPOCHS;
+	return scxl_swap(&slot->word, epoch << 24 | SCXL_SLOT_DEAD, epoch << 24 | SCXL_SLOT_FREE) ||
+	       scxl_swap(&slot->word, epoch << 24 | SCXL_SLOT_LIVE, epoch << 24 | SCXL_SLOT_FREE);
+}
+
+/* Whether who had that slot in that epoch is known to be gone. */
+static inline bool scxl_slot_gone(const struct scxl_pool *pool, uint32_t slot, uint64_t epoch)
+{
+	return slot >= pool->slot_count || scxl_load(&pool->slots[slot].word) != ((epoch & SCXL_EPOCHS) << 24 | SCXL_SLOT_LIVE);
+}
+
+static inline scxl_u64 *scxl_slot_intent(struct scxl_slot *slot, unsigned number)
+{
+	return number ? &slot->intents[number - 1] : &slot->intent;
+}
+
+/* -- a region as one has it ------------------------------------------------------------------------------------ */
+
+struct scxl_opened {
+	struct scxl_pool *pool;
+	struct scxl_region *region;
+	uint64_t index, live; /* live: what the region's word is while it is this one */
+	uint64_t size, own;   /* own: what the lock is while this slot has it */
+	uint32_t copies;
+	scxl_u64 *intent; /* the lock's holder's */
+};
+
+static inline bool scxl_region_live(const struct scxl_opened *one)
+{
+	return scxl_load(&one->region->word) == one->live;
+}
+
+static inline enum scxl_result scxl_region_open(struct scxl_opened *one, struct scxl_pool *pool, uint64_t index, uint64_t generation)
+{
+	struct scxl_region *region;
+
+	if (index >= pool->region_count)
+		return SCXL_TOO_LONG;
+	region = &pool->regions[index];
+	*one = (struct scxl_opened){
+		.pool = pool, .region = region, .index = index, .live = (generation & SCXL_TICKETS) << 24 | SCXL_REGION_LIVE,
+		.size = region->size, .own = (uint64_t)pool->slot << 48 | pool->epoch << 8 | 1, .copies = region->copies,
+	};
+	if (!scxl_region_live(one))
+		return SCXL_STALE;
+	if (!one->size || one->size > SCXL_OFFSETS || !one->copies || one->copies > SCXL_COPIES)
+		return SCXL_CORRUPT;
+	return SCXL_OK;
+}
+
+static inline uint32_t scxl_bits(const struct scxl_opened *one, scxl_u32 *bitmap)
+{
+	return scxl_load(bitmap) & ((1u << one->copies) - 1);
+}
+
+/* Where a copy is. */
+static inline enum scxl_result scxl_region_at(const struct scxl_opened *one, unsigned copy, uint8_t **at)
+{
+	uint64_t address = scxl_load(&one->region->extents[copy]), offset = address & SCXL_OFFSETS;
+	const struct scxl_map *map = &one->pool->maps[address >> 56];
+
+	if (address >> 56 >= one->pool->map_count || !map->base)
+		return SCXL_UNMAPPED;
+	if (offset % SCXL_LINE || offset > map->size || one->size > map->size - offset)
+		return SCXL_CORRUPT;
+	*at = map->base + offset;
+	return SCXL_OK;
+}
+
+static inline enum scxl_result scxl_region_all_at(const struct scxl_opened *one, uint32_t which, uint8_t *at[SCXL_COPIES])
+{
+	for (unsigned copy = 0; copy < one->copies; copy++) {
+		enum scxl_result result = which >> copy & 1 ? scxl_region_at(one, copy, &at[copy]) : SCXL_OK;
+		if (result != SCXL_OK)
+			return result;
+	}
+	return SCXL_OK;
+}
+
+static inline bool scxl_region_in(const struct scxl_opened *one, uint64_t offset, uint64_t length)
+{
+	return offset <= one->size && length <= one->size - offset;
+}
+
+/* -- its lock -------------------------------------------------------------------------------------------------- */
+
+/* Say in one's slot that one is about to take this region's lock. */
+static inline scxl_u64 *scxl_region_intend(const struct scxl_opened *one)
+{
+	for (unsigned i = 0; i < SCXL_INTENTS; i++) {
+		scxl_u64 *intent = scxl_slot_intent(&one->pool->slots[one->pool->slot], i);
+		if (!scxl_peek(intent) && scxl_swap(intent, 0, one->index + 1))
+			return intent;
+	}
+	return NULL;
+}
+
+static inline bool scxl_region_mine(const struct scxl_opened *one)
+{
+	return scxl_load(&one->region->lock) == one->own;
+}
+
+/* Give the lock back; the caller then wakes who sleeps on `waiting`. SCXL_STALE: one was taken for dead meanwhile. */
+static inline enum scxl_result scxl_region_unlock(struct scxl_opened *one)
+{
+	scxl_u64 *intent = one->intent;
+	bool mine = scxl_swap(&one->region->lock, one->own, 0);
+
+	SCXL_POINT();
+	scxl_store(intent, 0);
+	SCXL_POINT();
+	return mine ? SCXL_OK : SCXL_STALE;
+}
+
+/* Copy within the lock. false: one was taken for dead, and must not write any further. */
+static inline bool scxl_region_move(const struct scxl_opened *one, uint8_t *to, const uint8_t *from, uint64_t length)
+{
+	for (uint64_t at = 0; at < length; at += SCXL_STEP) {
+		memcpy(to + at, from + at, length - at < SCXL_STEP ? length - at : SCXL_STEP);
+		SCXL_POINT();
+		if (!scxl_region_mine(one))
+			return false;
+	}
+	return true;
+}
+
+static inline void scxl_region_phase(const struct scxl_opened *one, uint64_t writes, uint32_t slot, unsigned first, enum scxl_phase phase)
+{
+	atomic_thread_fence(memory_order_seq_cst); /* memcpy may have gone past the caches */
+	scxl_store(&one->region->seq, phase == SCXL_IDLE ? (writes + 1) << 24 : writes << 24 | slot << 8 | first << 2 | phase);
+	atomic_thread_fence(memory_order_seq_cst);
+	SCXL_POINT();
+}
+
+/* In which units a region's torn range is told: bytes, in all but the largest regions. */
+static inline unsigned scxl_torn_unit(uint64_t size)
+{
+	unsigned shift = 0;
+
+	while (size >> shift > UINT32_MAX)
+		shift++;
+	return shift;
+}
+
+/* Take [at, at+length) for torn, with what is already. */
+static inline void scxl_region_tear(const struct scxl_opened *one, uint64_t at, uint64_t length)
+{
+	uint64_t torn = scxl_peek(&one->region->torn), end, mask;
+	unsigned unit = scxl_torn_unit(one->size);
+
+	if (!scxl_region_in(one, at, length) || !length)
+		at = 0, length = one->size;
+	mask = (1ull << unit) - 1;
+	end = (at + length + mask) >> unit;
+	at >>= unit;
+	if (torn & UINT32_MAX) {
+		uint64_t last = (torn >> 32) + (torn & UINT32_MAX);
+		at = at < torn >> 32 ? at : torn >> 32;
+		end = end > last ? end : last;
+	}
+	end = end - at > UINT32_MAX ? at + UINT32_MAX : end;
+	scxl_store(&one->region->torn, at << 32 | (end - at));
+}
+
+/* Whether some of these bytes are torn. */
+static inline bool scxl_region_torn(const struct scxl_opened *one, uint64_t offset, uint64_t length)
+{
+	uint64_t torn = scxl_load(&one->region->torn), at, end;
+	unsigned unit;
+
+	if (!(torn & UINT32_MAX))
+		return false;
+	unit = scxl_torn_unit(one->size);
+	at = torn >> 32 << unit;
+	end = at + ((torn & UINT32_MAX) << unit);
+	return at < offset + length && offset < end;
+}
+
+/* The redo journal of a slot: its bytes. */
+static inline enum scxl_result scxl_journal_of(const struct scxl_pool *pool, uint32_t slot, uint8_t **at, uint64_t *size)
+{
+	uint64_t from;
+
+	if (slot >= pool->slot_count)
+		return SCXL_CORRUPT;
+	from = scxl_load(&pool->slots[slot].journal_at);
+	*size = scxl_load(&pool->slots[slot].journal_size);
+	if (!from || !*size)
+		return SCXL_UNPROTECTED;
+	if (from > pool->size || *size > pool->size - from)
+		return SCXL_CORRUPT;
+	*at = (uint8_t *)pool->header + from;
+	return SCXL_OK;
+}
+
+/* Within the lock: bring a write to its end that somebody else has begun, or undo it. What is needed is mapped: at. */
+static inline enum scxl_result scxl_region_recover(const struct scxl_opened *one, uint32_t healthy, uint32_t joining, uint8_t *at[SCXL_COPIES])
+{
+	struct scxl_region *region = one->region;
+	uint64_t seq = scxl_load(&region->seq), offset = scxl_load(&region->intent_at), length = scxl_load(&region->intent_length), room;
+	uint32_t targets = healthy | joining, clean = healthy & ~scxl_load(&region->poisoned), slot = seq >> 8 & 0xffff;
+	unsigned first = seq >> 2 & 0x3f, phase = seq & 3;
+	uint8_t *from = NULL;
+	bool torn = false;
+
+	if (phase == SCXL_IDLE)
+		return SCXL_OK;
+	if (!scxl_region_in(one, offset, length) || first >= one->copies) {
+		torn = true;
+	} else if (phase == SCXL_FIRST) {
+		uint32_t others = healthy & ~(1u << first);
+		if (!others)
+			torn = targets >> first & 1;
+		else
+			from = at[__builtin_ctz(others & clean ? others & clean : others)] + offset;
+		torn = torn || (from && !(others & clean));
+		targets &= 1u << first;
+	} else if (phase == SCXL_OTHERS) {
+		torn = !(clean >> first & 1);
+		if (healthy >> first & 1)
+			from = at[first] + offset;
+		targets &= ~(1u << first);
+	} else {
+		torn = scxl_journal_of(one->pool, slot, &from, &room) != SCXL_OK || length > room;
+		from = torn ? NULL : from;
+	}
+	for (unsigned copy = 0; from && copy < one->copies; copy++)
+		if (targets >> copy & 1 && !scxl_region_move(one, at[copy] + offset, from, length))
+			return SCXL_STALE;
+	if (torn)
+		scxl_region_tear(one, offset, length);
+	scxl_region_phase(one, seq >> 24, 0, 0, SCXL_IDLE);
+	return torn ? SCXL_TORN : SCXL_OK;
+}
+
+/* Take the lock from `holder` (0: from nobody), and finish what that one had begun. */
+static inline enum scxl_result scxl_region_seize(struct scxl_opened *one, uint64_t holder)
+{
+	uint32_t healthy = scxl_bits(one, &one->region->healthy), joining = scxl_bits(one, &one->region->joining) & ~healthy;
+	uint8_t *at[SCXL_COPIES];
+	enum scxl_result result;
+	scxl_u64 *intent;
+
+	/* Only who reaches all copies can mend. */
+	if (scxl_load(&one->region->seq) & 3 && (result = scxl_region_all_at(one, healthy | joining, at)) != SCXL_OK)
+		return result;
+	intent = scxl_region_intend(one);
+	if (!intent)
+		return SCXL_BUSY;
+	SCXL_POINT();
+	if (!scxl_swap(&one->region->lock, holder, one->own)) {
+		scxl_store(intent, 0);
+		return SCXL_BUSY;
+	}
+	one->intent = intent;
+	SCXL_POINT();
+	if (!scxl_region_live(one) || scxl_slot_gone(one->pool, one->pool->slot, one->pool->epoch)) {
+		scxl_region_unlock(one);
+		return SCXL_STALE;
+	}
+	if (!(scxl_load(&one->region->seq) & 3))
+		return SCXL_OK;
+	healthy = scxl_bits(one, &one->region->healthy);
+	joining = scxl_bits(one, &one->region->joining) & ~healthy;
+	result = scxl_region_all_at(one, healthy | joining, at);
+	if (result == SCXL_OK)
+		return scxl_region_recover(one, healthy, joining, at);
+	/* The server has changed the copies meanwhile, and not within the lock: the range is given up. */
+	scxl_region_tear(one, scxl_load(&one->region->intent_at), scxl_load(&one->region->intent_length));
+	scxl_region_phase(one, scxl_load(&one->region->seq) >> 24, 0, 0, SCXL_IDLE);
+	return SCXL_TORN;
+}
+
+/* Take the lock if nobody has it. SCXL_BUSY: somebody has; scxl_region_holder says who. */
+static inline enum scxl_result scxl_region_lock(struct scxl_opened *one)
+{
+	uint64_t holder = scxl_load(&one->region->lock);
+	enum scxl_result result;
+
+	if (!scxl_region_live(one))
+		return SCXL_STALE;
+	if (holder & 0xff)
+		return SCXL_BUSY;
+	result = scxl_region_seize(one, holder);
+	return result == SCXL_TORN ? SCXL_OK : result;
+}
+
+/* Who has the lock; false: nobody. */
+static inline bool scxl_region_holder(const struct scxl_opened *one, uint32_t *slot, uint64_t *epoch)
+{
+	uint64_t holder = scxl_load(&one->region->lock);
+
+	*slot = (uint32_t)(holder >> 48);
+	*epoch = holder >> 8 & SCXL_EPOCHS;
+	return holder & 0xff;
+}
+
+/* Mend what the dead owner of a slot has left in this region, and give its lock free. By anybody, any number of times.
+ * SCXL_EMPTY: it has left nothing. SCXL_BUSY: it is not known to be dead. SCXL_TORN: mended, but a range is torn. */
+static inline enum scxl_result scxl_region_mend(struct scxl_opened *one, uint32_t slot, uint64_t epoch)
+{
+	uint64_t holder = scxl_load(&one->region->lock);
+	enum scxl_result result;
+
+	if (!(holder & 0xff) || holder >> 48 != slot || (holder >> 8 & SCXL_EPOCHS) != (epoch & SCXL_EPOCHS))
+		return SCXL_EMPTY;
+	if (!scxl_slot_gone(one->pool, slot, epoch))
+		return SCXL_BUSY;
+	result = scxl_region_seize(one, holder);
+	if (result == SCXL_OK || result == SCXL_TORN)
+		scxl_region_unlock(one);
+	return result;
+}
+
+/* -- writing, within the lock ---------------------------------------------------------------------------------- */
+
+static inline void scxl_region_intent(const struct scxl_opened *one, uint64_t offset, uint64_t length)
+{
+	scxl_store(&one->region->intent_at, offset);
+	scxl_store(&one->region->intent_length, length);
+	SCXL_POINT();
+}
+
+/* What is written anew is torn no more. */
+static inline void scxl_region_heal(const struct scxl_opened *one, uint64_t offset, uint64_t length)
+{
+	uint64_t torn = scxl_peek(&one->region->torn), at, end;
+	unsigned unit;
+
+	if (!(torn & UINT32_MAX))
+		return;
+	unit = scxl_torn_unit(one->size);
+	at = torn >> 32 << unit;
+	end = at + ((torn & UINT32_MAX) << unit);
+	if (offset <= at && offset + length >= (end < one->size ? end : one->size))
+		scxl_store(&one->region->torn, 0);
+}
+
+static inline enum scxl_result scxl_region_redo(const struct scxl_opened *one, uint64_t offset, const uint8_t *bytes, uint64_t length, uint32_t targets, uint8_t *at[SCXL_COPIES])
+{
+	uint64_t room, part;
+	uint8_t *journal;
+	enum scxl_result result = scxl_journal_of(one->pool, one->pool->slot, &journal, &room);
+
+	for (; result == SCXL_OK && length; offset += part, bytes += part, length -= part) {
+		uint64_t writes = scxl_load(&one->region->seq) >> 24;
+
+		part = length < room ? length : room;
+		memcpy(journal, bytes, part);
+		SCXL_POINT();
+		scxl_region_intent(one, offset, part);
+		scxl_region_phase(one, writes, one->pool->slot, 0, SCXL_REPLAY);
+		for (unsigned copy = 0; copy < one->copies; copy++)
+			if (targets >> copy & 1 && !scxl_region_move(one, at[copy] + offset, bytes, part))
+				return SCXL_STALE;
+		scxl_region_heal(one, offset, part);
+		scxl_region_phase(one, writes, 0, 0, SCXL_IDLE);
+	}
+	return result;
+}
+
+/* Write, within the lock. SCXL_OK: every healthy copy has it. */
+static inline enum scxl_result scxl_region_write(const struct scxl_opened *one, uint64_t offset, const void *bytes, uint64_t length)
+{
+	struct scxl_region *region = one->region;
+	uint32_t healthy = scxl_bits(one, &region->healthy), targets = healthy | scxl_bits(one, &region->joining);
+	uint64_t writes = scxl_load(&region->seq) >> 24;
+	uint8_t *at[SCXL_COPIES];
+	enum scxl_result result;
+	unsigned first;
+
+	if (!scxl_region_in(one, offset, length))
+		return SCXL_TOO_LONG;
+	if (!healthy)
+		return SCXL_FAILED;
+	result = scxl_region_all_at(one, targets, at);
+	if (result != SCXL_OK || !length)
+		return result;
+	first = (unsigned)__builtin_ctz(healthy);
+	if (targets == 1u << first && length == 8 && !(offset % 8)) {
+		uint64_t word;
+		memcpy(&word, bytes, 8);
+		scxl_store((scxl_u64 *)(at[first] + offset), word); /* that is whole by itself */
+		SCXL_POINT();
+		scxl_region_heal(one, offset, length);
+		return SCXL_OK;
+	}
+	if (!(healthy & (healthy - 1)) && (one->copies > 1 || region->flags & SCXL_REGION_ATOMIC)) {
+		while (atomic_exchange_explicit(one->pool->journalling, 1, memory_order_acquire))
+			; /* another thread of this process, for as long as a write of a journal's length takes */
+		result = scxl_region_redo(one, offset, bytes, length, targets, at);
+		atomic_store_explicit(one->pool->journalling, 0, memory_order_release);
+		return result;
+	}
+	scxl_region_intent(one, offset, length);
+	scxl_region_phase(one, writes, one->pool->slot, first, SCXL_FIRST);
+	if (!scxl_region_move(one, at[first] + offset, bytes, length))
+		return SCXL_STALE;
+	targets &= ~(1u << first);
+	if (targets)
+		scxl_region_phase(one, writes, one->pool->slot, first, SCXL_OTHERS);
+	for (unsigned copy = 0; copy < one->copies; copy++)
+		if (targets >> copy & 1 && !scxl_region_move(one, at[copy] + offset, bytes, length))
+			return SCXL_STALE;
+	scxl_region_heal(one, offset, length);
+	scxl_region_phase(one, writes, 0, 0, SCXL_IDLE);
+	return scxl_bits(one, &region->healthy) ? SCXL_OK : SCXL_FAILED;
+}
+
+/* The server's, within the lock: bring a range of a healthy copy to one that is joining. */
+static inline enum scxl_result scxl_region_rebuild(const struct scxl_opened *one, unsigned copy, uint64_t offset, uint64_t length)
+{
+	uint32_t healthy = scxl_bits(one, &one->region->healthy), clean = healthy & ~scxl_load(&one->region->poisoned);
+	uint8_t *at[SCXL_COPIES];
+	enum scxl_result result;
+
+	if (copy >= one->copies || !scxl_region_in(one, offset, length))
+		return SCXL_TOO_LONG;
+	clean &= ~(1u << copy);
+	if (!clean)
+		return healthy ? SCXL_POISONED : SCXL_FAILED;
+	result = scxl_region_all_at(one, clean | 1u << copy, at);
+	if (result != SCXL_OK)
+		return result;
+	return scxl_region_move(one, at[copy] + offset, at[__builtin_ctz(clean)] + offset, length) ? SCXL_OK : SCXL_STALE;
+}
+
+/* -- reading --------------------------------------------------------------------------------------------------- */
+
+/* Which copies hold the old or the new, whole, of [offset, offset+length) while the sequence is `seq`. */
+static inline uint32_t scxl_region_whole(const struct scxl_opened *one, uint64_t seq, uint64_t offset, uint64_t length)
+{
+	uint64_t at = scxl_peek(&one->region->intent_at), written = scxl_peek(&one->region->intent_length);
+	uint32_t first = 1u << (seq >> 2 & 0x1f);
+
+	if (at >= offset + length || (at < offset && written <= offset - at))
+		return ~0u;
+	switch ((enum scxl_phase)(seq & 3)) {
+	case SCXL_IDLE: return ~0u;
+	case SCXL_FIRST: return ~first;
+	case SCXL_OTHERS: return first;
+	default: return 0;
+	}
+}
+
+/* Whether `copy` was not touched while the sequence went from `before` to `after`. */
+static inline bool scxl_region_kept(uint64_t before, uint64_t after, unsigned copy)
+{
+	if (before == after)
+		return true;
+	if ((before & 3) == SCXL_IDLE && (after & 3) == SCXL_FIRST)
+		return before >> 24 == after >> 24 && (after >> 2 & 0x3f) != copy;
+	return (before & 3) == SCXL_OTHERS && (after & 3) == SCXL_IDLE && after >> 24 == (before >> 24) + 1 && (before >> 2 & 0x3f) == copy;
+}
+
+/* Read without the lock. `trusted`: copies whose poison is not in this range. SCXL_BUSY: read within the lock. */
+static inline enum scxl_result scxl_region_read(const struct scxl_opened *one, uint64_t offset, void *to, uint64_t length, uint32_t trusted)
+{
+	struct scxl_region *region = one->region;
+
+	if (!scxl_region_in(one, offset, length))
+		return SCXL_TOO_LONG;
+	for (int tries = 0; tries < SCXL_TRIES; tries++) {
+		uint64_t before = scxl_load(&region->seq), layout = scxl_load(&region->layout);
+		uint32_t healthy = scxl_bits(one, &region->healthy), clean = healthy & ~(scxl_load(&region->poisoned) & ~trusted), usable;
+		enum scxl_result result = SCXL_OK;
+		unsigned copy = 0;
+		uint8_t *at = NULL;
+
+		if (!scxl_region_live(one))
+			return SCXL_STALE;
+		if (!clean)
+			return healthy ? SCXL_POISONED : SCXL_FAILED;
+		usable = clean & scxl_region_whole(one, before, offset, length);
+		if (!usable)
+			continue;
+		for (; !at && usable; usable &= usable - 1) {
+			copy = (unsigned)__builtin_ctz(usable);
+			result = scxl_region_at(one, copy, &at);
+		}
+		if (!at) {
+			if (layout == scxl_load(&region->layout))
+				return result;
+			continue;
+		}
+		memcpy(to, at + offset, length);
+		atomic_thread_fence(memory_order_acquire);
+		if (scxl_region_torn(one, offset, length))
+			return SCXL_BUSY; /* look again within the lock, whether that is to be mended */
+		if (scxl_region_kept(before, scxl_load(&region->seq), copy) && layout == scxl_load(&region->layout) &&
+		    scxl_load(&region->healthy) >> copy & 1 && !(scxl_load(&region->poisoned) & ~trusted & 1u << copy) && scxl_region_live(one))
+			return SCXL_OK;
+	}
+	return SCXL_BUSY;
+}
+
+/* Read within the lock. */
+static inline enum scxl_result scxl_region_read_locked(const struct scxl_opened *one, uint64_t offset, void *to, uint64_t length, uint32_t trusted)
+{
+	struct scxl_region *region = one->region;
+
+	if (!scxl_region_in(one, offset, length))
+		return SCXL_TOO_LONG;
+	if (scxl_region_torn(one, offset, length))
+		return SCXL_TORN;
+	for (unsigned tries = 0; tries <= one->copies; tries++) {
+		uint32_t healthy = scxl_bits(one, &region->healthy), clean = healthy & ~(scxl_load(&region->poisoned) & ~trusted);
+		enum scxl_result result = SCXL_UNMAPPED;
+		uint8_t *from = NULL;
+		unsigned copy = 0;
+
+		if (!clean)
+			return healthy ? SCXL_POISONED : SCXL_FAILED;
+		for (; !from && clean; clean &= clean - 1) {
+			copy = (unsigned)__builtin_ctz(clean);
+			result = scxl_region_at(one, copy, &from);
+		}
+		if (!from)
+			return result;
+		memcpy(to, from + offset, length);
+		atomic_thread_fence(memory_order_acquire);
+		if (scxl_load(&region->healthy) >> copy & 1 && !(scxl_load(&region->poisoned) & ~trusted & 1u << copy))
+			return SCXL_OK;
+	}
+	return SCXL_FAILED;
+}
+
+#endif
