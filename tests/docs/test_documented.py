@@ -72,6 +72,7 @@ def test_every_topology_key_says_what_it_means_and_what_is_allowed(reference):
         "hosts.NAME.bridges.NAME",
         "hosts.NAME.windows[]",
         "hosts.NAME.regions[]",
+        "pool",
     ]
     assert places["hosts.NAME"] == ["bridges", "windows", "regions", "memory", "cpus"]
 

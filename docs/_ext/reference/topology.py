@@ -55,7 +55,7 @@ def _below(struct: inspect.StructType, lead: str) -> Iterator[tuple[str, inspect
         elif isinstance(kind, inspect.ListType):
             inner, path = limits.bare(kind.item_type)[0], f"{path}[]"
         else:
-            continue
+            inner = kind
         for one in limits.structs(inner):
             here = f"{path} (type: {one.tag})" if one.tag and one.tag != "type3" else path
             yield here, one

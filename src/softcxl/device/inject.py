@@ -277,6 +277,7 @@ class Injection:
         device = self._device
         if how is Death.SILENT:
             device.silence()
+            device.custody.spoil()
             return
         with device.lock:
             status = device.memory_status
@@ -289,7 +290,9 @@ class Injection:
                     self._commands.faults.insert(0, self._halt)
                     self._commands.settle()
             else:
+                device.custody.lose("its media have failed")
                 status.media_status = MediaStatus.ERROR
+                device.custody.spoil()
 
     def _halted(self, fault: CommandFault, run: Callable[[], Reply]) -> Reply:
         """No command ends until the device has been reset, which has the status register say so."""
@@ -318,6 +321,7 @@ class Injection:
             port.cut(True)
         elif not self._device.silent:
             self._unlinked = True
+            self._device.custody.lose("its link is down")
             self._device.silence()
 
     def link_up(self) -> None:

@@ -172,6 +172,7 @@ class PoisonCommands(CommandSet):
                 return True
             if not self._room_for_more():
                 return False
+            self._device.custody.goes_bad(dpa & -LINE)
             self.latent.remove(dpa)
             self.map.add(dpa, source)
             injected = source is PoisonSource.INJECTED
@@ -203,6 +204,8 @@ class PoisonCommands(CommandSet):
             removed = self.map.remove(dpa, length) + self.latent.remove(dpa, length)
             if len(self.map) < self.limit:
                 self._overflowed = None
+            if removed:
+                self._device.custody.is_good(dpa, length)
             for line in self._device.faults.worn(dpa, length):
                 self._go_bad(line)
             self.cleared(dpa, length)
@@ -231,6 +234,7 @@ class PoisonCommands(CommandSet):
             yield from ((dpa, length) for dpa, length, _ in which.runs(0, self._device.capacity.end))
 
     def _go_bad(self, line: int) -> None:
+        self._device.custody.goes_bad(line & -LINE)
         self.latent.add(line, PoisonSource.INTERNAL)
         for tell in self.spoiled:
             tell()

@@ -27,6 +27,7 @@ from softcxl.device.cdat import CdatTable
 from softcxl.device.clock import Clock, SystemClock
 from softcxl.device.compliance import ComplianceMode
 from softcxl.device.cpmu import PerformanceMonitor
+from softcxl.device.custody import Custody
 from softcxl.device.decoder import CommitError, HdmDecoders
 from softcxl.device.dynamic.capacity import DynamicCapacity
 from softcxl.device.dynamic.region import DynamicRegion, place, span
@@ -213,6 +214,8 @@ class Type3(Endpoint, CommandSet):
             label_medium = self._medium(f"{self.name}-labels", label_storage)
         shared = None if self._share is None else self._share.memory
         self.space = DpaSpace(self.medium, end, self.name, shared=shared)
+        self.custody = Custody(self)
+        self.space.altering = self.custody.altering
 
         self.cci = Cci(clock, self.lock, payload_max=payload)
         self._add_registers(payload)
@@ -447,7 +450,10 @@ class Type3(Endpoint, CommandSet):
     @media_disabled.setter
     def media_disabled(self, disabled: bool) -> None:
         with self.lock:
+            if disabled:
+                self.custody.lose("its media are disabled")
             self.memory_status.media_status = MediaStatus.DISABLED if disabled else MediaStatus.READY
+            self.custody.look()
 
     # -- behaviour -------------------------------------------------------------------------------------------
 
@@ -518,7 +524,22 @@ class Type3(Endpoint, CommandSet):
             if not region.non_volatile and self._share is None:
                 self.space.clear(region.base, region.decode_length)
 
+    def silence(self) -> None:
+        self.custody.lose("it does not answer")
+        super().silence()
+
+    def wake(self, kind: Reset = Reset.COLD) -> None:
+        super().wake(kind)
+        self.custody.look()
+
+    def enter_viral(self, *, told: bool = False) -> bool:
+        if self.dvsec.control.viral_enable:
+            self.custody.lose("it is viral")
+        return super().enter_viral(told=told)
+
     def on_reset(self, kind: Reset) -> None:
+        if kind is Reset.COLD:
+            self.custody.lose("its power is gone")
         if not kind.of_function:
             self.cci.reset()
         super().on_reset(kind)
@@ -553,6 +574,7 @@ class Type3(Endpoint, CommandSet):
             self.security.power_on()
             self.firmware.power_on()
         self.media.power_on()
+        self.custody.look()
         try:
             self.platform()
         except CommitError as error:

@@ -19,12 +19,13 @@ from softcxl.device.mld.head import Head
 from softcxl.device.mld.logical import LogicalDevice
 from softcxl.device.persist import StatePage
 from softcxl.device.type3 import Type3
-from softcxl.fabric import dynamic, keys, shared, topology, vendor
+from softcxl.fabric import dynamic, keys, pool, shared, topology, vendor
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.host import HostMemory, HostWindow
 from softcxl.fabric.keeper import keep
 from softcxl.fabric.layout import window_bases
 from softcxl.fabric.live_host import FirmwareProgram, LiveHost, leave_windows
+from softcxl.fabric.pool_files import PoolFiles
 from softcxl.fabric.routes import cci_routes, routes, virtual_routes, virtual_switch_of
 from softcxl.fabric.store import Store
 from softcxl.memory.errors import MemoryFault
@@ -57,8 +58,17 @@ class Fabric:
     '0x100000000'
     """
 
-    def __init__(self, given: keys.Topology, *, folder: str | Path = ".", clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        given: keys.Topology,
+        *,
+        folder: str | Path = ".",
+        clock: Clock | None = None,
+        serves: Path | None = None,
+    ) -> None:
         self.topology = given
+        self.pool_files: PoolFiles | None = None
+        """Where the pool is kept, by who serves it."""
         self.folder = Path(folder)
         self.devices: dict[str, Type3] = {}
         self.mlds: dict[str, MultiLogicalDevice] = {}
@@ -80,13 +90,18 @@ class Fabric:
             self.clock: Clock = clock
             self.store = Store(Path(given.state) if given.state else None)
             self._stack.callback(self.store.close)
+            if serves is not None and given.pool is not None:
+                self.pool_files = PoolFiles(serves, given)
+                self._stack.callback(self.pool_files.close)
             self._build(clock)
             undo.pop_all()
 
     @classmethod
-    def load(cls, path: str | Path, *, clock: Clock | None = None) -> Self:
-        """The fabric of a topology file. Raises `TopologyError` too."""
-        return cls(topology.load(path), folder=Path(path).parent, clock=clock)
+    def load(cls, path: str | Path, *, clock: Clock | None = None, serves: bool = False) -> Self:
+        """The fabric of a topology file. Who `serves` its pool finds that as a server before has left it; for others it
+        is empty. Raises `TopologyError` too."""
+        given = topology.load(path)
+        return cls(given, folder=Path(path).parent, clock=clock, serves=Path(path) if serves else None)
 
     @classmethod
     def loads(cls, text: str, *, clock: Clock | None = None) -> Self:
@@ -117,12 +132,13 @@ class Fabric:
         try:
             for name, key in self.topology.memory.items():
                 self.devices[name] = self._device(name, key, clock)
-            for name, pool in self.topology.pools.items():
-                self._pool(name, pool, clock)
+            for name, multi in self.topology.pools.items():
+                self._pool(name, multi, clock)
             first = {
                 name: shared.plug(self, self._switch(name, switch, clock), switch)
                 for name, switch in self.topology.shared.items()
             }
+            pool.hold(self)
             self.problems = keep(self.store, self.switches, self.mlds, self.devices, first)
             for live in self.switches.values():
                 with live.lock:
@@ -147,7 +163,7 @@ class Fabric:
             if isinstance(device, LogicalDevice):
                 device.partitions.discard()
                 continue  # volatile bytes of an earlier run are the pool's to clear
-            if device.medium.persistent:
+            if device.medium.persistent and device.name not in self.pooled:
                 device.partitions.discard()
                 device.clear_volatile()  # volatile bytes do not outlive the process
 
@@ -178,6 +194,15 @@ class Fabric:
             return Path(self.topology.state)
         files = [key.file for key in self.topology.memory.values() if key.file]
         return Path(files[0]).parent if files else None
+
+    @cached_property
+    def pooled(self) -> frozenset[str]:
+        """The memory devices and logical devices whose memory is the pool's, by name."""
+        return frozenset(self.topology.pool.memory if self.topology.pool else ())
+
+    def pool_sources(self) -> list[pool.MemorySource]:
+        """The memory of the pool, for who serves it; nothing where the topology has none."""
+        return pool.sources(self)
 
     def _medium(self, name: str, size: int, path: Path | None) -> Medium:
         if path is not None:
@@ -220,7 +245,9 @@ class Fabric:
                 vendor_id=key.vendor_id,
                 device_id=key.device_id,
                 clock=clock,
-                medium=self._medium(name, key.volatile + key.persistent + dynamic.size(key), home),
+                medium=self._medium(
+                    name, key.volatile + key.persistent + dynamic.size(key), self._pool_home(name) or home
+                ),
                 label_medium=self._medium(f"{name}-labels", key.label_storage, labels)
                 if key.label_storage
                 else None,
@@ -232,6 +259,10 @@ class Fabric:
             raise BuildError(f"devices.{name}: {error}") from error
         self._stack.callback(device.close)
         return device
+
+    def _pool_home(self, name: str) -> Path | None:
+        """The file of memory that is the pool's, where that is kept."""
+        return self.pool_files.home(name) if self.pool_files and name in self.pooled else None
 
     def _page(self, name: str, home: Path | None) -> StatePage | Path | None:
         """Where a device keeps what else outlives power: in the store, or beside its medium where no folder is."""
@@ -257,14 +288,16 @@ class Fabric:
     def _pool(self, name: str, key: keys.MultiLogicalDevice, clock: Clock) -> None:
         folder = Path(self.topology.state) if self.topology.state else None
         page = self.store.page(name, folder / f"{name}.state") if folder else None
+        names = {ld: f"{name}.{ld}" for ld in range(len(key.logical_devices))}
+        homes = {ld: home for ld, one in names.items() if (home := self._pool_home(one))}
         try:
-            pool = shared.pool(name, key, clock, page=page, folder=folder)
+            device = shared.pool(name, key, clock, page=page, folder=folder, kept=homes)
         except (TypeError, ValueError) as error:
             raise BuildError(f"devices.{name}: {error}") from error
-        self._stack.callback(pool.close)
-        self.mlds[name] = pool
-        self.devices |= {one.name: one for one in pool.logical.values()}
-        pool.listeners.append(self._reallocated)
+        self._stack.callback(device.close)
+        self.mlds[name] = device
+        self.devices |= {one.name: one for one in device.logical.values()}
+        device.listeners.append(self._reallocated)
 
     def _reallocated(self, change: LdChange) -> None:
         """A logical device has appeared, vanished, or is another one."""
@@ -334,9 +367,9 @@ class Fabric:
 
     def _shared(self, device: str, base: int) -> Window:
         """A window of a device's dynamic capacity: its own file, which is every such window's."""
-        pool = self.mlds[device].dynamic
-        assert pool is not None, "the topology holds"
-        return Window(base, pool.medium.size, pool.medium, shared=True)
+        capacity = self.mlds[device].dynamic
+        assert capacity is not None, "the topology holds"
+        return Window(base, capacity.medium.size, capacity.medium, shared=True)
 
     def _programs(self, key: keys.Host, memory: HostMemory) -> Iterator[FirmwareProgram]:
         ends = [window.base for window in memory.windows]
@@ -415,6 +448,8 @@ class Fabric:
         if function is None:
             names = ", ".join([*self.devices, *self.ccis])
             raise BuildError(f"devices.{device}: there is none; there are {names or 'none'}")
+        if device in self.pooled:
+            raise BuildError(f"devices.{device}: its memory is the pool's")
         if device in self.open_doors:
             raise BuildError(f"devices.{device}: is in use, its door is {self.open_doors[device].path}")
         live = self.hosts[host]

@@ -407,6 +407,53 @@ class Host(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cpus: Annotated[int, _key("its processors", least=1, most=255)] = 1
 
 
+#: A client of the pool by its name, or each other one.
+CLIENT = r"^(\*|[^\x00-\x1f\x7f*]{1,63})$"
+ClientName = Annotated[str, Meta(extra={"form": "client", "pattern": CLIENT})]
+SPAN = r"^[0-9]{1,6}(\.[0-9]{1,6})?(ms|s|min)?$"
+
+
+class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pool of memory for programs, on this machine and in guests, which `softcxl serve` keeps."""
+
+    memory: Annotated[
+        list[FunctionName],
+        _key(
+            "the memory devices whose capacity is the pool's, and logical devices, as `shared.2`; no host sees them",
+            least=1,
+            most=63,
+        ),
+    ]
+    arena: Annotated[
+        int,
+        _key(
+            "the pool's own memory beside it, for its directory, channels and calls",
+            form="size",
+            least=MIB,
+            most=TIB,
+            unit=MIB,
+        ),
+    ] = GIB
+    lease: Annotated[
+        str,
+        _key(
+            "how long a client that is not heard of keeps what it has, from 100ms to a day",
+            form="lease",
+            pattern=SPAN,
+        ),
+    ] = "10"
+    quotas: Annotated[
+        dict[ClientName, Annotated[int, _key("", form="size", least=0, most=LARGEST)]],
+        _key("how much clients may have, each by its name, and by `*` each other one", most=4096),
+    ] = field(default_factory=dict)
+
+    @property
+    def lease_seconds(self) -> float:
+        """The lease in seconds."""
+        unit = next((one for one in ("ms", "min", "s") if self.lease.endswith(one)), "")
+        return float(self.lease.removesuffix(unit)) * {"ms": 0.001, "min": 60.0}.get(unit, 1.0)
+
+
 class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole fabric."""
 
@@ -417,6 +464,9 @@ class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         default_factory=dict
     )
     hosts: Annotated[dict[Name, Host], _key("the hosts, by name", most=64)] = field(default_factory=dict)
+    pool: Annotated[Pool | None, _key("the pool of memory for programs; without this key there is none")] = (
+        None
+    )
     state: Annotated[
         str | None,
         _key("folder for what must survive a restart; relative to the topology file"),

@@ -124,6 +124,8 @@ def allowed(kind: inspect.Type) -> str:
         return "true or false"
     forms = {
         "name": "a name of at most 32 letters, digits, _ and -, a letter first",
+        "client": "a client's name of at most 63 letters, or *",
+        "lease": "seconds like 10 or 0.5, or a duration like 500ms or 2min",
         "function": "a device's name, or that of a logical device, as pool.0",
         "class": "a Python class as `module:Class`",
         "uuid": "a UUID as 8-4-4-4-12 hexadecimal digits",

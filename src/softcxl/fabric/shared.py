@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,17 @@ if TYPE_CHECKING:
 
 
 def pool(
-    name: str, key: keys.MultiLogicalDevice, clock: Clock, *, page: StatePage | None, folder: Path | None
+    name: str,
+    key: keys.MultiLogicalDevice,
+    clock: Clock,
+    *,
+    page: StatePage | None,
+    folder: Path | None,
+    kept: Mapping[int, Path],
 ) -> MultiLogicalDevice:
-    """The live device; its state is on `page`, and what is persistent in files in `folder`."""
-    more: dict[str, Any] = {}
+    """The live device; its state is on `page`, and what is persistent in files in `folder`, all that logical devices in
+    `kept` have in those files."""
+    more: dict[str, Any] = {"kept": kept} if kept else {}
     if key.secondary_mailbox:
         more["secondary_mailbox"] = True
     if key.dynamic:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from msgspec import inspect
 
-from softcxl.fabric import limits, regions, rules
+from softcxl.fabric import limits, pool_rules, regions, rules
 from softcxl.fabric.errors import Problem, TopologyError
 from softcxl.fabric.keys import (
     Bridge,
@@ -28,6 +28,7 @@ from softcxl.fabric.keys import (
     Host,
     LogicalDevice,
     MultiLogicalDevice,
+    Pool,
     Switch,
     SwitchCci,
     Topology,
@@ -43,6 +44,7 @@ __all__ = [
     "Host",
     "LogicalDevice",
     "MultiLogicalDevice",
+    "Pool",
     "Problem",
     "Switch",
     "SwitchCci",
@@ -87,7 +89,7 @@ def _settled(topology: Topology, reader: Reader, folder: Path, trusted: bool) ->
     reader.judge(limits.faults(topology, inspect.type_info(Topology)))
     if trusted or not reader.problems:
         # One after the other: a rule keeps silent about what an earlier one found fault with.
-        for rule in (rules.devices, rules.ports, rules.windows, regions.regions):
+        for rule in (rules.devices, rules.ports, rules.windows, regions.regions, pool_rules.pool):
             reader.judge(rule(topology))
     if reader.problems:
         raise TopologyError(reader.problems)

@@ -9,6 +9,7 @@ its home for each of them, and never moves.
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from softcxl.memory.places import Commitment, Part, Shared
 from softcxl.memory.stripe import Stripe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -34,6 +35,10 @@ _serials = count()
 
 _PORTION = 1 << 20
 """Bytes of a fill pattern written at a time."""
+
+
+def _unwatched(dpa: int, size: int) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 class DpaSpace:
@@ -68,6 +73,8 @@ class DpaSpace:
         self.name = name or medium.name
         self.lock = threading.RLock()
         self.serial = next(_serials)
+        self.altering: Callable[[int, int], AbstractContextManager[None]] = _unwatched
+        """What is around each change of bytes (DPA, size) by `write`, `fill` and `clear`, before the lock."""
         self._windows: tuple[Window, ...] = ()
         self._commitments: tuple[Commitment, ...] = ()
         self._persistent_from = capacity
@@ -182,7 +189,10 @@ class DpaSpace:
 
     def write(self, dpa: int, data: bytes | bytearray | memoryview) -> None:
         """Store `data` from `dpa` on. Raises `MediumFull`, and then part of it may have been stored."""
-        self._store(dpa, np.frombuffer(data, np.uint8))
+        found = np.frombuffer(data, np.uint8)
+        self._check(dpa, found.size)
+        with self.altering(dpa, found.size):
+            self._store(dpa, found)
 
     def fill(self, dpa: int, size: int, value: int = 0) -> None:
         """Store `size` bytes of `value`; zeros take no room."""
@@ -191,14 +201,14 @@ class DpaSpace:
             return
         self._check(dpa, size)
         pattern = np.full(min(_PORTION, size), value, np.uint8)
-        with self.lock:
+        with self.altering(dpa, size), self.lock:
             for start in range(dpa, dpa + size, _PORTION):
                 self._store(start, pattern[: min(_PORTION, dpa + size - start)])
 
     def clear(self, dpa: int, size: int) -> None:
         """Make a range zeros wherever it rests, and give its room back where that takes few calls."""
         self._check(dpa, size)
-        with self.lock:
+        with self.altering(dpa, size), self.lock:
             for part in self.parts(dpa, dpa + size):
                 if part.window is None or part.stripe is None:
                     medium, first = self.home_of(part.start)

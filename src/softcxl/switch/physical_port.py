@@ -128,6 +128,8 @@ class PhysicalPort:
                 return
             if isinstance(found, Bindable):
                 found.bind(holder)
+            elif isinstance(found, Type3) and found.custody.holder is not None:
+                raise ValueError(f"{found.name} is {found.custody.holder}'s")
             self._held[ld] = found
             if ld is not None:
                 found.overheard = self._error
@@ -188,6 +190,7 @@ class PhysicalPort:
         if self.device is None or self.ppb is None:
             raise ValueError(f"the slot of {self.name} is empty")
         self.switch.witness("removed", self)
+        _tell_link(self.device, up=False)
         with self._holding:  # from here on nobody gets it
             device, self.device = self.device, None
             held, self._held = self._held, {}
@@ -257,6 +260,7 @@ class PhysicalPort:
         """The link has gone down or come up: hosts see it."""
         self.switch.reports.physical(self, PhysicalSwitchEventType.LINK_STATE_CHANGE)
         up = self.link_up
+        _tell_link(self.device, up=up)
         if self.device is not None and not isinstance(self.device, Function):
             self.device.link_changed(up=up, perst=self.perst)
         for vppb in list(self.bindings.values()):
@@ -265,6 +269,13 @@ class PhysicalPort:
                 vppb.settle()
             if not up and vppb.operation is not None:
                 vppb.operation.link_down()
+
+
+def _tell_link(occupant: Occupant | None, *, up: bool) -> None:
+    """Whoever has the memory of what is in the slot by other ways than its link is told of it, too."""
+    for one in functions(occupant):
+        if isinstance(one, Type3):
+            one.custody.link(up=up)
 
 
 def _leave_windows(function: Function) -> None:

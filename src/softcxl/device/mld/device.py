@@ -79,8 +79,9 @@ class MultiLogicalDevice:
     With several `heads` each has the logical devices that `ld_map` (a head's number for each) gives it, by default as
     many as the others, in order; `heads[n]` is what is plugged into a port then, and `management` is that of the pool
     of all. Allocations, and the logical devices' own state, are kept in `state`; with a `folder` logical devices with
-    persistent memory have their bytes in files there: ``name.ID.mem`` and ``name.ID.mem.labels``. `options` are those
-    of `softcxl.device.type3.Type3`, for every logical device.
+    persistent memory have their bytes in files there: ``name.ID.mem`` and ``name.ID.mem.labels``. Those of `kept` have
+    theirs in the files that it says, and find there all that was, be it volatile. `options` are those of
+    `softcxl.device.type3.Type3`, for every logical device.
 
     `dynamic` are regions of dynamic capacity, which logical devices share: `MultiLogicalDevice.dynamic` gives it out,
     to the host IDs that are LD IDs, and a fabric manager by the commands of the pool. Its bytes are in one medium, a
@@ -109,9 +110,11 @@ class MultiLogicalDevice:
         label_storage: int = LABEL_STORAGE,
         state: Path | StatePage | None = None,
         folder: Path | None = None,
+        kept: Mapping[int, Path] | None = None,
         dynamic: Iterable[DynamicRegion] = (),
         **options: Any,
     ) -> None:
+        self._kept = dict(kept or {})
         self.name, self.serial = name, serial
         self.volatile, self.persistent, self.granularity = volatile, persistent, granularity
         self.on_unbind = OnUnbind(on_unbind)
@@ -383,7 +386,9 @@ class MultiLogicalDevice:
         size, labels = volatile + persistent, self._label_storage if persistent else 0
         with ExitStack() as undo:
             media: dict[str, Medium] = {}
-            if self._folder is not None and persistent:
+            if ld in self._kept and size:
+                media["medium"] = undo.enter_context(Medium.open(self._kept[ld], size))
+            elif self._folder is not None and persistent:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 home, beside = self._files(ld)
                 media["medium"] = undo.enter_context(Medium.open(home, size))
@@ -413,6 +418,8 @@ class MultiLogicalDevice:
 
     def _discard(self, ld: int) -> None:
         """Files of a logical device that is no more."""
+        if ld in self._kept:
+            self._kept[ld].unlink(missing_ok=True)
         if self._folder is not None:
             for path in self._files(ld):
                 path.unlink(missing_ok=True)

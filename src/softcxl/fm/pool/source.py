@@ -1,8 +1,8 @@
 """Sources: memory that is handed to the pool, as files; and what is told of its health.
 
 Whoever has the memory (a fabric, for its devices) makes a `Source` of it. The pool maps the file, and hears what
-befalls the memory as a `SourceObserver`: first it is told, and only when it has returned do the bytes go bad. What it has
-marked by then no reader takes for good.
+befalls the memory as a `SourceObserver`: first it is told, and only when it has returned do the bytes go bad. What it
+has marked by then no reader takes for good.
 """
 
 from __future__ import annotations
