@@ -103,7 +103,7 @@ def test_without_a_pool_there_are_no_sources():
 
 def test_nobody_else_gets_the_memory(fabric, tmp_path):
     switch = fabric.switches["rack"]
-    with pytest.raises(BindingError, match="shared.1 is bound to the pool"):
+    with pytest.raises(BindingError, match=r"shared.1 is bound to the pool"):
         switch.bind(0, 1, port=0, ld=1)
     with pytest.raises(BindingError, match="mem1 is the pool's"):
         switch.bind(0, 1, port=1)
@@ -115,7 +115,9 @@ def test_nobody_else_gets_the_memory(fabric, tmp_path):
 
 def test_memory_that_a_fabric_manager_gave_to_others_is_missed(tmp_path):
     path = tmp_path / "t.yaml"
-    devices = "devices: {shared: {type: mld, volatile: 512MiB, logical_devices: [256MiB, 256MiB]}}\nstate: s\n"
+    devices = (
+        "devices: {shared: {type: mld, volatile: 512MiB, logical_devices: [256MiB, 256MiB]}}\nstate: s\n"
+    )
     path.write_text(devices)
     with Fabric.load(path) as fabric:
         fabric.mlds["shared"].allocate({1: 0})
@@ -331,7 +333,7 @@ def test_poison_that_cannot_have_been_is_refused(file):
     folder = fabric.pool_files.folder
     killed(fabric)
     (folder / "mem0.poison").write_text("{")
-    with served(file) as again, pytest.raises(BuildError, match="mem0.poison: not the state of a device"):
+    with served(file) as again, pytest.raises(BuildError, match=r"mem0.poison: not the state of a device"):
         again.pool_sources()
 
 
@@ -352,7 +354,7 @@ def test_a_link_in_place_of_the_folder_is_not_followed(file, tmp_path):
 
 def test_a_file_in_place_of_the_folder(file, tmp_path):
     (tmp_path / f"softcxl-{os.geteuid()}").write_text("")
-    with pytest.raises(BuildError, match="pool: .*File exists"):
+    with pytest.raises(BuildError, match=r"pool: .*File exists"):
         served(file)
 
 

@@ -30,6 +30,10 @@ pool:
 """
 
 
+def pool_of(text):
+    return loads(text).pool
+
+
 def problem(old, new):
     assert old in GOOD
     with pytest.raises(TopologyError) as caught:
@@ -39,7 +43,7 @@ def problem(old, new):
 
 
 def test_a_good_pool_is_read():
-    pool = loads(GOOD).pool
+    pool = pool_of(GOOD)
     assert pool == Pool(
         memory=["mem0", "mem1", "shared.1"],
         arena=64 * MIB,
@@ -50,7 +54,7 @@ def test_a_good_pool_is_read():
 
 
 def test_what_is_not_said_has_a_default():
-    pool = loads("devices: {mem0: {volatile: 256MiB}}\npool: {memory: [mem0]}").pool
+    pool = pool_of("devices: {mem0: {volatile: 256MiB}}\npool: {memory: [mem0]}")
     assert (pool.arena, pool.lease_seconds, pool.quotas) == (GIB, 10.0, {})
 
 
@@ -63,7 +67,7 @@ def test_no_pool_is_none():
 )
 def test_leases(given, seconds):
     text = f"devices: {{mem0: {{volatile: 256MiB}}}}\npool: {{memory: [mem0], lease: {given}}}"
-    assert loads(text).pool.lease_seconds == seconds
+    assert pool_of(text).lease_seconds == seconds
 
 
 MEMORY = "[mem0, mem1, shared.1]"
@@ -109,7 +113,7 @@ def test_slips(old, new, says):
 
 
 def test_a_quota_of_nothing_is_one():
-    assert loads(GOOD.replace("trainer: 1GiB", "trainer: 0")).pool.quotas["trainer"] == 0
+    assert pool_of(GOOD.replace("trainer: 1GiB", "trainer: 0")).quotas["trainer"] == 0
 
 
 def test_a_pool_of_broken_devices_is_not_complained_of_twice():

@@ -201,7 +201,11 @@ NOT_YAML = {
         1,
         "must be a mapping with the keys devices, switches, hosts, pool, state, not a list",
     ),
-    "a word": ("hello", 1, "must be a mapping with the keys devices, switches, hosts, state, not 'hello'"),
+    "a word": (
+        "hello",
+        1,
+        "must be a mapping with the keys devices, switches, hosts, pool, state, not 'hello'",
+    ),
     "a key that is a list": ("? [a]\n: 1\n", 1, "a key must be a word, not a list"),
     "a merge into itself": ("devices: {a: &a {<<: *a, volatile: 256MiB}}", 1, "`<<` goes round in a circle"),
 }
