@@ -4,6 +4,7 @@ PoolError
 ├── Empty            nothing came in time
 ├── Full             no room came in time
 ├── Closed           the other side has gone, and nothing of it is left
+│   └── NoWorker         nobody serves it
 ├── TooLong          it can never fit
 ├── Corrupt          what is in shared memory cannot be: somebody wrote there who should not have
 ├── Foreign          nothing of ours is there, or something of another version
@@ -15,6 +16,8 @@ PoolError
 ├── Torn             who wrote these bytes died on the way
 ├── Unmapped         it lies in memory that is not mapped here
 ├── NoServer         no server is there, or none that answers
+├── RemoteError      a function of a service raised
+│   └── BadCall          a service has no such function, or it takes no such arguments
 └── what the server answers
     ├── Refused          a request that cannot be: sizes, names, numbers
     ├── NoSuchName       there is no such region, channel or service
@@ -54,6 +57,12 @@ class Closed(PoolError):
     """The other side has gone, and nothing of it is left."""
 
     sentence = "the other side has gone"
+
+
+class NoWorker(Closed):
+    """Nobody serves it: there is no such service, or its last worker has gone."""
+
+    sentence = "nobody serves it"
 
 
 class TooLong(PoolError, ValueError):
@@ -122,6 +131,26 @@ class NoServer(PoolError, ConnectionError):
     """No server is there, or none that answers."""
 
     sentence = "no server of a pool is there"
+
+
+class RemoteError(PoolError):
+    """A function of a service raised what has no counterpart here.
+
+    `type` is the exception's class there, as `module.name`; `trace` the traceback there, as text.
+    """
+
+    sentence = "the service failed at it"
+
+    def __init__(self, message: str = "", type: str = "", trace: str = "") -> None:
+        super().__init__(message)
+        self.type = type
+        self.trace = trace
+
+
+class BadCall(RemoteError, TypeError):
+    """A service has no such function, or it takes no such arguments."""
+
+    sentence = "the service has no such function, or it takes no such arguments"
 
 
 class Refused(PoolError, ValueError):

@@ -180,6 +180,26 @@ class RegionRecord(Record, size=256):
     name: bytes = raw(64, "UTF-8, padded with NULs")
 
 
+class ChannelHead(Record, size=0x440):
+    """What a channel's region begins with. The server alone writes it."""
+
+    magic: int = u64()
+    version: int = u32()
+    kind: int = u32()
+    owner0: int = u64("of a ring's producer's end, or of a client's calls: slot + 1, 0 nobody's")
+    owner1: int = u64("of a ring's consumer's end: slot + 1, 0 nobody's")
+    cells: int = u64("of a queue")
+    _reserved: None = reserved(24)
+    users: bytes = raw(512, "bitmap of slots that have it open")
+    workers: bytes = raw(512, "bitmap of slots that serve it")
+
+
+CHANNEL_MAGIC: Final = int.from_bytes(b"SCXLCHAN", "little")
+CHANNEL_HEAD: Final = 0x440
+CHANNEL_AT: Final = 0x800
+"""Where a channel's ring, queue or table of calls is, from the beginning of its region."""
+
+
 def offsets(record: type[Record]) -> dict[str, int]:
     """Where each item of a record of a fixed size is, in bytes."""
     found, at = {}, 0
@@ -193,6 +213,7 @@ HEADER: Final = offsets(Header)
 SOURCE: Final = offsets(SourceLine)
 SLOT: Final = offsets(Slot)
 REGION: Final = offsets(RegionRecord)
+CHANNEL: Final = offsets(ChannelHead)
 
 CALLS: Final = 8
 """Calls to the server that a client can have outstanding."""

@@ -36,6 +36,12 @@ class Opcode(enum.IntEnum):
     TELL = 12
     SOURCES = 13
     CLOSE = 14
+    ATTACH = 32
+    DETACH = 33
+    CALLS_OF = 34
+    GIVE = 35
+    ADOPT = 36
+    REMOVE = 37
 
 
 class Status(enum.IntEnum):
@@ -220,3 +226,88 @@ class Journal(Record, size=16):
 
     at: int = u64("pool address")
     size: int = u64("in bytes")
+
+
+class ChannelKind(enum.IntEnum):
+    """What is in a region with the flag CHANNEL."""
+
+    RING = 1
+    QUEUE = 2
+    SERVICE = 3
+    CALLS = 4
+    """A client's calls to services."""
+
+
+class Role(enum.IntEnum):
+    """What somebody is at a channel."""
+
+    PRODUCER = 1
+    CONSUMER = 2
+    USER = 3
+    WORKER = 4
+    CLIENT = 5
+
+
+class Attach(Record, size=88):
+    """Take part in a channel, which is made where there is none."""
+
+    kind: int = u8()
+    role: int = u8()
+    flags: int = u16("1: only if it is there")
+    cells: int = u32("of a queue: a power of two, 2 or more; 0 for whatever there is")
+    size: int = u64("in bytes: of a ring, or of a queue's records; 0 for whatever there is")
+    _reserved: None = reserved(8)
+    name: bytes = raw(64)
+
+
+class Attached(Record, size=40):
+    """Where a channel is."""
+
+    index: int = u64("of its region")
+    generation: int = u64()
+    at: int = u64("of the ring, queue or table of calls, in the arena")
+    size: int = u64("of that, in bytes")
+    created: int = u32("1: it was made")
+    cells: int = u32("of a queue")
+
+
+class Detach(Record, size=24):
+    """Take part in a channel no more."""
+
+    index: int = u64()
+    generation: int = u64()
+    role: int = u32()
+    _reserved: None = reserved(4)
+
+
+class CallsOf(Record, size=8):
+    """Where a client's calls to services are."""
+
+    slot: int = u32()
+    _reserved: None = reserved(4)
+
+
+class Give(Record, size=32):
+    """Have a region belong to a channel, and then to who takes the record of it."""
+
+    index: int = u64()
+    generation: int = u64()
+    channel: int = u64("index of the channel's region")
+    channel_generation: int = u64()
+
+
+class Adopt(Record, size=32):
+    """Have a region that was given to a channel."""
+
+    index: int = u64()
+    generation: int = u64()
+    channel: int = u64()
+    channel_generation: int = u64()
+
+
+class Remove(Record, size=72):
+    """Remove a channel that nobody has open, with what is left in it."""
+
+    kind: int = u8()
+    _reserved: None = reserved(7)
+    name: bytes = raw(64)

@@ -114,7 +114,7 @@ static PyObject *queue_put(PyObject *object, PyObject *args)
 	Py_RETURN_NONE;
 }
 
-static PyObject *queue_get(PyObject *object, PyObject *args)
+static PyObject *queue_take(PyObject *object, PyObject *args)
 {
 	Queue *self = (Queue *)object;
 	uint8_t cell[CELL_MOST];
@@ -136,7 +136,15 @@ static PyObject *queue_get(PyObject *object, PyObject *args)
 		return fail(result);
 	wake(self->memory, &self->user.queue->producers);
 	self->kind = step.kind;
-	return PyBytes_FromStringAndSize((char *)cell, step.length);
+	return Py_BuildValue("y#I", (char *)cell, (Py_ssize_t)step.length, step.kind);
+}
+
+static PyObject *queue_get(PyObject *object, PyObject *args)
+{
+	PyObject *record = queue_take(object, args), *bytes = record ? Py_NewRef(PyTuple_GetItem(record, 0)) : NULL;
+
+	Py_XDECREF(record);
+	return bytes;
 }
 
 /* See to what who has died left behind. */
@@ -172,6 +180,7 @@ static PyMethodDef queue_methods[] = {
 	{"make", queue_make, METH_VARARGS | METH_STATIC, "make(memory, offset, size, cells, stride): make a queue of that many cells."},
 	{"put", queue_put, METH_VARARGS, "put(data, kind=0, timeout=None): append a record; wait while there is no room."},
 	{"get", queue_get, METH_VARARGS, "get(timeout=None): take the next record; its kind is in `kind`."},
+	{"take", queue_take, METH_VARARGS, "take(timeout=None): take the next record; it, and its kind."},
 	{"mend", queue_mend, METH_VARARGS, "mend(slot): see to what a dead user has left; how many cells are to be looked at again."},
 	{"close", queue_close, METH_VARARGS, "close(consumers=False): say that nothing more comes, or that nobody takes any more."},
 	{NULL, NULL, 0, NULL},

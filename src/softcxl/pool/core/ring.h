@@ -133,7 +133,7 @@ static enum scxl_result ring_try_next(void *what)
 	return scxl_ring_next(pop->end, &pop->length, &pop->kind);
 }
 
-static PyObject *ring_receive(PyObject *object, PyObject *args)
+static PyObject *ring_take(PyObject *object, PyObject *args)
 {
 	Ring *self = (Ring *)object;
 	struct ring_pop pop = {.end = &self->end};
@@ -157,6 +157,14 @@ static PyObject *ring_receive(PyObject *object, PyObject *args)
 		wake(self->memory, &self->end.ring->producer);
 	else if (result > SCXL_OK)
 		fail(result);
+	return bytes ? Py_BuildValue("NI", bytes, pop.kind) : NULL;
+}
+
+static PyObject *ring_receive(PyObject *object, PyObject *args)
+{
+	PyObject *record = ring_take(object, args), *bytes = record ? Py_NewRef(PyTuple_GetItem(record, 0)) : NULL;
+
+	Py_XDECREF(record);
 	return bytes;
 }
 
@@ -178,6 +186,7 @@ static PyMethodDef ring_methods[] = {
 	{"make", ring_make, METH_VARARGS | METH_STATIC, "make(memory, offset, size): make a ring, as large as fits."},
 	{"send", ring_send, METH_VARARGS, "send(data, kind=0, timeout=None): append a record, whole; wait while there is no room."},
 	{"receive", ring_receive, METH_VARARGS, "receive(timeout=None): the next record; its kind is in `kind`."},
+	{"take", ring_take, METH_VARARGS, "take(timeout=None): the next record, and its kind."},
 	{"close", ring_close, METH_VARARGS, "close(producer=own end): say that an end has gone."},
 	{NULL, NULL, 0, NULL},
 };
