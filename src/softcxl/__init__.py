@@ -7,8 +7,9 @@
 ...     fabric.devices["mem0"].capacity.total
 268435456
 
-`Fabric` makes a topology live, `boot` starts Linux over it, `Type3` and `command` are what a device of one's own is
-made with. Everything else is in the packages below, each with one job; `docs/architecture.md` has the map.
+`Fabric` makes a topology live, `boot` starts Linux over it, `connect` goes to a pool of memory, `Type3` and `command`
+are what a device of one's own is made with. Everything else is in the packages below, each with one job;
+`docs/architecture.md` has the map.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from softcxl.fabric.errors import SoftCXLError
     from softcxl.fabric.topology import Topology, load, loads
     from softcxl.lab.boot import boot
+    from softcxl.pool.session import connect
 
 _HOMES = {
     "Background": "softcxl.device.cci",
@@ -36,6 +38,7 @@ _HOMES = {
     "Type3": "softcxl.device.type3",
     "boot": "softcxl.lab.boot",
     "command": "softcxl.device.cci",
+    "connect": "softcxl.pool.session",
     "load": "softcxl.fabric.topology",
     "loads": "softcxl.fabric.topology",
 }
@@ -51,6 +54,7 @@ __all__ = [
     "__version__",
     "boot",
     "command",
+    "connect",
     "load",
     "loads",
 ]

@@ -1,8 +1,9 @@
 """The arena's directory: who is there, what memory there is, and who has which part of it.
 
-The arena is a shared file. At its start is the directory, laid out as declared here and in `softcxl_pool.h`; behind it a
-heap, from which channels are allocated. Everything is little-endian, everything that points is an offset, and structures
-begin on lines of 64 bytes. The server makes it; clients trust nothing that they read from it.
+The arena is a shared file. At its start is the directory, laid out as declared here and in `softcxl_pool.h`;
+behind it a heap, from which channels are allocated. Everything is little-endian, everything that points is an
+offset, and structures begin on lines of 64 bytes. The server makes it; clients trust nothing that they read
+from it.
 
 A *pool address* names a byte of any source of memory: the source's number in bits 63:56, and an offset in it below.
 """
@@ -10,6 +11,7 @@ A *pool address* names a byte of any source of memory: the source's number in bi
 from __future__ import annotations
 
 import enum
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +22,8 @@ VERSION: Final = 1
 LINE: Final = 64
 PAGE: Final = 4096
 
-MAX_SOURCES: Final = 254
+MAX_SOURCES: Final = 252
+"""Beside the arena. Their descriptors come in one message, which holds 253 (SCM_MAX_FD, include/net/scm.h)."""
 MAX_COPIES: Final = 8
 MAX_NAME: Final = 63
 """Bytes of a name in UTF-8."""
@@ -155,11 +158,11 @@ class RegionRecord(Record, size=256):
     copies: int = u32("1 to 8")
     mode: int = u32("what others may do")
     request: int = u64("number of the owner's request that made it")
-    owner_epoch: int = u64("of the owner's slot")
+    identity: int = u64("a hash of the owner's name: whose it is when the slot is another's")
     lease: int = u64("in milliseconds: how long it stays when nobody has it open, 0 for ever")
     capacity: int = u64("bytes that each of its copies takes")
     lock: int = u64("slot (16 bits), the slot's epoch (40 bits), 1 where it is held")
-    sequence: int = u64("bits 1:0 are the phase of a write")
+    sequence: int = u64("writes (40 bits), the writer's slot (16), the copy that is first (6), the phase (2)")
     intent_at: int = u64("what is being written: an offset in the region")
     intent_length: int = u64()
     healthy: int = u32("bitmap of the copies that may be read")
@@ -258,6 +261,16 @@ class Plan:
     @property
     def size(self) -> int:
         return self.heap_at + _pages(self.heap)
+
+
+def room(size: int) -> int:
+    """Bytes that each copy of a region of `size` bytes takes."""
+    return _pages(size)
+
+
+def identity(name: str) -> int:
+    """The hash of a client's name by which regions say whose they are."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") | 1
 
 
 def _pages(size: int) -> int:

@@ -1,9 +1,9 @@
 """What a client and the pool's server say to each other.
 
-A request is an opcode and a record; an answer is a status and a record, or, where the status is not 0, a sentence in
-UTF-8. They go through a table of calls in shared memory (`softcxl.pool.link`), or as they are over the Unix socket, each
-behind a `Head`. On that socket the first exchange is `Hello` and `Welcome`; with the welcome come file descriptors: the
-arena's, and those of the sources that it counts.
+A request is an opcode and a record; an answer is a status and a record, or, where the status is not 0, a
+sentence in UTF-8. They go through a table of calls in shared memory (`softcxl.pool.link`), or as they are over
+the Unix socket, each behind a `Head`. On that socket the first exchange is `Hello` and `Welcome`; with the
+welcome come file descriptors: the arena's, and those of the sources that it lists.
 """
 
 from __future__ import annotations
@@ -96,6 +96,15 @@ class Hello(Record, size=176):
     host: bytes = raw(64, "where it runs, if not here")
 
 
+class SourceFile(Record, size=24):
+    """Where a source's bytes are."""
+
+    number: int = u32()
+    _reserved: None = reserved(4)
+    offset: int = u64("in the file, in bytes")
+    size: int = u64("in bytes")
+
+
 class Welcome(Record, size=48):
     """The client's slot."""
 
@@ -104,8 +113,9 @@ class Welcome(Record, size=48):
     epoch: int = u64()
     token: bytes = raw(16, "to be shown when it comes again")
     server: int = u64("the server's epoch")
-    sources: int = u32("how many file descriptors come behind the arena's: sources 1 and up")
     lease: int = u32("in milliseconds")
+    count: int = u32()
+    sources: list[SourceFile] = counted(SourceFile, "count", "whose file descriptors come behind the arena's")
 
 
 class Policy(enum.IntEnum):

@@ -22,10 +22,10 @@ class Listener:
     listens, `DoorError` where `path` cannot be a socket.
     """
 
-    def __init__(self, path: Path, backlog: int) -> None:
+    def __init__(self, path: Path, backlog: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
         self.path = path
         address = str(path)
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket = socket.socket(socket.AF_UNIX, kind)
         directory = -1
         try:
             directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -111,7 +111,7 @@ struct scxl_region {
 	scxl_u64 word; /* generation (40 bits) << 24 | state */
 	uint64_t size;
 	uint32_t owner, flags, copies, mode;
-	uint64_t request, owner_epoch; /* which of its owner's requests made it */
+	uint64_t request, identity; /* which of its owner's requests made it, and whose name it was */
 	uint64_t lease;                /* ms that it stays when nobody has it open; 0: for ever */
 	uint64_t capacity;             /* bytes that each copy takes */
 	/* By compare-and-swap, and whoever has the lock. */

@@ -1,0 +1,270 @@
+"""The arena's directory as the server has it.
+
+Every change that matters is one store of a word, made last: what is found after a server was killed is either what
+was before or what should be, never a half of it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from softcxl.fm.pool.errors import ArenaUnfit
+from softcxl.pool import layout
+from softcxl.pool.layout import (
+    HEADER,
+    REGION,
+    SLOT,
+    SOURCE,
+    Header,
+    Plan,
+    RegionState,
+    SlotState,
+    SourceState,
+)
+from softcxl.pool.native import Caller, Memory, Queue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+_Q = struct.Struct("<Q")
+_I = struct.Struct("<I")
+_WORD = 24  # bits below an epoch or a generation
+_STATE = 0xFF
+
+
+class Directory:
+    """The directory in the arena `fd`, which is made where there is none, and taken over where there is one.
+
+    Raises `ArenaUnfit` where the file holds something else, or another layout.
+    """
+
+    def __init__(self, fd: int, plan: Plan | None = None, *, lease: float = 10.0) -> None:
+        size = os.fstat(fd).st_size
+        self.fd = fd
+        self.map = mmap.mmap(fd, size)
+        self.memory = Memory(self.map)
+        self.fresh = _Q.unpack_from(self.map, HEADER["magic"])[0] == 0
+        if self.fresh:
+            self._make(plan or Plan(), size, lease)
+        self.plan = self._check(size)
+        self._store32(HEADER["lease"], round(lease * 1000))
+        self.epoch = self.memory.add(HEADER["epoch"], 1)
+
+    def close(self) -> None:
+        """Give the mapping up."""
+        del self.memory
+        try:
+            self.map.close()
+        except BufferError:
+            pass  # somebody holds a view: the mapping goes with it
+
+    def _make(self, plan: Plan, size: int, lease: float) -> None:
+        if size < plan.size:
+            raise ArenaUnfit(f"the arena has {size} bytes, its directory and heap take {plan.size}")
+        for slot in range(plan.slots):
+            at = plan.calls_at + slot * layout.CALLS_STRIDE
+            Caller.make(self.memory, at, layout.CALLS_STRIDE, layout.CALLS, layout.CALL_STRIDE)
+        Queue.make(self.memory, plan.queue_at, layout.QUEUE_SIZE, layout.QUEUE_CELLS, layout.LINE)
+        header = Header(
+            magic=0,
+            version=layout.VERSION,
+            ready=0,
+            size=plan.size,
+            identity=int.from_bytes(os.urandom(8), "little"),
+            epoch=0,
+            beat=0,
+            sources=layout.MAX_SOURCES + 1,
+            slots=plan.slots,
+            regions=plan.regions,
+            sources_at=plan.sources_at,
+            slots_at=plan.slots_at,
+            regions_at=plan.regions_at,
+            calls_at=plan.calls_at,
+            calls_stride=layout.CALLS_STRIDE,
+            queue_at=plan.queue_at,
+            queue_size=layout.QUEUE_SIZE,
+            heap_at=plan.heap_at,
+            health=0,
+            lease=round(lease * 1000),
+            regions_used=0,
+        )
+        self.map[: Header.__layout__.size] = header.pack()
+        self.memory.store(HEADER["magic"], layout.MAGIC)
+
+    def _check(self, size: int) -> Plan:
+        header = Header.unpack(self.map[: Header.__layout__.size])
+        if header.magic != layout.MAGIC or header.version != layout.VERSION:
+            raise ArenaUnfit(
+                f"the arena is of no pool of version {layout.VERSION}: it begins with {header.magic:#x}, "
+                f"version {header.version}"
+            )
+        plan = Plan(header.slots, header.regions, header.size - header.heap_at)
+        found = (header.sources_at, header.slots_at, header.regions_at, header.calls_at, header.queue_at)
+        wanted = (plan.sources_at, plan.slots_at, plan.regions_at, plan.calls_at, plan.queue_at)
+        if found != wanted or header.heap_at != plan.heap_at or not plan.size <= size:
+            raise ArenaUnfit(f"the arena's directory is damaged: it says {header}")
+        return plan
+
+    # -- header ----------------------------------------------------------------------------------------------
+
+    @property
+    def header(self) -> Header:
+        """What the header says now."""
+        return Header.unpack(self.map[: Header.__layout__.size])
+
+    def ready(self) -> None:
+        """Let clients in."""
+        self._store32(HEADER["ready"], 1)
+
+    def beat(self) -> None:
+        """Show that the server lives."""
+        self.memory.add(HEADER["beat"], 1)
+
+    def health_changed(self) -> None:
+        """Have clients look at sources and copies again."""
+        self.memory.add(HEADER["health"], 1)
+
+    # -- sources ---------------------------------------------------------------------------------------------
+
+    def set_source(self, number: int, name: str, size: int, state: SourceState) -> None:
+        """Write a source's line."""
+        at = self.plan.sources_at + 64 * number
+        self.map[at + SOURCE["name"] : at + 64] = name.encode()[:48].ljust(48, b"\0")
+        self.memory.store(at, size)
+        generation = _I.unpack_from(self.map, at + SOURCE["generation"])[0]
+        self.memory.store(at + SOURCE["state"], (generation + 1 & 0xFFFFFFFF) << 32 | state)
+        self.health_changed()
+
+    def source_name(self, number: int) -> str:
+        """The name that a source had when the arena was last served; empty where there was none."""
+        at = self.plan.sources_at + 64 * number + SOURCE["name"]
+        return layout.decode_name(self.map[at : at + 48])
+
+    # -- slots -----------------------------------------------------------------------------------------------
+
+    def slot_at(self, slot: int) -> int:
+        """Where a slot's record is."""
+        return self.plan.slots_at + 256 * slot
+
+    def slot(self, slot: int) -> layout.Slot:
+        """A slot's record."""
+        at = self.slot_at(slot)
+        return layout.Slot.unpack(self.map[at : at + 256])
+
+    def slot_state(self, slot: int) -> tuple[int, SlotState]:
+        """Its epoch and state."""
+        word = self.memory.load(self.slot_at(slot))
+        return word >> _WORD, SlotState(word & _STATE)
+
+    def take_slot(
+        self, slot: int, *, pid: int, start: int, remote: bool, token: int, name: str, host: str
+    ) -> int:
+        """Give a free slot to a client. Returns its epoch."""
+        at = self.slot_at(slot)
+        epoch = (self.memory.load(at) >> _WORD) + 1
+        record = layout.Slot(
+            word=epoch << _WORD | SlotState.DEAD,
+            pid=pid,
+            flags=int(remote),
+            start=start,
+            token=token,
+            beat=0,
+            intent=0,
+            journal_at=0,
+            journal_size=0,
+            name=name.encode(),
+            host=host.encode(),
+        )
+        self.map[at + 8 : at + 256] = record.pack()[8:]
+        self.memory.store(at, epoch << _WORD | SlotState.LIVE)
+        return epoch
+
+    def set_slot(self, slot: int, epoch: int, state: SlotState) -> None:
+        """Change a slot's state."""
+        self.memory.store(self.slot_at(slot), epoch << _WORD | state)
+
+    def set_journal(self, slot: int, at: int, size: int) -> None:
+        """Tell a client where its journal is."""
+        self.memory.store(self.slot_at(slot) + SLOT["journal_at"], at)
+        self.memory.store(self.slot_at(slot) + SLOT["journal_size"], size)
+
+    def taken_slots(self) -> list[int]:
+        """Slots that are not free."""
+        words = self._words(self.plan.slots_at, self.plan.slots)
+        return np.flatnonzero(words[:, 0] & np.uint64(_STATE)).tolist()
+
+    def calls_at(self, slot: int) -> int:
+        """Where a slot's table of calls is."""
+        return self.plan.calls_at + slot * layout.CALLS_STRIDE
+
+    # -- regions ---------------------------------------------------------------------------------------------
+
+    def region_at(self, index: int) -> int:
+        """Where a region's record is."""
+        return self.plan.regions_at + 256 * index
+
+    def region(self, index: int) -> layout.RegionRecord:
+        """A region's record."""
+        at = self.region_at(index)
+        return layout.RegionRecord.unpack(self.map[at : at + 256])
+
+    def region_state(self, index: int) -> tuple[int, RegionState]:
+        """Its generation and state."""
+        word = self.memory.load(self.region_at(index))
+        return word >> _WORD, RegionState(word & _STATE)
+
+    def make_region(self, index: int, head: bytes, extents: Iterable[int], name: bytes) -> int:
+        """Write a free record: `head` are bytes 8 to 63 of it. Returns its generation."""
+        at = self.region_at(index)
+        generation = (self.memory.load(at) >> _WORD) + 1
+        where = list(extents)
+        self.map[at + 8 : at + 256] = (
+            head
+            + _HOT.pack(0, 0, 0, 0, (1 << len(where)) - 1, 0, 0, 0, 0, request)
+            + struct.pack("<8Q", *where, *[0] * (8 - len(where)))
+            + name.ljust(64, b"\0")
+        )
+        used = self.memory.load(HEADER["regions_used"])
+        if index >= used:
+            self.memory.store(HEADER["regions_used"], index + 1)
+        self.memory.store(at, generation << _WORD | RegionState.LIVE)
+        return generation
+
+    def set_region(self, index: int, state: RegionState) -> None:
+        """Change a record's state; its generation stays."""
+        word = self.memory.load(self.region_at(index))
+        self.memory.store(self.region_at(index), word & ~_STATE | state)
+
+    def disown_region(self, index: int) -> None:
+        """The owner of a region that stays has gone."""
+        self._store32(self.region_at(index) + REGION["owner"], layout.SERVER)
+
+    def live_regions(self) -> tuple[list[int], NDArray[np.uint64]]:
+        """Indices of the records that are not free, and those records as rows of 32 words."""
+        used = self.memory.load(HEADER["regions_used"])
+        words = self._words(self.plan.regions_at, min(used, self.plan.regions))
+        found = np.flatnonzero(words[:, 0] & np.uint64(_STATE))
+        return found.tolist(), words[found]
+
+    def _words(self, at: int, count: int) -> NDArray[np.uint64]:
+        return np.frombuffer(self.map, "<u8", count * 32, at).reshape(count, 32)
+
+    def _store32(self, at: int, value: int) -> None:
+        # Always one of two in a word of 64 bits of which nobody else writes the other
+        self.map[at : at + 4] = _I.pack(value)
+
+
+_HOT = struct.Struct("<4Q4I2Q")
+REGION_HEAD = struct.Struct("<QIIIIQQQQ")
+"""Bytes 8 to 63 of a region's record: size, owner, flags, copies, mode, request, identity, lease, capacity."""
+
+assert REGION_HEAD.size == 56
+assert _HOT.size == 64
+assert REGION["lock"] == 64
