@@ -227,7 +227,7 @@ class Directory:
         where = list(extents)
         self.map[at + 8 : at + 256] = (
             head
-            + _HOT.pack(0, 0, 0, 0, (1 << len(where)) - 1, 0, 0, 0, 0, request)
+            + _HOT.pack(0, 0, 0, 0, (1 << len(where)) - 1, 0, 0, 0, 0, 0)
             + struct.pack("<8Q", *where, *[0] * (8 - len(where)))
             + name.ljust(64, b"\0")
         )
