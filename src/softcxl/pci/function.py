@@ -140,18 +140,26 @@ class Function:
             self.config.listen(placed, hooks)
         return placed
 
-    def add_bar(self, index: int, file: RegisterFile, mappable: Sequence[tuple[int, int]] = ()) -> Bar:
+    def add_bar(
+        self,
+        index: int,
+        file: RegisterFile,
+        mappable: Sequence[tuple[int, int]] = (),
+        *,
+        prefetchable: bool = False,
+    ) -> Bar:
         """Map `file` at the 64-bit memory BAR `index` (0, 2 or 4; of a bridge 0). Its size is a power
         of two, at least 4 KiB.
 
-        `mappable` are (offset, size) pairs, page-aligned, that a guest may map. Raises `DeclarationError`.
+        `mappable` are (offset, size) pairs, page-aligned, that a guest may map. One that is `prefetchable` may be
+        placed above 4 GiB when there are bridges above. Raises `DeclarationError`.
         """
         if index not in self.bars or index in self._bars:
             allowed = ", ".join(map(str, self.bars))
             raise DeclarationError(f"BAR {index}: 64-bit BARs are {allowed}, each used once")
         if file.size < 4096 or file.size & (file.size - 1):
             raise DeclarationError(f"BAR {index}: {file.size:#x} is not a power of two of at least 4 KiB")
-        bar = self._bars[index] = Bar(index, file, tuple(mappable))
+        bar = self._bars[index] = Bar(index, file, tuple(mappable), prefetchable)
         self._files[index] = file
         self._size_bars(0, 0)
         return bar
@@ -327,7 +335,9 @@ class Function:
         for index in self.bars:
             place, bar = _FIRST_BAR + 4 * index, self._bars.get(index)
             (value,) = _PAIR.unpack_from(data, place)
-            value = 0 if bar is None else value & -bar.file.size | BarType.BITS_64 << 1
+            value = (
+                0 if bar is None else value & -bar.file.size | BarType.BITS_64 << 1 | bar.prefetchable << 3
+            )
             _PAIR.pack_into(data, place, value)
         self.reclaimed()
 

@@ -27,7 +27,7 @@ class Region:
     """A BAR, or configuration space, as it is seen from outside.
 
     `size` is in bytes; `mappable` holds the page-aligned (offset, size) pairs that may be mapped as memory from
-    the file `fd`, which holds the region from its offset 0.
+    the file `fd`, which holds the region from its offset `start`.
     """
 
     size: int
@@ -35,6 +35,7 @@ class Region:
     writable: bool = True
     mappable: tuple[tuple[int, int], ...] = ()
     fd: int | None = None
+    start: int = 0
 
 
 class Bus(Protocol):
@@ -114,11 +115,13 @@ def _move(memory: mmap.mmap, name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A 64-bit memory BAR: `file` behind it, and which pages of it a guest may map."""
+    """A 64-bit memory BAR: `file` behind it, which pages of it a guest may map, and whether reads of it have no side
+    effects and writes may be merged."""
 
     index: int
     file: RegisterFile
     mappable: Sequence[tuple[int, int]] = ()
+    prefetchable: bool = False
 
     def region(self) -> Region:
         fd = self.file.fd if self.mappable and isinstance(self.file, SharedRegisters) else None

@@ -28,6 +28,8 @@ class RegionShape(Protocol):
     def mappable(self) -> tuple[tuple[int, int], ...]: ...
     @property
     def fd(self) -> int | None: ...
+    @property
+    def start(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Region:
     """One BAR, ROM or config space.
 
     `size` is in bytes. `mappable` holds (offset, size) pairs, page-aligned and in order, of what a guest may
-    map as memory: accesses there reach the file `fd` (which holds the region from its offset 0) and never the
+    map as memory: accesses there reach the file `fd` (which holds the region from its offset `start`) and never the
     port.
     """
 
@@ -44,6 +46,7 @@ class Region:
     writable: bool = True
     mappable: tuple[tuple[int, int], ...] = ()
     fd: int | None = None
+    start: int = 0
 
 
 @runtime_checkable

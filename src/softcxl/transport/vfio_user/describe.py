@@ -61,7 +61,7 @@ def region_info(payload: bytes, regions: Sequence[RegionShape], client_fds: int)
         index=request.index,
         cap_offset=size if areas else 0,
         size=region.size,
-        offset=0,
+        offset=region.start if mappable else 0,
     ).pack()
     if request.argsz < size + len(areas):
         return reply, None

@@ -1,0 +1,12 @@
+"""The pool access device: a PCI slot whose functions show a guest the memory pool.
+
+Function 0 has registers, by which programs in the guest connect and ring (`control`); the others have the pool's
+memory in their BARs, which guests map and use at full speed (`windows`). Interrupts and mapped memory are not on one
+function, because QEMU stops to map a function's memory once it has interrupted by INTx. `slot` has them all, and
+`server` says what has to be behind it.
+"""
+
+from softcxl.device.access.server import AccessServer, Memory, Visitor
+from softcxl.device.access.slot import PoolAccess
+
+__all__ = ["AccessServer", "Memory", "PoolAccess", "Visitor"]
