@@ -39,19 +39,23 @@ class NativeCore(BuildHookInterface):  # type: ignore[type-arg]
             build_data["tag"] = f"cp311-abi3-{platform}"
 
 
-def build(folder: Path) -> str:
-    """Compile the core in `folder`. Returns why it could not be, or nothing."""
+def build(folder: Path, to: Path | None = None, *more: str) -> str:
+    """Compile the core in `folder`, with `more` flags, into the file `to`, or else to where it is imported from.
+
+    Returns why it could not be, or nothing.
+    """
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
     headers = Path(sysconfig.get_path("include"))
     if compiler is None:
         return "there is no C compiler (Debian, Ubuntu: gcc)"
     if not (headers / "Python.h").exists():
         return f"{headers} has no Python.h (Debian, Ubuntu: python3-dev)"
-    made = folder / f"{BUILT}.new"
-    command = [compiler, *FLAGS, f"-I{headers}", str(folder / "core/module.c"), "-o", str(made)]
+    to = to or folder / BUILT
+    made = to.with_name(f"{to.name}.{os.getpid()}")
+    command = [compiler, *FLAGS, *more, f"-I{headers}", str(folder / "core/module.c"), "-o", str(made)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         made.unlink(missing_ok=True)
         return "\n".join([f"{compiler} failed", *result.stderr.splitlines()[-12:]])
-    made.replace(folder / BUILT)  # who has the old one mapped keeps it
+    made.replace(to)  # who has the old one mapped keeps it
     return ""

@@ -1,18 +1,9 @@
 /* A process dies at each point of each operation on shared memory; who mends it then must find nothing lost, nothing
  * twice, and nothing stuck. Prints a line for each operation, the number of points at which it died; exits with 1 and a
  * sentence where something is wrong. */
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-static int fatal, passed;
-#define SCXL_POINT() do { if (++passed == fatal) raise(SIGKILL); } while (0)
+#include "dies.h"
 #include "softcxl_pool.h"
 
-#define CHECK(what, ...) do { if (!(what)) { printf("died at point %d: ", fatal); printf(__VA_ARGS__); puts(""); exit(1); } } while (0)
 enum { CELLS = 4, STRIDE = 64, ALIVE = 1, DEAD = 2, SIZE = 65536 };
 
 struct shared {
@@ -20,23 +11,6 @@ struct shared {
 	uint64_t done, seen[64]; /* what the one that dies has been told */
 };
 static struct shared *shared;
-
-/* Run `work` in a process that dies at its point number `fatal`; whether it did. */
-static bool dies(void (*work)(void))
-{
-	int status;
-	pid_t child = fork();
-
-	if (!child) {
-		passed = 0;
-		work();
-		_exit(0);
-	}
-	passed = -1000000; /* the parent never dies */
-	waitpid(child, &status, 0);
-	CHECK(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : !WEXITSTATUS(status), "it ended with %x", status);
-	return WIFSIGNALED(status);
-}
 
 static struct scxl_user user(uint16_t slot)
 {

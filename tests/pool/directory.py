@@ -38,7 +38,7 @@ class Directory:
         struct.pack_into("<QQI", self.arena, 0x78, HEAP_AT, 0, 10_000)
         for slot in range(SLOTS):
             at = SLOTS_AT + 256 * slot
-            self.slot(slot, pid=os.getpid(), start=started())
+            self.slot_of_this_process(slot)
             if journal:
                 struct.pack_into(
                     "<QQ", self.arena, at + 80, HEAP_AT + slot * (256 << 10), min(journal, 256 << 10)
@@ -68,6 +68,9 @@ class Directory:
     def slot(self, number: int, *, state: int = LIVE, pid: int = 0, flags: int = 0, start: int = 0) -> None:
         at = SLOTS_AT + 256 * number
         struct.pack_into("<QIIQ", self.arena, at, EPOCH << 24 | state, pid, flags, start)
+
+    def slot_of_this_process(self, number: int) -> None:
+        self.slot(number, pid=os.getpid(), start=started())
 
     def copy(self, number: int, size: int, index: int = 0) -> bytes:
         """The bytes of one copy of a region, past all protocol."""

@@ -7,12 +7,12 @@
  * lie in), slots (who is there) and regions. A pool address names a byte of a source: the source's number in the high
  * 8 bits, the offset in the low 56. Source 0 is the arena itself.
  *
- * A region has one copy or several. What is written to it is there whole or not at all, in every copy, whoever dies:
+ * A region has one copy or several; good are those that are healthy and have no poison. What is written to it is there whole or not at all, in every copy, whoever dies:
  *
- *  several healthy copies  the first one is written, then the others. Who died while the first was written has written
+ *  several good copies     the first one is written, then the others. Who died while the first was written has written
  *                          nothing: it is taken back from the second. Who died later has written it all: it is brought
  *                          to the others from the first.
- *  one healthy copy,       the bytes go to the writer's journal first, and from there to the region: who died is
+ *  one good copy,          the bytes go to the writer's journal first, and from there to the region: who died is
  *  of several or "atomic"  replayed. A write that is longer than the journal is as many writes, each of them whole.
  *  one copy, plain         who died on the way leaves a range that is neither the old nor the new: it is torn, the region
  *                          says where, and reading that gives SCXL_TORN until it is written anew.
@@ -577,6 +577,7 @@ static inline enum scxl_result scxl_region_write(const struct scxl_opened *one, 
 {
 	struct scxl_region *region = one->region;
 	uint32_t healthy = scxl_bits(one, &region->healthy), targets = healthy | scxl_bits(one, &region->joining);
+	uint32_t clean = healthy & ~scxl_load(&region->poisoned);
 	uint64_t writes = scxl_load(&region->seq) >> 24;
 	uint8_t *at[SCXL_COPIES];
 	enum scxl_result result;
@@ -589,7 +590,7 @@ static inline enum scxl_result scxl_region_write(const struct scxl_opened *one, 
 	result = scxl_region_all_at(one, targets, at);
 	if (result != SCXL_OK || !length)
 		return result;
-	first = (unsigned)__builtin_ctz(healthy);
+	first = (unsigned)__builtin_ctz(clean ? clean : healthy);
 	if (targets == 1u << first && length == 8 && !(offset % 8)) {
 		uint64_t word;
 		memcpy(&word, bytes, 8);
@@ -598,7 +599,7 @@ static inline enum scxl_result scxl_region_write(const struct scxl_opened *one, 
 		scxl_region_heal(one, offset, length);
 		return SCXL_OK;
 	}
-	if (!(healthy & (healthy - 1)) && (one->copies > 1 || region->flags & SCXL_REGION_ATOMIC)) {
+	if (!(clean & (clean - 1)) && (one->copies > 1 || region->flags & SCXL_REGION_ATOMIC)) {
 		while (atomic_exchange_explicit(one->pool->journalling, 1, memory_order_acquire))
 			; /* another thread of this process, for as long as a write of a journal's length takes */
 		result = scxl_region_redo(one, offset, bytes, length, targets, at);
@@ -685,14 +686,14 @@ static inline enum scxl_result scxl_region_read(const struct scxl_opened *one, u
 		if (!clean)
 			return healthy ? SCXL_POISONED : SCXL_FAILED;
 		usable = clean & scxl_region_whole(one, before, offset, length);
-		if (!usable)
-			continue;
+		if (usable != clean)
+			clean = 0; /* there are more, later */
 		for (; !at && usable; usable &= usable - 1) {
 			copy = (unsigned)__builtin_ctz(usable);
 			result = scxl_region_at(one, copy, &at);
 		}
 		if (!at) {
-			if (layout == scxl_load(&region->layout))
+			if (clean && layout == scxl_load(&region->layout))
 				return result;
 			continue;
 		}
