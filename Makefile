@@ -42,6 +42,7 @@ demo-pooling: $(RUNS) ## two Linux guests share a switch and its memory, and a f
 test: test-unit test-guest ## everything: unit tests, then tests in real guests
 
 test-unit: $(READY) ## the tests that need no guest (some minutes)
+	@$(BIN)/softcxl lab core >/dev/null
 	@$(PYTEST) -q $(SIDE_BY_SIDE) -m "not guest"
 
 test-guest: $(READY) ## the tests that boot Linux (minutes); fetches and builds what it needs first

@@ -6,11 +6,11 @@ PYTHONPATH, hands out that build as `softcxl.pool._native`, to the interpreters 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+
+from softcxl.pool import build as core
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -30,16 +30,6 @@ sys.meta_path.insert(0, Finder)
 """
 
 
-def tool() -> ModuleType:
-    """tools/native.py, which is no package's."""
-    spec = importlib.util.spec_from_file_location("tools_native", ROOT / "tools/native.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @dataclass(frozen=True)
 class CrashBuild:
     """Where the build is, and how interpreters come by it."""
@@ -56,8 +46,8 @@ class CrashBuild:
 def build(folder: Path) -> CrashBuild | str:
     """Make the build in `folder`. Returns why it could not be made, where it could not."""
     built = folder / "_native.abi3.so"
-    problem = tool().build(ROOT / "src/softcxl/pool", built, "-include", str(HERE / "crash_point.h"))
+    problem = core.build(ROOT / "src/softcxl/pool", built, ["-include", str(HERE / "crash_point.h")])
     if problem:
-        return str(problem)
+        return problem
     (folder / "sitecustomize.py").write_text(FINDER.format(built=str(built)))
     return CrashBuild(folder)

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from softcxl.cli.work import shown
+from softcxl.lab import core, kvm
 from softcxl.lab import kernel as own
-from softcxl.lab import kvm
 from softcxl.lab.parts import Kernel, Qemu, Tools
 from softcxl.lab.setup import Finding, Status
 from softcxl.lab.setup import setup as fetch
@@ -50,6 +50,19 @@ def status(ctx: click.Context, as_json: bool, probe: bool) -> None:
             accelerator = "kvm" if kvm.works(found.parts(), progress) else "tcg"
     _print(found, as_json, accelerator)
     ctx.exit(3 if found.missing else 0)
+
+
+@lab.command("core")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def core_(as_json: bool) -> None:
+    """Build the C core of the pool, unless it is there, and print its path.
+
+    A compiler and Python's headers are fetched into the cache where this machine has none: no root is needed and
+    nothing is installed. Exit status 3: it cannot be built here; the message says why.
+    """
+    with shown() as progress:
+        path = core.build(progress)
+    click.echo(json.dumps({"path": str(path)}, indent=2) if as_json else path)
 
 
 @lab.group()

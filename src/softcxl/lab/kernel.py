@@ -105,19 +105,7 @@ def _toolchain(progress: Progress) -> Toolchain:
     lacking = toolchain.missing()
     if not lacking:
         return Toolchain()
-    root = cache.folder() / "toolchain" / "-".join(lacking)
-    if not root.is_dir():
-        apt = updated_apt(progress, own_suite=True)
-        packages = [file for file in apt.download([*lacking, "m4"], progress) if toolchain.wanted(file)]
-        root.parent.mkdir(exist_ok=True)
-        cache.sweep(root.parent)
-        with cache.replacing_folder(root) as draft:
-            for done, file in enumerate(packages):
-                progress("unpacking the compiler's packages", done / len(packages))
-                unpack(file, draft)
-            toolchain.prepare(draft)
-        apt.forget()
-    return toolchain.unpacked(root, lacking)
+    return toolchain.unpacked(toolchain.fetched([*lacking, "m4"], progress), lacking)
 
 
 def _source(progress: Progress) -> Path:

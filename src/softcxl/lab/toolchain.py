@@ -1,4 +1,5 @@
-"""What a kernel is built with: the machine's own compiler and tools, and packages beside them where some are missing.
+"""What a kernel, or the pool's C core, is built with: the machine's own compiler, and packages beside it where some
+are missing.
 
 Nothing is installed. Missing tools are unpacked from this system's own suite, so that they run on its C library.
 """
@@ -13,7 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from softcxl.lab import cache
 from softcxl.lab.errors import FetchError
+from softcxl.lab.progress import Progress, silent
+from softcxl.lab.setup import unpack, updated_apt
 
 TOOLS = {
     "gcc": "gcc",
@@ -59,6 +63,28 @@ def missing() -> list[str]:
         if shutil.which("gcc") is None or not _includes(header):
             lacking.add(package)
     return sorted(lacking)
+
+
+def fetched(packages: list[str], progress: Progress = silent) -> Path:
+    """These packages, with what they need, unpacked in a folder of the cache.
+
+    Raises:
+        PartsError: this machine is not one the lab knows how to fetch for.
+        FetchError: the network, the archive or the disk failed.
+    """
+    root = cache.folder() / "toolchain" / "-".join(packages)
+    if not root.is_dir():
+        apt = updated_apt(progress, own_suite=True)
+        files = [file for file in apt.download(packages, progress) if wanted(file)]
+        root.parent.mkdir(exist_ok=True)
+        cache.sweep(root.parent)
+        with cache.replacing_folder(root) as draft:
+            for done, file in enumerate(files):
+                progress("unpacking the compiler's packages", done / len(files))
+                unpack(file, draft)
+            prepare(draft)
+        apt.forget()
+    return root
 
 
 def unpacked(root: Path, lacking: list[str]) -> Toolchain:

@@ -118,7 +118,9 @@ class Regions:
         except Refusal:
             self._charge(client, -capacity * copies)
             raise
-        head = REGION_HEAD.pack(size, slot, flags, copies, asked.mode, asked.request, client, asked.lease, capacity)
+        head = REGION_HEAD.pack(
+            size, slot, flags, copies, asked.mode, asked.request, client, asked.lease, capacity
+        )
         generation = self._directory.make_region(index, head, extents, raw)
         one = Known(
             generation, size, capacity, slot, client, flags, asked.mode, asked.lease, extents, name, opened=1
