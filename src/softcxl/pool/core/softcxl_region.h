@@ -118,7 +118,8 @@ struct scxl_region {
 	scxl_u64 lock; /* slot (16 bits) << 48 | epoch of the slot (40) << 8 | 0: free, 1: held */
 	scxl_u64 seq;
 	scxl_u64 intent_at, intent_length; /* what is written, while the phase is not idle */
-	scxl_u32 healthy, joining, poisoned; /* a bit for each copy; joining: written, but not read */
+	scxl_u32 healthy, joining, poisoned; /* a bit for each copy; joining: written, but not read, and one beyond `copies`
+	                                      * is where the server moves a copy to */
 	scxl_u32 layout;                     /* goes up when an extent moves */
 	struct scxl_sleepers waiting;        /* for the lock */
 	scxl_u64 torn; /* what a dead writer left neither old nor new: first (32 bits) << 32 | count, in scxl_torn_unit bytes; 0: nothing */
@@ -266,6 +267,12 @@ static inline uint32_t scxl_bits(const struct scxl_opened *one, scxl_u32 *bitmap
 	return scxl_load(bitmap) & ((1u << one->copies) - 1);
 }
 
+/* The copies that are written and not read, the one that is moved to among them. */
+static inline uint32_t scxl_joining(const struct scxl_opened *one, uint32_t healthy)
+{
+	return scxl_load(&one->region->joining) & ((1u << SCXL_COPIES) - 1) & ~healthy;
+}
+
 /* Where a copy is. */
 static inline enum scxl_result scxl_region_at(const struct scxl_opened *one, unsigned copy, uint8_t **at)
 {
@@ -282,7 +289,7 @@ static inline enum scxl_result scxl_region_at(const struct scxl_opened *one, uns
 
 static inline enum scxl_result scxl_region_all_at(const struct scxl_opened *one, uint32_t which, uint8_t *at[SCXL_COPIES])
 {
-	for (unsigned copy = 0; copy < one->copies; copy++) {
+	for (unsigned copy = 0; copy < SCXL_COPIES; copy++) {
 		enum scxl_result result = which >> copy & 1 ? scxl_region_at(one, copy, &at[copy]) : SCXL_OK;
 		if (result != SCXL_OK)
 			return result;
@@ -437,7 +444,7 @@ static inline enum scxl_result scxl_region_recover(const struct scxl_opened *one
 		torn = scxl_journal_of(one->pool, slot, &from, &room) != SCXL_OK || length > room;
 		from = torn ? NULL : from;
 	}
-	for (unsigned copy = 0; from && copy < one->copies; copy++)
+	for (unsigned copy = 0; from && copy < SCXL_COPIES; copy++)
 		if (targets >> copy & 1 && !scxl_region_move(one, at[copy] + offset, from, length))
 			return SCXL_STALE;
 	if (torn)
@@ -449,7 +456,7 @@ static inline enum scxl_result scxl_region_recover(const struct scxl_opened *one
 /* Take the lock from `holder` (0: from nobody), and finish what that one had begun. */
 static inline enum scxl_result scxl_region_seize(struct scxl_opened *one, uint64_t holder)
 {
-	uint32_t healthy = scxl_bits(one, &one->region->healthy), joining = scxl_bits(one, &one->region->joining) & ~healthy;
+	uint32_t healthy = scxl_bits(one, &one->region->healthy), joining = scxl_joining(one, healthy);
 	uint8_t *at[SCXL_COPIES];
 	enum scxl_result result;
 	scxl_u64 *intent;
@@ -474,7 +481,7 @@ static inline enum scxl_result scxl_region_seize(struct scxl_opened *one, uint64
 	if (!(scxl_load(&one->region->seq) & 3))
 		return SCXL_OK;
 	healthy = scxl_bits(one, &one->region->healthy);
-	joining = scxl_bits(one, &one->region->joining) & ~healthy;
+	joining = scxl_joining(one, healthy);
 	result = scxl_region_all_at(one, healthy | joining, at);
 	if (result == SCXL_OK)
 		return scxl_region_recover(one, healthy, joining, at);
@@ -563,7 +570,7 @@ static inline enum scxl_result scxl_region_redo(const struct scxl_opened *one, u
 		SCXL_POINT();
 		scxl_region_intent(one, offset, part);
 		scxl_region_phase(one, writes, one->pool->slot, 0, SCXL_REPLAY);
-		for (unsigned copy = 0; copy < one->copies; copy++)
+		for (unsigned copy = 0; copy < SCXL_COPIES; copy++)
 			if (targets >> copy & 1 && !scxl_region_move(one, at[copy] + offset, bytes, part))
 				return SCXL_STALE;
 		scxl_region_heal(one, offset, part);
@@ -576,7 +583,7 @@ static inline enum scxl_result scxl_region_redo(const struct scxl_opened *one, u
 static inline enum scxl_result scxl_region_write(const struct scxl_opened *one, uint64_t offset, const void *bytes, uint64_t length)
 {
 	struct scxl_region *region = one->region;
-	uint32_t healthy = scxl_bits(one, &region->healthy), targets = healthy | scxl_bits(one, &region->joining);
+	uint32_t healthy = scxl_bits(one, &region->healthy), targets = healthy | scxl_joining(one, healthy);
 	uint32_t clean = healthy & ~scxl_load(&region->poisoned);
 	uint64_t writes = scxl_load(&region->seq) >> 24;
 	uint8_t *at[SCXL_COPIES];
@@ -613,7 +620,7 @@ static inline enum scxl_result scxl_region_write(const struct scxl_opened *one, 
 	targets &= ~(1u << first);
 	if (targets)
 		scxl_region_phase(one, writes, one->pool->slot, first, SCXL_OTHERS);
-	for (unsigned copy = 0; copy < one->copies; copy++)
+	for (unsigned copy = 0; copy < SCXL_COPIES; copy++)
 		if (targets >> copy & 1 && !scxl_region_move(one, at[copy] + offset, bytes, length))
 			return SCXL_STALE;
 	scxl_region_heal(one, offset, length);
@@ -628,7 +635,7 @@ static inline enum scxl_result scxl_region_rebuild(const struct scxl_opened *one
 	uint8_t *at[SCXL_COPIES];
 	enum scxl_result result;
 
-	if (copy >= one->copies || !scxl_region_in(one, offset, length))
+	if (copy >= SCXL_COPIES || !scxl_region_in(one, offset, length))
 		return SCXL_TOO_LONG;
 	clean &= ~(1u << copy);
 	if (!clean)
