@@ -66,6 +66,7 @@ def test_every_topology_key_says_what_it_means_and_what_is_allowed(reference):
         "devices.NAME (type: mld).logical_devices[]",
         "devices.NAME (type: mld).dynamic[]",
         "devices.NAME (type: switch-cci)",
+        "devices.NAME (type: pool-access)",
         "switches.NAME",
         "switches.NAME.virtual.NAME",
         "hosts.NAME",

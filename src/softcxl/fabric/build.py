@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from softcxl.device.access import PoolAccess
 from softcxl.device.clock import Clock, SystemClock
 from softcxl.device.decoder import CommitError
 from softcxl.device.mld.device import LdChange, MultiLogicalDevice
@@ -26,11 +27,12 @@ from softcxl.fabric.keeper import keep
 from softcxl.fabric.layout import window_bases
 from softcxl.fabric.live_host import FirmwareProgram, LiveHost, leave_windows
 from softcxl.fabric.pool_files import PoolFiles
-from softcxl.fabric.routes import cci_routes, routes, virtual_routes, virtual_switch_of
+from softcxl.fabric.routes import access_routes, cci_routes, routes, virtual_routes, virtual_switch_of
 from softcxl.fabric.store import Store
 from softcxl.memory.errors import MemoryFault
 from softcxl.memory.media import Medium
 from softcxl.memory.window import Window
+from softcxl.pci.function import Function
 from softcxl.switch.mailbox_cci import SwitchMailboxCci
 from softcxl.switch.physical import PhysicalSwitch
 from softcxl.switch.tenant import Nobody
@@ -45,10 +47,10 @@ class Fabric:
     """A whole fabric, live in this process, until `close`.
 
     `devices` are its memory devices by name, logical devices among them (`pool.0`), `mlds` the devices that these are
-    of, `switches` those that hosts share, `virtual` their virtual switches and `ccis` their mailbox CCIs, `hosts` its
-    hosts, `open_doors` the doors open now, by device, `store` what survives of it, with the journal of what happened.
-    Raises `BuildError` where a part cannot be made: a file that is in use or of the wrong size, a disk that is
-    full, a device class that does not import.
+    of, `switches` those that hosts share, `virtual` their virtual switches and `ccis` their mailbox CCIs, `access` the
+    slots by which guests reach the pool, `hosts` its hosts, `open_doors` the doors open now, by device or function,
+    `store` what survives of it, with the journal of what happened. Raises `BuildError` where a part cannot be made: a
+    file that is in use or of the wrong size, a disk that is full, a device class that does not import.
 
     >>> with Fabric.loads('''
     ... devices: {mem0: {volatile: 256MiB}}
@@ -77,6 +79,7 @@ class Fabric:
         self.switches: dict[str, PhysicalSwitch] = {}
         self.virtual: dict[str, VirtualSwitch] = {}
         self.ccis: dict[str, SwitchMailboxCci] = {}
+        self.access: dict[str, PoolAccess] = {}
         self.hosts: dict[str, LiveHost] = {}
         self.open_doors: dict[str, Door] = {}
         self.problems: list[str] = []
@@ -151,6 +154,9 @@ class Fabric:
                     vcs=virtual_switch_of(self.topology, name, one.switch),
                 )
                 self._stack.callback(cci.close)
+            for name in self.topology.access:
+                self.access[name] = access = PoolAccess(name)
+                self._stack.callback(access.close)
             for name, host in self.topology.hosts.items():
                 self.hosts[name] = self._host(name, host)
             self._recover()
@@ -319,6 +325,18 @@ class Fabric:
         self.virtual |= {one.name: one for one in switch.virtual.values()}
         return switch
 
+    def functions(self, device: str) -> list[str]:
+        """The names by which a device's functions have doors: its own, but for slots by which guests reach the pool."""
+        return list(self.access[device].functions) if device in self.access else [device]
+
+    def function(self, name: str) -> Function | None:
+        """What has a door of that name: a device, a mailbox CCI of a switch, a function of a pool access device; None
+        where there is none."""
+        access = self.access.get(keys.split(name)[0])
+        if access is not None:
+            return access.functions.get(name)
+        return self.ccis.get(name) or self.devices.get(name)
+
     def _host(self, name: str, key: keys.Host) -> LiveHost:
         memory = HostMemory()
         windows = key.windows
@@ -347,6 +365,7 @@ class Fabric:
             reached,
             virtual_routes(self.topology, key),
             cci_routes(self.topology, key),
+            access_routes(self.topology, key),
             regions,
             self,
         )
@@ -422,7 +441,7 @@ class Fabric:
         with ExitStack() as stack:
             yield {
                 name: stack.enter_context(self.door(host, name, folder, spin_us=spin_us))
-                for name in (*self.hosts[host].routes, *self.hosts[host].ccis)
+                for name in self.hosts[host].functions
             }
 
     @contextmanager
@@ -444,9 +463,9 @@ class Fabric:
         a switch has `bound` it to the host and goes on to power it, its link (a hot reset). Raises
         `BuildError` for a device that there is not or that has an open door, and where the socket cannot be made.
         """
-        function = self.ccis.get(device) or self.devices.get(device)
+        function = self.function(device)
         if function is None:
-            names = ", ".join([*self.devices, *self.ccis])
+            names = ", ".join([*self.devices, *self.ccis, *self.access])
             raise BuildError(f"devices.{device}: there is none; there are {names or 'none'}")
         if device in self.pooled:
             raise BuildError(f"devices.{device}: its memory is the pool's")
@@ -456,6 +475,9 @@ class Fabric:
         if function.attached:
             raise BuildError(f"devices.{device}: is in use by a host in this process")
         with ExitStack() as stack:
+            access = self.access.get(keys.split(device)[0])
+            if access is not None:
+                access.host = host
             if device not in live.routes and isinstance(function, Type3):
                 stack.enter_context(_lent(function, live.memory, Reset.HOT if bound else Reset.COLD))
             try:

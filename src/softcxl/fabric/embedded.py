@@ -102,6 +102,8 @@ def made(fabric: Fabric, name: str, live: LiveHost | None = None) -> Function:
         return fabric.devices[name]
     if name in fabric.ccis:
         return fabric.ccis[name]
+    if name in fabric.access:
+        return fabric.access[name].control
     if name in fabric.virtual:
         virtual = fabric.virtual[name]
         hierarchy = _Slots(live, name, len(virtual.vppbs), serial=virtual.switch.serial)

@@ -140,7 +140,7 @@ class Hosts:
                         self._lines[host] = stack.enter_context(line)
                     self._doors[host] = stack.pop_all()
             live = self.fabric.hosts[host]
-            own = {name: self.fabric.open_doors[name] for name in (*live.routes, *live.ccis)}
+            own = {name: self.fabric.open_doors[name] for name in live.functions}
             return own | self.visitors[host].doors
 
     def line(self, host: str) -> Path | None:

@@ -284,6 +284,12 @@ class SwitchCci(
     ] = "msi"
 
 
+class PoolAccess(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="pool-access"
+):
+    """A PCI slot, in a port of a host, by which programs in the host's guest reach the `pool`."""
+
+
 class VirtualSwitch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A virtual CXL switch: what one host sees of a switch. A root port names it."""
 
@@ -458,7 +464,8 @@ class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole fabric."""
 
     devices: Annotated[
-        Mapping[Name, Type3 | MultiLogicalDevice | SwitchCci], _key("the devices, by name", most=8192)
+        Mapping[Name, Type3 | MultiLogicalDevice | SwitchCci | PoolAccess],
+        _key("the devices, by name", most=8192),
     ]
     switches: Annotated[dict[Name, Switch], _key("the switches, by name", most=1024)] = field(
         default_factory=dict
@@ -496,6 +503,11 @@ class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def ccis(self) -> dict[str, SwitchCci]:
         """The mailbox CCIs of switches."""
         return {name: one for name, one in self.devices.items() if isinstance(one, SwitchCci)}
+
+    @property
+    def access(self) -> dict[str, PoolAccess]:
+        """The slots by which guests reach the pool."""
+        return {name: one for name, one in self.devices.items() if isinstance(one, PoolAccess)}
 
     @property
     def shared(self) -> dict[str, Switch]:

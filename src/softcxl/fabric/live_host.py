@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True, repr=False)
 class LiveHost:
     """A host: what the topology says of it, its memory windows, and the way to each of its devices, to each of its
-    virtual switches, and to each mailbox CCI of a switch."""
+    virtual switches, to each mailbox CCI of a switch, and to each pool access device."""
 
     name: str
     key: keys.Host
@@ -35,6 +35,7 @@ class LiveHost:
     routes: dict[str, Route]
     virtual: dict[str, Route]
     ccis: dict[str, Route]
+    access: dict[str, Route]
     regions: tuple[FirmwareProgram, ...]
     fabric: Fabric
     attention: list[Callable[[], None]] = field(default_factory=list)
@@ -49,7 +50,7 @@ class LiveHost:
         """The host as a machine in this process. Its devices are the machine's from the first time it is asked for:
         no door opens for them any more. Raises `BuildError` while one is open."""
         if not self._machines:
-            for name in (*self.routes, *self.ccis):
+            for name in self.functions:
                 if name in self.fabric.open_doors:
                     raise BuildError(
                         f"devices.{name}: is in use, its door is {self.fabric.open_doors[name].path}"
@@ -78,6 +79,12 @@ class LiveHost:
             machine.firmware = start
             self._machines.append(machine)
         return self._machines[0]
+
+    @property
+    def functions(self) -> list[str]:
+        """The names of all functions in its ports: each has a door of its own. Not what virtual switches bind."""
+        more = [function for name in self.access for function in self.fabric.access[name].functions]
+        return [*self.routes, *self.ccis, *more]
 
     @property
     def driven(self) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from softcxl.fabric.keys import SPAN, MultiLogicalDevice, Pool, SwitchCci, Topology, split
+from softcxl.fabric.keys import SPAN, MultiLogicalDevice, Pool, PoolAccess, SwitchCci, Topology, split
 from softcxl.fabric.limits import Fault, Path, closest
 from softcxl.fabric.mld import numbered
 from softcxl.fabric.routes import routes
+from softcxl.spec.pool_access import MOST_MEMORIES
 from softcxl.wire.sizes import format_size, shorten
 
 SHORTEST, LONGEST = 0.1, 86400.0
@@ -43,6 +44,19 @@ def pool(topology: Topology) -> Iterator[Fault]:
         yield from _quotas(given, whole)
 
 
+def access(topology: Topology, name: str) -> Iterator[Fault]:
+    """A slot by which guests reach the pool: there is one, and all of its memory has room in the slot's functions."""
+    at: Path = ("devices", name)
+    if topology.pool is None:
+        yield Fault(at, "there is no pool to reach; give one (`pool`)")
+    elif len(topology.pool.memory) >= MOST_MEMORIES:
+        count = len(topology.pool.memory)
+        message = (
+            f"the pool's memory is {count} devices; a slot has room for {MOST_MEMORIES - 1} beside the arena"
+        )
+        yield Fault(at, message, (("pool", "memory"),))
+
+
 def capacity(topology: Topology, name: str) -> int:
     """Bytes that a device, or a logical device at first, has of its own."""
     device, ld = split(name)
@@ -50,7 +64,7 @@ def capacity(topology: Topology, name: str) -> int:
     if isinstance(key, MultiLogicalDevice):
         own = key.logical_devices[ld or 0]
         return own.volatile + own.persistent
-    return 0 if isinstance(key, SwitchCci) else key.volatile + key.persistent
+    return 0 if isinstance(key, SwitchCci | PoolAccess) else key.volatile + key.persistent
 
 
 def _memory(topology: Topology, name: str) -> str:
@@ -64,6 +78,8 @@ def _memory(topology: Topology, name: str) -> str:
         )
     if isinstance(key, SwitchCci):
         return f"{device} is a switch's mailbox CCI, and has no memory"
+    if isinstance(key, PoolAccess):
+        return f"{device} is a slot by which guests reach the pool, and has no memory"
     if isinstance(key, MultiLogicalDevice):
         if ld is None:
             return f"{device} has several logical devices; say which one, as {device}.0"

@@ -25,6 +25,11 @@ def cci_routes(topology: Topology, host: Host) -> dict[str, Route]:
     return {name: route for name, route in _reached(topology, host).items() if name in topology.ccis}
 
 
+def access_routes(topology: Topology, host: Host) -> dict[str, Route]:
+    """Every pool access device that `host` reaches, and its route."""
+    return {name: route for name, route in _reached(topology, host).items() if name in topology.access}
+
+
 def virtual_routes(topology: Topology, host: Host) -> dict[str, Route]:
     """Every virtual switch that `host` reaches, and its route."""
     return {name: route for name, route in _reached(topology, host).items() if name in topology.virtual}

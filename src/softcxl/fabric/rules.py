@@ -11,12 +11,13 @@ from pathlib import Path as FilePath
 
 import msgspec
 
-from softcxl.fabric import dynamic, mld, vendor, virtual
+from softcxl.fabric import dynamic, mld, pool_rules, vendor, virtual
 from softcxl.fabric.keys import (
     LABEL_STORAGE,
     WAYS,
     Host,
     MultiLogicalDevice,
+    PoolAccess,
     Switch,
     SwitchCci,
     Topology,
@@ -46,6 +47,9 @@ def devices(topology: Topology) -> Iterator[Fault]:
         at: Path = ("devices", name)
         if isinstance(device, SwitchCci):
             yield from virtual.managed(topology, name, device)
+            continue
+        if isinstance(device, PoolAccess):
+            yield from pool_rules.access(topology, name)
             continue
         serial = serial_of(name, device)
         if serial in serials:
@@ -112,6 +116,9 @@ def ports(topology: Topology) -> Iterator[Fault]:
             yield Fault(path, message, (("switches",),))
         elif name in topology.ccis and path[0] == "switches" and path[1] in topology.shared:
             yield Fault(path, f"{name} is for a host to manage a switch; plug it into a port of the host")
+        elif name in topology.access and path[0] == "switches" and path[1] in topology.shared:
+            message = f"{name} is for programs of a host to reach the pool; plug it into a port of the host"
+            yield Fault(path, message)
         elif len(before) >= (1 if pool is None else pool.heads):
             heads = "" if pool is None else f"; it has {mld.counted(pool.heads, 'head')} (`heads`)"
             yield Fault(path, f"{name} is plugged in already, at {' and '.join(before)}{heads}")
@@ -221,11 +228,11 @@ def filled(topology: Topology, folder: FilePath) -> Topology:
         return msgspec.structs.replace(given, serial=serial_of(name, given), label_storage=labels, file=file)
 
     def either(
-        name: str, given: Type3 | MultiLogicalDevice | SwitchCci
-    ) -> Type3 | MultiLogicalDevice | SwitchCci:
+        name: str, given: Type3 | MultiLogicalDevice | SwitchCci | PoolAccess
+    ) -> Type3 | MultiLogicalDevice | SwitchCci | PoolAccess:
         if isinstance(given, Type3):
             return device(name, given)
-        if isinstance(given, SwitchCci):
+        if isinstance(given, SwitchCci | PoolAccess):
             return given
         return msgspec.structs.replace(given, serial=serial_of(name, given))
 

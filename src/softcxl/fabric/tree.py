@@ -21,6 +21,7 @@ from softcxl.fabric.keys import (
     Host,
     LogicalDevice,
     MultiLogicalDevice,
+    PoolAccess,
     SwitchCci,
     Topology,
     Type3,
@@ -144,9 +145,11 @@ def _bound(topology: Topology, name: str | None, vppb: int) -> Node:
     return Node("device", name, _sizes(own), vppb)
 
 
-def _device(name: str, key: Type3 | MultiLogicalDevice | SwitchCci, port: int | None) -> Node:
+def _device(name: str, key: Type3 | MultiLogicalDevice | SwitchCci | PoolAccess, port: int | None) -> Node:
     if isinstance(key, SwitchCci):
         return Node("device", name, f"mailbox CCI of {key.switch}", port)
+    if isinstance(key, PoolAccess):
+        return Node("device", name, "access to the pool", port)
     if isinstance(key, Type3):
         return Node("device", name, _facts(key), port)
     facts = [_sizes(key), f"{len(key.logical_devices)} logical devices"]

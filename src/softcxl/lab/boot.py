@@ -21,7 +21,7 @@ from softcxl.lab import limits
 from softcxl.lab.errors import MonitorError, PlanError
 from softcxl.lab.guest import Guest
 from softcxl.lab.parts import Parts
-from softcxl.lab.plan import BridgeDecoder, Endpoint, GuestPlan, Switch, Window
+from softcxl.lab.plan import BridgeDecoder, GuestPlan, Switch, Window
 from softcxl.lab.progress import silent
 from softcxl.lab.runtime import runtime_folder
 from softcxl.lab.setup import setup
@@ -180,12 +180,13 @@ class Machine(Guest):
         if chosen not in empty:
             wanted = "There is no empty port" if port is None else f"{port} is not an empty port"
             raise PlanError(f"{wanted}; empty are {', '.join(empty) or 'none'}.")
-        socket = self._doors.open(device)
-        try:
-            self.plug(Endpoint(device, socket), chosen)
-        except BaseException:
-            self._doors.close(device)
-            raise
+        with ExitStack() as undo:
+            sockets = {}
+            for name in self._doors.fabric.functions(device):
+                sockets[name] = self._doors.open(name)
+                undo.callback(self._doors.close, name)
+            self.plug(limits.at_sockets(device, sockets), chosen)
+            undo.pop_all()
         self.slots[chosen] = device
 
     def hot_remove(self, device: str, timeout: float = 30.0) -> None:
@@ -203,8 +204,11 @@ class Machine(Guest):
             self.unplug(device, timeout)
         self.slots[port] = None
         fabric = self._doors.fabric
-        (fabric.ccis.get(device) or fabric.devices[device]).reset(Reset.COLD)
-        self._doors.close(device)
+        for name in fabric.functions(device):
+            function = fabric.function(name)
+            assert function is not None, "it was plugged in"
+            function.reset(Reset.COLD)
+            self._doors.close(name)
 
     def signal(self, device: str, kind: Kind) -> None:
         """Have the guest hear of an error that `device.ras.inject` has put into the device's registers.
@@ -289,7 +293,7 @@ def boot(
         serial_lines(fabric, folder / "mctp.sock") if mctp_serial else nullcontext() as serial,
     ):
         live = fabric.hosts[name]
-        sockets = {device: doors.open(device) for device in (*live.routes, *live.ccis)}
+        sockets = {device: doors.open(device) for device in live.functions}
         bound = visitor.begin()
         sockets |= {device: door.path for device, door in visitor.doors.items()}
         made = plan(fabric, name, sockets, bound)

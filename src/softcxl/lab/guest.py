@@ -35,7 +35,7 @@ from softcxl.lab.plan import Endpoint, GuestPlan
 from softcxl.lab.process import Child
 from softcxl.lab.progress import Progress, silent
 from softcxl.lab.pump import Pump
-from softcxl.lab.qemu import Lines, command_line, endpoint_device
+from softcxl.lab.qemu import Lines, command_line, endpoint_devices
 from softcxl.lab.qmp import Monitor
 from softcxl.lab.qtest import Qtest
 from softcxl.lab.switch_slots import SwitchSlots
@@ -243,8 +243,8 @@ class Guest:
 
     def plug(self, endpoint: Endpoint, port: str) -> None:
         """Hot-add a device at the empty root or downstream port with that name. Raises MonitorError."""
-        device: dict[str, Any] = endpoint_device(endpoint, port)
-        self.monitor.execute("device_add", **device)
+        for device in endpoint_devices(endpoint, port):
+            self.monitor.execute("device_add", **device)
 
     def unplug(self, name: str, timeout: float = 30.0) -> None:
         """Hot-remove the device with that name; returns when the guest has let go of it. Raises MonitorError."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 
 from softcxl.fabric.keys import Host, Topology, split
@@ -75,7 +76,9 @@ def bridges(
         device = split(name)[0] if name else None
         if name is None or device not in topology.devices:
             return None
-        return Endpoint(name, sockets if isinstance(sockets, Path) else sockets[name])
+        if isinstance(sockets, Path):
+            return Endpoint(name, sockets)
+        return at_sockets(name, sockets)
 
     def below(name: str | None) -> Endpoint | Switch | None:
         if name is None or split(name)[0] in topology.devices:
@@ -94,6 +97,12 @@ def bridges(
     }
     buses = bus_numbers(list(ports.values()))
     return tuple(Bridge(name, bus, ports[name]) for name, bus in zip(ports, buses, strict=True))
+
+
+def at_sockets(device: str, sockets: Mapping[str, Path]) -> Endpoint:
+    """A device with all of its functions: those beside function 0 are called `NAME.1` and so on."""
+    more = takewhile(lambda name: name in sockets, (f"{device}.{number}" for number in count(1)))
+    return Endpoint(device, sockets[device], tuple(sockets[name] for name in more))
 
 
 def vppbs(

@@ -32,10 +32,12 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*\Z")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A device behind a vfio-user socket."""
+    """A device behind a vfio-user socket; `functions` are the sockets of those that it has beside function 0, in the
+    order of their numbers."""
 
     name: str
     socket: Path
+    functions: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -101,13 +101,25 @@ def kernel_words(plan: GuestPlan, share: bool, verbose: bool, append: Sequence[s
     return [*words, *append]
 
 
-def endpoint_device(endpoint: Endpoint, port: str) -> dict[str, Any]:
-    """The properties of a Python device at the port with QEMU id `port`, for -device and for device_add."""
+def endpoint_devices(endpoint: Endpoint, port: str) -> list[dict[str, Any]]:
+    """The properties of a Python device at the port with QEMU id `port`, for -device and for device_add: one for each
+    function, function 0 last, with which the guest looks for the others."""
+    last: dict[str, Any] = _function(endpoint.name, endpoint.socket, port)
+    if not endpoint.functions:
+        return [last]
+    more = [
+        _function(f"{endpoint.name}.{number}", socket, port) | {"addr": f"00.{number}"}
+        for number, socket in enumerate(endpoint.functions, 1)
+    ]
+    return [*more, last | {"addr": "00.0", "multifunction": True}]
+
+
+def _function(name: str, socket: Path, port: str) -> dict[str, Any]:
     return {
         "driver": "vfio-user-pci",
-        "id": endpoint.name,
+        "id": name,
         "bus": port,
-        "socket": {"type": "unix", "path": str(endpoint.socket)},
+        "socket": {"type": "unix", "path": str(socket)},
     }
 
 
@@ -179,7 +191,7 @@ def _switch(switch: Switch, port: str, chassis: int) -> list[str]:
 
 
 def _endpoint(endpoint: Endpoint, port: str) -> list[str]:
-    return ["-device", json.dumps(endpoint_device(endpoint, port))]
+    return [word for one in endpoint_devices(endpoint, port) for word in ("-device", json.dumps(one))]
 
 
 def _escaped(path: Path) -> str:

@@ -56,25 +56,25 @@ def vector_of(offset: int) -> int:
     return 1 + offset // _LINE % (VECTORS - 1)
 
 
-class Magic(Register, width=64):
+class Magic(Register, width=64, spec="softcxl_access.h"):
     """Tells the registers from others'."""
 
     value = bits(63, 0, RO, "the bytes `SCXLDOOR`", reset=MAGIC)
 
 
-class Version(Register, width=32):
+class Version(Register, width=32, spec="softcxl_access.h"):
     """Which layout of the registers it is; one with more in it has the same number."""
 
     value = bits(31, 0, RO, reset=VERSION)
 
 
-class AccessStatus(Register, width=32):
+class AccessStatus(Register, width=32, spec="softcxl_access.h"):
     """Whether the pool can be reached."""
 
     ready = bit(0, RO, "a pool's server answers")
 
 
-class AccessCapabilities(Register, width=32):
+class AccessCapabilities(Register, width=32, spec="softcxl_access.h"):
     """What there is of the rest."""
 
     memories = bits(7, 0, HwInit, "entries of the table of memories; the first is the arena")
@@ -82,56 +82,56 @@ class AccessCapabilities(Register, width=32):
     payload = bits(31, 16, RO, "bytes of the payload", reset=PAYLOAD_SIZE)
 
 
-class Doorbell(Register, width=32):
+class Doorbell(Register, width=32, spec="softcxl_access.h"):
     """Wakes who sleeps on a word of the arena, wherever they are: on the host, or in any guest."""
 
     word = bits(31, 0, RW, "the word's offset in the arena, in units of 8 bytes")
 
 
-class InterruptAcknowledge(Register, width=32):
+class InterruptAcknowledge(Register, width=32, spec="softcxl_access.h"):
     """Any write says that an INTx interrupt has arrived; it comes before Interrupt Disable is cleared."""
 
     value = bits(31, 0, RW)
 
 
-class InterruptEnable(Register, width=32):
+class InterruptEnable(Register, width=32, spec="softcxl_access.h"):
     """Which vectors interrupt."""
 
     vectors = bits(31, 0, RW, "one bit a vector")
 
 
-class InterruptCause(Register, width=32):
+class InterruptCause(Register, width=32, spec="softcxl_access.h"):
     """Which vectors were rung, enabled or not: for people who look."""
 
     vectors = bits(31, 0, RW1C, "one bit a vector")
 
 
-class AccessCommand(Register, width=32):
+class AccessCommand(Register, width=32, spec="softcxl_access.h"):
     """A write asks the server: the request is in the payload."""
 
     opcode = bits(15, 0, RW, "what is asked (`softcxl.pool.protocol.Opcode`)")
 
 
-class AccessResult(Register, width=32):
+class AccessResult(Register, width=32, spec="softcxl_access.h"):
     """How the last command went."""
 
     busy = bit(0, RO, "it is not over")
     status = bits(31, 16, RO, "0, or what went wrong (`softcxl.pool.protocol.Status`)")
 
 
-class AccessSlot(Register, width=32):
+class AccessSlot(Register, width=32, spec="softcxl_access.h"):
     """Whose command it is."""
 
     slot = bits(31, 0, RW, "the slot that the server gave; 0 where none was given yet")
 
 
-class AccessLength(Register, width=32):
+class AccessLength(Register, width=32, spec="softcxl_access.h"):
     """How much of the payload counts."""
 
     length = bits(31, 0, RW, "bytes of the request; of the answer when the command is over")
 
 
-class AccessRegisters(Block, size=0x50):
+class AccessRegisters(Block, size=0x50, spec="softcxl_access.h"):
     """Function 0's BAR 0, up to its payload. One at a time uses command, slot, length and payload."""
 
     magic = at(0x00, Magic)
@@ -148,13 +148,13 @@ class AccessRegisters(Block, size=0x50):
     length = at(0x4C, AccessLength)
 
 
-class MemorySize(Register, width=64):
+class MemorySize(Register, width=64, spec="softcxl_access.h"):
     """How much memory an entry of the table is about."""
 
     size = bits(63, 0, HwInit, "in bytes; the BAR is the next power of two")
 
 
-class MemoryPlace(Register, width=32):
+class MemoryPlace(Register, width=32, spec="softcxl_access.h"):
     """Where it is."""
 
     function = bits(2, 0, HwInit, "of this slot")
@@ -162,7 +162,7 @@ class MemoryPlace(Register, width=32):
     source = bits(31, 16, HwInit, "the number that pool addresses have; 0 is the arena")
 
 
-class MemoryEntry(Block, size=ENTRY_SIZE):
+class MemoryEntry(Block, size=ENTRY_SIZE, spec="softcxl_access.h"):
     """One memory of the table; its name, 48 bytes of UTF-8 at most, follows at 10h."""
 
     size = at(0x00, MemorySize)
