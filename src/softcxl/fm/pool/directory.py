@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,7 @@ _Q = struct.Struct("<Q")
 _I = struct.Struct("<I")
 _WORD = 24  # bits below an epoch or a generation
 _STATE = 0xFF
+_EPOCHS = (1 << 40) - 1
 
 
 class Directory:
@@ -56,6 +58,7 @@ class Directory:
         self.plan = self._check(size)
         self._store32(HEADER["lease"], round(lease * 1000))
         self.epoch = self.memory.add(HEADER["epoch"], 1)
+        self._take_own_slot()
 
     def close(self) -> None:
         """Give the mapping up."""
@@ -180,11 +183,31 @@ class Directory:
             journal_at=0,
             journal_size=0,
             name=name.encode(),
-            host=host.encode(),
+            host=host.encode() or host_of(pid),
         )
         self.map[at + 8 : at + 256] = record.pack()[8:]
         self.memory.store(at, epoch << _WORD | SlotState.LIVE)
         return epoch
+
+    def _take_own_slot(self) -> None:
+        # Of the server's epoch: whatever the server before this one had locked is nobody's from here on
+        at = self.slot_at(layout.SERVER)
+        pid = os.getpid()
+        record = layout.Slot(
+            word=0,
+            pid=pid,
+            flags=0,
+            start=started(pid),
+            token=0,
+            beat=0,
+            intent=0,
+            journal_at=0,
+            journal_size=0,
+            name=b"server",
+            host=host_of(pid),
+        )
+        self.map[at + 8 : at + 256] = record.pack()[8:]
+        self.memory.store(at, (self.epoch & _EPOCHS) << _WORD | SlotState.LIVE)
 
     def set_slot(self, slot: int, epoch: int, state: SlotState) -> None:
         """Change a slot's state."""
@@ -196,9 +219,9 @@ class Directory:
         self.memory.store(self.slot_at(slot) + SLOT["journal_size"], size)
 
     def taken_slots(self) -> list[int]:
-        """Slots that are not free."""
+        """Slots of clients that are not free."""
         words = self._words(self.plan.slots_at, self.plan.slots)
-        return np.flatnonzero(words[:, 0] & np.uint64(_STATE)).tolist()
+        return (np.flatnonzero(words[1:, 0] & np.uint64(_STATE)) + 1).tolist()
 
     def calls_at(self, slot: int) -> int:
         """Where a slot's table of calls is."""
@@ -248,10 +271,14 @@ class Directory:
 
     def live_regions(self) -> tuple[list[int], NDArray[np.uint64]]:
         """Indices of the records that are not free, and those records as rows of 32 words."""
-        used = self.memory.load(HEADER["regions_used"])
-        words = self._words(self.plan.regions_at, min(used, self.plan.regions))
+        words = self.region_words()
         found = np.flatnonzero(words[:, 0] & np.uint64(_STATE))
         return found.tolist(), words[found]
+
+    def region_words(self) -> NDArray[np.uint64]:
+        """The records that have ever been used, as rows of 32 words: what they are at any moment."""
+        used = self.memory.load(HEADER["regions_used"])
+        return self._words(self.plan.regions_at, min(used, self.plan.regions))
 
     def _words(self, at: int, count: int) -> NDArray[np.uint64]:
         return np.frombuffer(self.map, "<u8", count * 32, at).reshape(count, 32)
@@ -268,3 +295,19 @@ REGION_HEAD = struct.Struct("<QIIIIQQQQ")
 assert REGION_HEAD.size == 56
 assert _HOT.size == 64
 assert REGION["lock"] == 64
+
+
+def started(pid: int) -> int:
+    """When a process began, in clock ticks since the machine did; 0 where there is none (proc(5), stat, field 22)."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError):
+        return 0
+
+
+def host_of(pid: int) -> bytes:
+    """Where a process runs: those that have the same here can look after each other by number. Empty: unknown."""
+    try:
+        return f"{os.uname().nodename[:40]} {Path(f'/proc/{pid}/ns/pid').stat().st_ino}".encode()
+    except OSError:
+        return b""

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from softcxl.fm.pool.directory import Directory
+from softcxl.fm.pool.directory import Directory, started
 from softcxl.fm.pool.errors import Refusal
 from softcxl.fm.pool.regions import Regions
 from softcxl.fm.pool.sources import Sources
@@ -394,15 +394,6 @@ def _name(data: bytes, what: str) -> str:
     except ValueError as error:
         raise Refusal(Status.MALFORMED, f"the client's {what}: {error}") from None
     return name
-
-
-def started(pid: int) -> int:
-    """When a process began, in clock ticks since the machine did; 0 where there is none (proc(5), stat, field 22)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - called for every client at a start
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError):
-        return 0
 
 
 def lives(pid: int, start: int) -> bool:

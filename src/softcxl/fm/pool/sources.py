@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from softcxl.fm.pool.errors import ArenaUnfit, Refusal
+from softcxl.fm.pool.placement import Placement, Room
 from softcxl.fm.pool.space import Space
 from softcxl.memory import sparse
+from softcxl.pool.errors import NoRoom
 from softcxl.pool.layout import ARENA, MAX_SOURCES, PAGE, RegionFlag, SourceState, address, split
-from softcxl.pool.protocol import Allocate, Policy, SourceFile, Status
+from softcxl.pool.protocol import Allocate, Policy, Separate, SourceFile, Status
 
 if TYPE_CHECKING:
     from softcxl.fm.pool.directory import Directory
@@ -64,6 +66,12 @@ class Sources:
             self.all[number] = Held(
                 number, one.name, one.device, one.switch, one.size, one.fd, one.offset, Space(one.size), one
             )
+        self.placement = Placement()
+        for held in self.all.values():
+            reserved = held.number == ARENA
+            self.placement.add(
+                Room(held.number, held.name, held.device, held.switch, held.space, asked_for=reserved)
+            )
         directory.set_source(ARENA, "arena", directory.plan.size, SourceState.HEALTHY)
         for number, held in self.all.items():
             if number:
@@ -71,47 +79,22 @@ class Sources:
 
     def take(self, capacity: int, asked: Allocate) -> list[int]:
         """Room for each copy of a region. Returns their pool addresses; raises `Refusal`."""
-        if asked.flags & RegionFlag.CHANNEL or asked.source == 1 + ARENA:
-            chosen = [ARENA] * asked.copies
-        elif asked.source:
-            if asked.source - 1 not in self.all:
-                raise Refusal(Status.UNKNOWN, f"there is no source {asked.source - 1}")
-            chosen = [asked.source - 1] * asked.copies
-        else:
-            chosen = self.choose(capacity, asked.copies, asked.policy, asked.separate)
-        taken: list[int] = []
-        for number in chosen:
-            held = self.all[number]
-            offset = held.space.allocate(capacity)
-            if offset is None:
-                self.give_back(capacity, taken, clear=False)
-                raise Refusal(
-                    Status.NO_ROOM,
-                    f"{capacity} bytes: the largest piece that is free in {held.name} has {held.space.largest}",
-                )
-            taken.append(self.at(number, offset))
-        return taken
+        source = ARENA if asked.flags & RegionFlag.CHANNEL else asked.source - 1 if asked.source else None
+        try:
+            policy, separate = Policy(asked.policy), Separate(asked.separate)
+        except ValueError as error:
+            raise Refusal(Status.MALFORMED, f"how copies are placed: {error}") from None
+        try:
+            placed = self.placement.allocate(capacity, asked.copies, policy, separate, source=source)
+        except NoRoom as error:
+            raise Refusal(Status.NO_ROOM, str(error)) from None
+        return [self.at(number, offset) for number, offset in placed]
 
-    def choose(
-        self, capacity: int, copies: int, policy: int, separate: int, without: Sequence[int] = ()
-    ) -> list[int]:
-        """Which sources `copies` new copies go to, not on the devices of the sources `without`."""
-        used = {self.all[number].device for number in without}
-        chosen: list[int] = []
-        found = sorted(self.usable(), key=lambda one: one.space.available, reverse=policy == Policy.SPREAD)
-        for one in found:
-            if one.device not in used and one.space.largest >= capacity:
-                chosen.append(one.number)
-                used.add(one.device)
-                if len(chosen) == copies:
-                    return chosen
-        raise Refusal(
-            Status.NO_ROOM, f"{copies} copies of {capacity} bytes: there is room on {len(chosen)} devices"
-        )
-
-    def usable(self) -> list[Held]:
-        """Memory devices that new regions can be on."""
-        return [one for number, one in self.all.items() if number and one.state is SourceState.HEALTHY]
+    def spare(self, capacity: int, beside: Sequence[int]) -> int:
+        """Room for a copy more of a region that has others on the sources `beside`. Returns its pool address; raises
+        `NoRoom`."""
+        ((number, offset),) = self.placement.allocate(capacity, beside=beside)
+        return self.at(number, offset)
 
     def files(self) -> list[tuple[SourceFile, int]]:
         """The files of memory devices, with their descriptors."""
@@ -144,7 +127,7 @@ class Sources:
             held.regions.pop(offset, None)
             if clear:
                 sparse.punch(held.fd, held.offset + offset, capacity)
-            held.space.free(offset)
+            self.placement.free(number, offset)
 
     def at(self, number: int, offset: int) -> int:
         """The pool address of a byte of a source's space. That of the arena begins behind its directory."""
@@ -158,4 +141,5 @@ class Sources:
         """Show a source's state."""
         held = self.all[number]
         held.state, held.reason = state, reason
+        self.placement.set_state(number, state)
         self._directory.set_source(number, held.name, held.size, state)
