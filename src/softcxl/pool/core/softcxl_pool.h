@@ -104,8 +104,12 @@ static inline uint32_t scxl_wakes(struct scxl_sleepers *one)
 
 /* -- ring ------------------------------------------------------------------------------------------------------ */
 
+/* The consumer looks at the place of the next record's header alone: it is 0 until the record is whole. So one line goes
+ * from one processor to the other, and not the index and then the record. Whoever writes a record has made the place
+ * behind it 0 before; 8 bytes of a ring therefore are always free. `tail` is where a new producer begins to look. */
 #define SCXL_RING_HEADER 256
 #define SCXL_RECORD_HEADER 8
+#define SCXL_RECORD_THERE (1u << 31)
 
 struct scxl_ring {
 	/* Whoever makes it writes these once. */
@@ -122,7 +126,7 @@ struct scxl_ring {
 	struct scxl_sleepers consumer, producer;
 	scxl_u32 closed; /* 1: the producer has gone, 2: the consumer has */
 	uint8_t reserved4[44];
-	/* size bytes: records, each a length, a kind, the bytes, padded to 8 */
+	/* size bytes: records, each a length with SCXL_RECORD_THERE, a kind, the bytes, padded to 8 */
 };
 _Static_assert(sizeof(struct scxl_ring) == SCXL_RING_HEADER, "ring header");
 
@@ -130,7 +134,7 @@ _Static_assert(sizeof(struct scxl_ring) == SCXL_RING_HEADER, "ring header");
 struct scxl_end {
 	struct scxl_ring *ring;
 	uint8_t *data;
-	uint64_t size, own, seen; /* own: this end's index; seen: the other's, as last looked at */
+	uint64_t size, own, seen; /* own: this end's index; seen: the consumer's, as the producer last looked at it */
 	bool producer;
 };
 
@@ -149,7 +153,7 @@ static inline enum scxl_result scxl_ring_make(void *at, uint64_t available)
 		return SCXL_TOO_LONG;
 	while (size << 1 <= available - SCXL_RING_HEADER)
 		size <<= 1;
-	memset(at, 0, SCXL_RING_HEADER);
+	memset(at, 0, SCXL_RING_HEADER + SCXL_RECORD_HEADER);
 	ring->size = size;
 	ring->version = SCXL_VERSION;
 	atomic_thread_fence(memory_order_release);
@@ -157,22 +161,43 @@ static inline enum scxl_result scxl_ring_make(void *at, uint64_t available)
 	return SCXL_OK;
 }
 
+static inline scxl_u64 *scxl_ring_place(const struct scxl_end *end, uint64_t at)
+{
+	return (scxl_u64 *)(end->data + (at & (end->size - 1)));
+}
+
+/* Bytes that the record there takes, 0 where none is; more than the ring has where what is there cannot be. */
+static inline uint64_t scxl_ring_there(const struct scxl_end *end, uint64_t at)
+{
+	uint32_t length = (uint32_t)scxl_load(scxl_ring_place(end, at));
+	return length & SCXL_RECORD_THERE ? scxl_room_of(length & ~SCXL_RECORD_THERE) : length ? UINT64_MAX : 0;
+}
+
 /* Take one end of the ring at `at`, of which `available` bytes may be touched, and go on where its last owner was. */
 static inline enum scxl_result scxl_ring_attach(struct scxl_end *end, void *at, uint64_t available, bool producer)
 {
 	struct scxl_ring *ring = at;
-	uint64_t size, tail, head;
+	uint64_t size, tail, head, there, seen;
 
 	if (available < SCXL_RING_HEADER + 64 || (uintptr_t)at % SCXL_LINE)
 		return SCXL_TOO_LONG;
 	if (ring->magic != SCXL_RING_MAGIC || ring->version != SCXL_VERSION)
 		return SCXL_FOREIGN;
 	size = ring->size;
-	tail = scxl_load(&ring->tail);
 	head = scxl_load(&ring->head);
-	if (size < 64 || size & (size - 1) || size > available - SCXL_RING_HEADER || tail - head > size || head % 8 || tail % 8)
+	tail = scxl_load(&ring->tail);
+	if (size < 64 || size & (size - 1) || size > available - SCXL_RING_HEADER || head % 8 || tail % 8)
 		return SCXL_CORRUPT;
-	*end = (struct scxl_end){ring, (uint8_t *)at + SCXL_RING_HEADER, size, producer ? tail : head, producer ? head : tail, producer};
+	*end = (struct scxl_end){ring, (uint8_t *)at + SCXL_RING_HEADER, size, head, head, producer};
+	if (!producer)
+		return SCXL_OK;
+	/* The last producer may have died between a record and the index. */
+	for (seen = tail; (there = scxl_ring_there(end, tail)); tail += there)
+		if (there > size - (tail - seen))
+			return SCXL_CORRUPT;
+	if (tail - head > size)
+		return SCXL_CORRUPT;
+	end->own = tail;
 	return SCXL_OK;
 }
 
@@ -200,25 +225,27 @@ static inline void scxl_ring_out(const struct scxl_end *end, uint64_t at, void *
 	}
 }
 
-/* Append a record. Nobody sees a part of it: it is there when the index moves. */
+/* Append a record. Nobody sees a part of it: it is there when its header is. */
 static inline enum scxl_result scxl_ring_push(struct scxl_end *end, const void *bytes, uint32_t length, uint32_t kind)
 {
-	uint64_t room = scxl_room_of(length), header = (uint64_t)kind << 32 | length;
+	uint64_t room = scxl_room_of(length);
 
-	if (room > end->size)
+	if (length >= SCXL_RECORD_THERE || room + SCXL_RECORD_HEADER > end->size)
 		return SCXL_TOO_LONG;
-	if (end->size - (end->own - end->seen) < room) {
+	if (end->size - (end->own - end->seen) < room + SCXL_RECORD_HEADER) {
 		end->seen = scxl_load(&end->ring->head);
 		if (end->own - end->seen > end->size)
 			return SCXL_CORRUPT;
 		if (scxl_peek(&end->ring->closed) & 2)
 			return SCXL_CLOSED;
-		if (end->size - (end->own - end->seen) < room)
+		if (end->size - (end->own - end->seen) < room + SCXL_RECORD_HEADER)
 			return SCXL_FULL;
 	}
-	memcpy(end->data + (end->own & (end->size - 1)), &header, sizeof header);
-	SCXL_POINT();
 	scxl_ring_in(end, end->own + SCXL_RECORD_HEADER, bytes, length);
+	SCXL_POINT();
+	atomic_store_explicit(scxl_ring_place(end, end->own + room), 0, memory_order_relaxed);
+	SCXL_POINT();
+	scxl_store(scxl_ring_place(end, end->own), (uint64_t)kind << 32 | length | SCXL_RECORD_THERE);
 	SCXL_POINT();
 	end->own += room;
 	scxl_store(&end->ring->tail, end->own);
@@ -229,21 +256,18 @@ static inline enum scxl_result scxl_ring_push(struct scxl_end *end, const void *
 /* The length and kind of the next record, which stays. */
 static inline enum scxl_result scxl_ring_next(struct scxl_end *end, uint32_t *length, uint32_t *kind)
 {
-	uint64_t header, there = end->seen - end->own;
+	uint64_t header = scxl_load(scxl_ring_place(end, end->own));
 
-	if (!there) {
-		bool closed = scxl_load(&end->ring->closed) & 1;
-		end->seen = scxl_load(&end->ring->tail);
-		there = end->seen - end->own;
-		if (there > end->size || there % 8)
-			return SCXL_CORRUPT;
-		if (!there)
-			return closed ? SCXL_CLOSED : SCXL_EMPTY;
+	if (!header) {
+		if (!(scxl_load(&end->ring->closed) & 1))
+			return SCXL_EMPTY;
+		header = scxl_load(scxl_ring_place(end, end->own));
+		if (!header)
+			return SCXL_CLOSED;
 	}
-	memcpy(&header, end->data + (end->own & (end->size - 1)), sizeof header);
-	*length = (uint32_t)header;
+	*length = (uint32_t)header & ~SCXL_RECORD_THERE;
 	*kind = (uint32_t)(header >> 32);
-	return scxl_room_of(*length) > there ? SCXL_CORRUPT : SCXL_OK;
+	return header & SCXL_RECORD_THERE && scxl_room_of(*length) < end->size ? SCXL_OK : SCXL_CORRUPT;
 }
 
 /* Take the record that scxl_ring_next has told of, of `length` bytes, to `to`. */
