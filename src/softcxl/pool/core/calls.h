@@ -154,26 +154,26 @@ static PyObject *caller_answer(Caller *self, struct call_poll *poll, int64_t dea
 	return bytes;
 }
 
-static PyObject *caller_call(PyObject *object, PyObject *args)
+static PyObject *caller_call(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Caller *self = (Caller *)object;
 	struct call_poll poll = {.table = &self->table};
-	PyObject *timeout = NULL, *bytes;
-	unsigned kind = 0;
-	Py_buffer data;
+	PyObject *timeout, *bytes;
+	struct data data;
+	uint32_t kind;
 	int64_t deadline;
 	bool raised_;
 	int result;
 
-	if (!PyArg_ParseTuple(args, "y*|IO", &data, &kind, &timeout))
+	if (!sent("call", args, count, &data, &kind, &timeout))
 		return NULL;
 	deadline = deadline_of(timeout);
 	if (deadline < 0) {
-		PyBuffer_Release(&data);
+		data_release(&data);
 		return NULL;
 	}
-	result = caller_ask(self, data.buf, data.len > CELL_MOST ? CELL_MOST : (uint32_t)data.len, kind, &poll.note, deadline, &raised_);
-	PyBuffer_Release(&data);
+	result = caller_ask(self, data.bytes, data.length > CELL_MOST ? CELL_MOST : (uint32_t)data.length, kind, &poll.note, deadline, &raised_);
+	data_release(&data);
 	if (raised_)
 		return NULL;
 	if (result != SCXL_OK)
@@ -184,22 +184,22 @@ static PyObject *caller_call(PyObject *object, PyObject *args)
 	return bytes;
 }
 
-static PyObject *caller_start(PyObject *object, PyObject *args)
+static PyObject *caller_start(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Caller *self = (Caller *)object;
 	struct note note;
-	PyObject *timeout = NULL;
-	unsigned kind = 0;
-	Py_buffer data;
+	PyObject *timeout;
+	struct data data;
+	uint32_t kind;
 	int64_t deadline;
 	bool raised_;
 	int result;
 
-	if (!PyArg_ParseTuple(args, "y*|IO", &data, &kind, &timeout))
+	if (!sent("start", args, count, &data, &kind, &timeout))
 		return NULL;
 	deadline = deadline_of(timeout);
-	result = deadline < 0 ? -1 : (int)caller_ask(self, data.buf, data.len > CELL_MOST ? CELL_MOST : (uint32_t)data.len, kind, &note, deadline, &raised_);
-	PyBuffer_Release(&data);
+	result = deadline < 0 ? -1 : (int)caller_ask(self, data.bytes, data.length > CELL_MOST ? CELL_MOST : (uint32_t)data.length, kind, &note, deadline, &raised_);
+	data_release(&data);
 	if (deadline < 0 || raised_)
 		return NULL;
 	if (result != SCXL_OK)
@@ -255,8 +255,8 @@ static PyObject *caller_mend(PyObject *object, PyObject *args)
 
 static PyMethodDef caller_methods[] = {
 	{"make", caller_make, METH_VARARGS | METH_STATIC, "make(memory, offset, size, cells, stride): make a table of that many calls."},
-	{"call", caller_call, METH_VARARGS, "call(data, kind=0, timeout=None): ask, and wait for the answer; its kind is in `kind`."},
-	{"start", caller_start, METH_VARARGS, "start(data, kind=0, timeout=None): ask; returns what names the call."},
+	{"call", FAST(caller_call), METH_FASTCALL, "call(data, kind=0, timeout=None): ask, and wait for the answer; its kind is in `kind`."},
+	{"start", FAST(caller_start), METH_FASTCALL, "start(data, kind=0, timeout=None): ask; returns what names the call."},
 	{"result", caller_result, METH_VARARGS, "result(call, timeout=None): wait for the answer of a call that was started."},
 	{"cancel", caller_cancel, METH_VARARGS, "cancel(call): be done with a call; whether there was such a one."},
 	{"mend", caller_mend, METH_VARARGS, "mend(slot): see to the calls that a dead worker ran; how many there were."},
@@ -416,15 +416,15 @@ static enum scxl_result note_try_claim(void *what)
 	return scxl_queue_claim(claim->user, &claim->claimed, &claim->length, &claim->kind);
 }
 
-static PyObject *worker_next(PyObject *object, PyObject *args)
+static PyObject *worker_next(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Worker *self = (Worker *)object;
 	struct note_claim claim = {.user = &self->queue->user};
-	PyObject *timeout = NULL, *bytes;
+	PyObject *timeout = count ? args[0] : NULL, *bytes;
 	int64_t deadline;
 	int result;
 
-	if (!PyArg_ParseTuple(args, "|O", &timeout))
+	if (!counted("next", count, 0, 1))
 		return NULL;
 	deadline = deadline_of(timeout);
 	if (deadline < 0)
@@ -463,24 +463,27 @@ static PyObject *worker_take_named(PyObject *object, PyObject *args)
 	Py_RETURN_NONE;
 }
 
-static PyObject *worker_answer(PyObject *object, PyObject *args)
+static PyObject *worker_answer(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Worker *self = (Worker *)object;
 	struct note note = self->note;
 	enum scxl_result result = SCXL_STALE;
-	unsigned kind = 0;
-	Py_buffer data;
+	struct data data;
+	uint32_t kind;
+	PyObject *timeout; /* where it has none, it may have a call */
 
-	if (!PyArg_ParseTuple(args, "y*|I(IIK)", &data, &kind, &note.client, &note.cell, &note.number))
+	if (count > 2 && !PyArg_Parse(args[2], "(IIK)", &note.client, &note.cell, &note.number))
+		return NULL;
+	if (!sent("answer", args, count, &data, &kind, &timeout))
 		return NULL;
 	if (note.client < self->count && self->tables[note.client].calls && note.cell < self->tables[note.client].count) {
 		struct scxl_table *table = &self->tables[note.client];
-		result = scxl_call_answer(table, note.cell, note.number, self->queue->user.slot, data.buf,
-					  data.len > CELL_MOST ? CELL_MOST : (uint32_t)data.len, kind);
+		result = scxl_call_answer(table, note.cell, note.number, self->queue->user.slot, data.bytes,
+					  data.length > CELL_MOST ? CELL_MOST : (uint32_t)data.length, kind);
 		if (result == SCXL_OK)
 			wake(self->memory, &table->calls->client);
 	}
-	PyBuffer_Release(&data);
+	data_release(&data);
 	if (result == SCXL_TOO_LONG)
 		return fail(result);
 	return PyBool_FromLong(result == SCXL_OK);
@@ -495,9 +498,9 @@ static PyObject *worker_current(PyObject *object, void *closure)
 static PyMethodDef worker_methods[] = {
 	{"learn", worker_learn, METH_VARARGS, "learn(client, offset, size): where the calls of a client's slot are."},
 	{"forget", worker_forget, METH_VARARGS, "forget(client): a client has gone."},
-	{"next", worker_next, METH_VARARGS, "next(timeout=None): take the next call; returns its request. KeyError(call): of a client that is not known: learn, then take."},
+	{"next", FAST(worker_next), METH_FASTCALL, "next(timeout=None): take the next call; returns its request. KeyError(call): of a client that is not known: learn, then take."},
 	{"take", worker_take_named, METH_VARARGS, "take(call): take that call; None where it was given up."},
-	{"answer", worker_answer, METH_VARARGS, "answer(data, kind=0, call=current): answer a call; whether somebody waits for it."},
+	{"answer", FAST(worker_answer), METH_FASTCALL, "answer(data, kind=0, call=current): answer a call; whether somebody waits for it."},
 	{NULL, NULL, 0, NULL},
 };
 

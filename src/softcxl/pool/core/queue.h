@@ -87,25 +87,25 @@ static enum scxl_result queue_try_get(void *what)
 	return scxl_queue_get(step->user, step->to, step->room, &step->length, &step->kind);
 }
 
-static PyObject *queue_put(PyObject *object, PyObject *args)
+static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Queue *self = (Queue *)object;
 	struct queue_step step = {.user = &self->user};
-	PyObject *timeout = NULL;
-	Py_buffer data;
+	PyObject *timeout;
+	struct data data;
 	int64_t deadline;
 	int result;
 
-	if (!PyArg_ParseTuple(args, "y*|IO", &data, &step.kind, &timeout))
+	if (!sent("put", args, count, &data, &step.kind, &timeout))
 		return NULL;
-	step.bytes = data.buf;
-	step.length = data.len > CELL_MOST ? CELL_MOST : (uint32_t)data.len;
+	step.bytes = data.bytes;
+	step.length = data.length > CELL_MOST ? CELL_MOST : (uint32_t)data.length;
 	result = queue_try_put(&step);
 	if (result == SCXL_FULL) {
 		deadline = deadline_of(timeout);
 		result = deadline < 0 ? -1 : wait_for(queue_try_put, &step, self->memory, &self->user.queue->producers, deadline, &self->spin);
 	}
-	PyBuffer_Release(&data);
+	data_release(&data);
 	if (result < 0)
 		return NULL;
 	if (result != SCXL_OK)
@@ -114,16 +114,15 @@ static PyObject *queue_put(PyObject *object, PyObject *args)
 	Py_RETURN_NONE;
 }
 
-static PyObject *queue_take(PyObject *object, PyObject *args)
+static PyObject *queue_bytes(Queue *self, const char *name, PyObject *const *args, Py_ssize_t count, uint32_t *kind)
 {
-	Queue *self = (Queue *)object;
 	uint8_t cell[CELL_MOST];
 	struct queue_step step = {.user = &self->user, .to = cell, .room = sizeof cell};
-	PyObject *timeout = NULL;
+	PyObject *timeout = count ? args[0] : NULL;
 	int64_t deadline;
 	int result;
 
-	if (!PyArg_ParseTuple(args, "|O", &timeout))
+	if (!counted(name, count, 0, 1))
 		return NULL;
 	result = queue_try_get(&step);
 	if (result == SCXL_EMPTY) {
@@ -135,16 +134,21 @@ static PyObject *queue_take(PyObject *object, PyObject *args)
 	if (result != SCXL_OK)
 		return fail(result);
 	wake(self->memory, &self->user.queue->producers);
-	self->kind = step.kind;
-	return Py_BuildValue("y#I", (char *)cell, (Py_ssize_t)step.length, step.kind);
+	self->kind = *kind = step.kind;
+	return PyBytes_FromStringAndSize((char *)cell, step.length);
 }
 
-static PyObject *queue_get(PyObject *object, PyObject *args)
+static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
-	PyObject *record = queue_take(object, args), *bytes = record ? Py_NewRef(PyTuple_GetItem(record, 0)) : NULL;
+	uint32_t kind;
+	return queue_bytes((Queue *)object, "get", args, count, &kind);
+}
 
-	Py_XDECREF(record);
-	return bytes;
+static PyObject *queue_take(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+	uint32_t kind;
+	PyObject *bytes = queue_bytes((Queue *)object, "take", args, count, &kind);
+	return bytes ? Py_BuildValue("NI", bytes, kind) : NULL;
 }
 
 /* See to what who has died left behind. */
@@ -178,9 +182,9 @@ static PyObject *queue_close(PyObject *object, PyObject *args)
 
 static PyMethodDef queue_methods[] = {
 	{"make", queue_make, METH_VARARGS | METH_STATIC, "make(memory, offset, size, cells, stride): make a queue of that many cells."},
-	{"put", queue_put, METH_VARARGS, "put(data, kind=0, timeout=None): append a record; wait while there is no room."},
-	{"get", queue_get, METH_VARARGS, "get(timeout=None): take the next record; its kind is in `kind`."},
-	{"take", queue_take, METH_VARARGS, "take(timeout=None): take the next record; it, and its kind."},
+	{"put", FAST(queue_put), METH_FASTCALL, "put(data, kind=0, timeout=None): append a record; wait while there is no room."},
+	{"get", FAST(queue_get), METH_FASTCALL, "get(timeout=None): take the next record; its kind is in `kind`."},
+	{"take", FAST(queue_take), METH_FASTCALL, "take(timeout=None): take the next record; it, and its kind."},
 	{"mend", queue_mend, METH_VARARGS, "mend(slot): see to what a dead user has left; how many cells are to be looked at again."},
 	{"close", queue_close, METH_VARARGS, "close(consumers=False): say that nothing more comes, or that nobody takes any more."},
 	{NULL, NULL, 0, NULL},

@@ -89,22 +89,22 @@ static enum scxl_result ring_try_push(void *what)
 	return scxl_ring_push(push->end, push->bytes, push->length, push->kind);
 }
 
-static PyObject *ring_send(PyObject *object, PyObject *args)
+static PyObject *ring_send(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Ring *self = (Ring *)object;
 	struct ring_push push = {.end = &self->end};
-	PyObject *timeout = NULL;
-	Py_buffer data;
+	PyObject *timeout;
+	struct data data;
 	int64_t deadline;
 	int result;
 
-	if (!PyArg_ParseTuple(args, "y*|IO", &data, &push.kind, &timeout))
+	if (!sent("send", args, count, &data, &push.kind, &timeout))
 		return NULL;
-	push.bytes = data.buf;
-	push.length = (uint32_t)data.len;
+	push.bytes = data.bytes;
+	push.length = (uint32_t)data.length;
 	result = SCXL_TOO_LONG;
-	if ((uint64_t)data.len > UINT32_MAX || !ring_enter(self, true)) {
-		PyBuffer_Release(&data);
+	if ((uint64_t)data.length > UINT32_MAX || !ring_enter(self, true)) {
+		data_release(&data);
 		return PyErr_Occurred() ? NULL : fail(result);
 	}
 	result = ring_try_push(&push);
@@ -113,7 +113,7 @@ static PyObject *ring_send(PyObject *object, PyObject *args)
 		result = deadline < 0 ? -1 : wait_for(ring_try_push, &push, self->memory, &self->end.ring->producer, deadline, &self->spin);
 	}
 	self->busy = false;
-	PyBuffer_Release(&data);
+	data_release(&data);
 	if (result < 0)
 		return NULL;
 	if (result != SCXL_OK)
@@ -133,15 +133,16 @@ static enum scxl_result ring_try_next(void *what)
 	return scxl_ring_next(pop->end, &pop->length, &pop->kind);
 }
 
-static PyObject *ring_take(PyObject *object, PyObject *args)
+/* The next record; its kind is in the ring. */
+static PyObject *ring_bytes(PyObject *object, const char *name, PyObject *const *args, Py_ssize_t count)
 {
 	Ring *self = (Ring *)object;
 	struct ring_pop pop = {.end = &self->end};
-	PyObject *timeout = NULL, *bytes = NULL;
+	PyObject *timeout = count ? args[0] : NULL, *bytes = NULL;
 	int64_t deadline;
 	int result;
 
-	if (!PyArg_ParseTuple(args, "|O", &timeout) || !ring_enter(self, false))
+	if (!counted(name, count, 0, 1) || !ring_enter(self, false))
 		return NULL;
 	result = ring_try_next(&pop);
 	if (result == SCXL_EMPTY) {
@@ -157,15 +158,18 @@ static PyObject *ring_take(PyObject *object, PyObject *args)
 		wake(self->memory, &self->end.ring->producer);
 	else if (result > SCXL_OK)
 		fail(result);
-	return bytes ? Py_BuildValue("NI", bytes, pop.kind) : NULL;
+	return bytes;
 }
 
-static PyObject *ring_receive(PyObject *object, PyObject *args)
+static PyObject *ring_receive(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
-	PyObject *record = ring_take(object, args), *bytes = record ? Py_NewRef(PyTuple_GetItem(record, 0)) : NULL;
+	return ring_bytes(object, "receive", args, count);
+}
 
-	Py_XDECREF(record);
-	return bytes;
+static PyObject *ring_take(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+	PyObject *bytes = ring_bytes(object, "take", args, count);
+	return bytes ? Py_BuildValue("NI", bytes, ((Ring *)object)->kind) : NULL;
 }
 
 /* Close one end, be it one's own or, for who has died, the other. Whoever sleeps is woken. */
@@ -184,9 +188,9 @@ static PyObject *ring_close(PyObject *object, PyObject *args)
 
 static PyMethodDef ring_methods[] = {
 	{"make", ring_make, METH_VARARGS | METH_STATIC, "make(memory, offset, size): make a ring, as large as fits."},
-	{"send", ring_send, METH_VARARGS, "send(data, kind=0, timeout=None): append a record, whole; wait while there is no room."},
-	{"receive", ring_receive, METH_VARARGS, "receive(timeout=None): the next record; its kind is in `kind`."},
-	{"take", ring_take, METH_VARARGS, "take(timeout=None): the next record, and its kind."},
+	{"send", FAST(ring_send), METH_FASTCALL, "send(data, kind=0, timeout=None): append a record, whole; wait while there is no room."},
+	{"receive", FAST(ring_receive), METH_FASTCALL, "receive(timeout=None): the next record; its kind is in `kind`."},
+	{"take", FAST(ring_take), METH_FASTCALL, "take(timeout=None): the next record, and its kind."},
 	{"close", ring_close, METH_VARARGS, "close(producer=own end): say that an end has gone."},
 	{NULL, NULL, 0, NULL},
 };
