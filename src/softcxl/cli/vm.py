@@ -104,6 +104,9 @@ def vm() -> None:
     is_flag=True,
     help="Make /dev/ttyS1 of the guest a serial line to the fabric's MCTP endpoints.",
 )
+@click.option(
+    "--python", is_flag=True, help="Have Python in the guest, with what reaches the pool; fetched once."
+)
 @click.option("--verbose", "-v", is_flag=True, help="Let the kernel print everything to its console.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON when the command has ended.")
@@ -125,6 +128,7 @@ def run(
     console: Path | None,
     scenario: Path | None,
     mctp_serial: bool,
+    python: bool,
     verbose: bool,
     quiet: bool,
     as_json: bool,
@@ -163,6 +167,7 @@ def run(
                 "boot_timeout": boot_timeout,
                 "progress": progress,
                 "mctp_serial": mctp_serial,
+                "python": python,
             }
             played = None
             if socket_of(topology) is None:

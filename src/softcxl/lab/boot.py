@@ -18,11 +18,12 @@ from softcxl.fabric.routes import Route, routes
 from softcxl.fabric.visitor import Order, Visitor
 from softcxl.lab import compile as compiled
 from softcxl.lab import limits
+from softcxl.lab import python as interpreter
 from softcxl.lab.errors import MonitorError, PlanError
 from softcxl.lab.guest import Guest
 from softcxl.lab.parts import Parts
 from softcxl.lab.plan import BridgeDecoder, GuestPlan, Switch, Window
-from softcxl.lab.progress import silent
+from softcxl.lab.progress import Progress, silent
 from softcxl.lab.runtime import runtime_folder
 from softcxl.lab.setup import setup
 from softcxl.lab.slots import Slots, let_go
@@ -267,6 +268,7 @@ def boot(
     spin_us: float = 0,
     overlays: Sequence[Path] = (),
     mctp_serial: bool = False,
+    python: bool = False,
     **options: Any,
 ) -> Iterator[Machine]:
     """Boot `host` (the only one, if None) with its devices served by this process; yields the running guest.
@@ -274,7 +276,7 @@ def boot(
     `parts` are QEMU, kernel and tools, fetched where they are missing if None; `options` are those of `Guest`.
     `spin_us` is how long, in µs, doors look for a next message before they sleep: it helps where cores are idle, and
     hurts where guest and door would share one. With `mctp_serial` the guest's second serial port, /dev/ttyS1, is a line
-    to the fabric's MCTP endpoints (`softcxl.fabric.endpoints`).
+    to the fabric's MCTP endpoints (`softcxl.fabric.endpoints`). With `python` it has Python, and `softcxl.pool` in it.
     Devices and windows keep their state when the guest has gone; a device that was hot-added goes back to where
     the topology has it. Raises `LabError`, `BuildError`.
 
@@ -285,7 +287,7 @@ def boot(
     """
     name = bootable(fabric.topology, host)
     parts = parts or setup(options.get("progress", silent)).parts()
-    tools = (compiled.overlay(parts), *overlays)
+    tools = (*own_overlays(parts, python, options.get("progress", silent)), *overlays)
     with (
         runtime_folder() as folder,
         Doors(fabric, name, folder, spin_us) as doors,
@@ -304,6 +306,11 @@ def boot(
             if bound:
                 slots.start(guest)
             yield guest
+
+
+def own_overlays(parts: Parts, python: bool, progress: Progress) -> tuple[Path, ...]:
+    """What is laid over a guest's root of ours: small programs, and Python where it is wanted. Raises `LabError`."""
+    return (compiled.overlay(parts), *(interpreter.overlays(parts, progress) if python else ()))
 
 
 class _Own:

@@ -10,11 +10,11 @@ from typing import Any
 
 from softcxl.fabric import keys
 from softcxl.fabric.live_host import FirmwareProgram
-from softcxl.lab import compile as compiled
-from softcxl.lab.boot import Backing, planned
+from softcxl.lab.boot import Backing, own_overlays, planned
 from softcxl.lab.errors import PlanError
 from softcxl.lab.guest import Guest
 from softcxl.lab.parts import Parts
+from softcxl.lab.progress import silent
 from softcxl.lab.slots import Orders, Slots
 
 
@@ -27,12 +27,13 @@ def visit(
     *,
     overlays: Sequence[Path] = (),
     mctp_serial: bool = False,
+    python: bool = False,
     **options: Any,
 ) -> Iterator[Guest]:
     """Boot the host that `doors` tells of (`softcxl.fabric.hosts.Call.doors`), of a topology that is live elsewhere on
     this machine; yields the running guest. `orders` are carried out at the ports of its virtual switches, if it has
-    any. With `mctp_serial` its second serial port is a line to that fabric's MCTP endpoints. `options` are those of
-    `Guest`. Raises `LabError`."""
+    any. `python` and `options` are as of `softcxl.lab.boot.boot`. With `mctp_serial` its second serial port is a line to that fabric's MCTP endpoints. Raises
+    `LabError`."""
     key = topology.hosts[doors["host"]]
     with ExitStack() as stack:
         windows = [
@@ -45,7 +46,7 @@ def visit(
         ]
         sockets = {name: Path(door["socket"]) for name, door in doors["devices"].items()}
         plan = planned(topology, doors["host"], windows, regions, sockets, doors["virtual"])
-        tools = (compiled.overlay(parts), *overlays)
+        tools = (*own_overlays(parts, python, options.get("progress", silent)), *overlays)
         slots = stack.enter_context(Slots(orders))
         if mctp_serial and doors["serial"] is None:
             raise PlanError(f"{doors['host']}: its fabric has no MCTP endpoint for a serial line to reach.")
