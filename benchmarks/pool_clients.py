@@ -1,11 +1,11 @@
 """How many calls a second one server answers when a thousand clients ask, beside a socket for each of them.
 
-Each client has one call outstanding: it asks again when it has its answer. Clients live in one process, the server's
-one worker in another: what is measured is what it costs the server that there are many. The peer is an epoll server on
-as many Unix sockets, which reads 64 bytes and sends them back, asked in the same way. Rounds take turns; medians.
+Each client has one call outstanding: it asks again when it has its answer. Clients live in one process, the
+server's one worker in another: what is measured is what it costs the server that there are many. The peer is an
+epoll server on as many Unix sockets, which reads 64 bytes and sends them back, asked in the same way. Rounds take
+turns; medians.
 
-    python benchmarks/pool_clients.py [--json] [--clients N] [--rounds N] [--seconds S]
-"""
+    python benchmarks/pool_clients.py [--json] [--clients N] [--rounds N] [--seconds S]"""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """How long a request and its reply take between two processes: by the pool, and by what one would pick instead.
 
 Every peer's server is a process of its own and answers with the bytes that came. In each round every peer has its
-turn, so that what else the machine does counts for all alike. Three places: client and server on processors of their
-own, back to back; the same with a pause ahead of each request, so that both sleep and each has to wake the other; and
-both on one processor, where spinning is of no use. Figures are medians of the rounds, the best in brackets, in µs.
+turn, so that what else the machine does counts for all alike. Three places: client and server on processors of
+their own, back to back; the same with a pause ahead of each request, so that both sleep and each has to wake the
+other; and both on one processor, where spinning is of no use. Figures are medians of the rounds, the best in
+brackets, in µs.
 
-    python benchmarks/pool_latency.py [--json] [--rounds N] [--seconds S] [--only NAME,...]
-"""
+    python benchmarks/pool_latency.py [--json] [--rounds N] [--seconds S] [--only NAME,...]"""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ COMMANDS = {
     "doors": "softcxl.cli.serve:doors",
     "journal": "softcxl.cli.journal:journal",
     "fm": "softcxl.cli.fm:fm",
+    "pool": "softcxl.cli.pool:pool",
     "vm": "softcxl.cli.vm:vm",
     "lab": "softcxl.cli.lab:lab",
 }
@@ -66,6 +67,7 @@ SUMMARIES = {
     "doors": "Open the doors by which a guest comes to the devices of a server's host, and print them as JSON.",
     "journal": "Print what happened to the fabric of TOPOLOGY, in order: a line each, with its number and when (UTC).",
     "fm": "Manage a fabric by the FM API: switches, virtual switches, logical devices, dynamic capacity.",
+    "pool": "Regions of a pool's memory: what there is, and what is in them.",
     "vm": "Virtual machines whose CXL devices are served by this program.",
     "lab": "QEMU, a kernel and its tools: what there is, and how to get it.",
 }

@@ -130,6 +130,8 @@ class Unmapped(PoolError):
 class NoServer(PoolError, ConnectionError):
     """No server is there, or none that answers."""
 
+    exit_code = 3
+    """What the command line ends with."""
     sentence = "no server of a pool is there"
 
 

@@ -156,6 +156,8 @@ class PoolServer:
             except PoolError as error:
                 log.error("the pool's queue of calls: %s", error)
                 continue
+            if worker.kind == Opcode.GOODBYE:  # once it is gone there is no table to answer in
+                worker.answer(b"", Status.OK)
             status, answer = self.execute(worker.current[0], worker.kind, data)
             worker.answer(answer, status)
 

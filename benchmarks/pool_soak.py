@@ -1,0 +1,295 @@
+"""Does the pool lose anything, or stand still, when everything that may die does so at random, for as long as you like?
+
+Six clients write, read, allocate, add to a counter and call a service, all at once. Meanwhile, at random: clients
+and the service's workers are killed and come again, memory devices die and come back, the server is killed and
+started again. Clients check all that they find against what they and their predecessors had written down; at the
+end everything is checked once more, and that nothing has leaked. Exit status 1 where anything was wrong.
+
+    python benchmarks/pool_soak.py [--minutes N] [--seed N] [--json]"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from pool_peers import soaking
+from pool_peers.served import SERVE
+
+import softcxl
+
+DEVICES = 4
+SERVICES = 2
+PATIENCE = 60.0
+"""Seconds that a copy may take to be made anew, or a process to end."""
+
+
+class Soak:
+    """A pool, its clients, and what befalls them."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.random = random.Random(seed)
+        self.wrong: list[str] = []
+        self.happened: Counter[str] = Counter()
+        self.rebuilds: list[float] = []
+        names = [f"mem{number}" for number in range(DEVICES)]
+        self.topology = folder / "soak.yaml"
+        self.topology.write_text(
+            json.dumps(
+                {
+                    "devices": {name: {"volatile": "256MiB"} for name in names},
+                    "pool": {"memory": names, "lease": "1s"},
+                }
+            )
+        )
+        self.control = f"unix:{folder}/control"
+        self.start_server()
+        self.pool = softcxl.connect(self.address, name="soak")
+        for number, copies in enumerate(soaking.REGIONS):
+            self.pool.allocate(
+                soaking.BLOCKS * soaking.BLOCK, name=soaking.shared(number), replicas=copies
+            ).close()
+        self.pool.allocate(4096, name="soak counter", replicas=2).close()
+        self.processes: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
+        for number in range(SERVICES):
+            self.start("service", number)
+        self.await_service()
+        for number in range(soaking.CLIENTS):
+            self.start("client", number)
+
+    def start_server(self) -> None:
+        command = [
+            sys.executable,
+            "-c",
+            SERVE,
+            "serve",
+            str(self.topology),
+            "--socket",
+            self.control,
+            "--json",
+        ]
+        self.server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.server.stdout is not None
+        line = self.server.stdout.readline()
+        if not line:
+            raise SystemExit(f"pool_soak: the server ended with status {self.server.wait()}")
+        self.address = json.loads(line)["pool"]
+
+    def start(self, what: str, number: int) -> None:
+        program = [sys.executable, soaking.__file__, what, self.address, str(self.folder), str(number)]
+        self.processes[what, number] = subprocess.Popen(program)
+
+    def await_service(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.pool.client("soak").functions()
+            except softcxl.PoolError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+
+    # -- what happens ----------------------------------------------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        """Have things happen until the time is over, or something is wrong."""
+        end = time.monotonic() + seconds
+        kinds = [self.kill_client, self.kill_service, self.fail_device, self.kill_server]
+        while time.monotonic() < end and self.alive():
+            (one,) = self.random.choices(kinds, (10, 3, 2, 1))
+            one()
+            time.sleep(self.random.uniform(0.05, 1.0))
+
+    def alive(self) -> bool:
+        """Whether all are well; clients that have found something wrong are not there any more."""
+        gone = [
+            f"{what} {number}" for (what, number), one in self.processes.items() if one.poll() is not None
+        ]
+        return not gone and not (self.folder / "wrong").exists()
+
+    def kill(self, what: str, count: int) -> None:
+        number = self.random.randrange(count)
+        one = self.processes[what, number]
+        if one.poll() is None:
+            one.kill()
+            one.wait()
+            self.happened[f"{what}s killed"] += 1
+            self.start(what, number)
+
+    def kill_client(self) -> None:
+        self.kill("client", soaking.CLIENTS)
+
+    def kill_service(self) -> None:
+        self.kill("service", SERVICES)
+
+    def kill_server(self) -> None:
+        self.server.kill()
+        self.server.wait()
+        self.happened["servers killed"] += 1
+        self.start_server()
+
+    def fail_device(self) -> None:
+        """A device dies; when every region has all its copies again, elsewhere, it comes back."""
+        device = f"mem{self.random.randrange(DEVICES)}"
+        self.inject(device, "die: silent")
+        self.happened["devices failed"] += 1
+        start = time.monotonic()
+        while self.incomplete(device):
+            if time.monotonic() - start > PATIENCE:
+                self.wrong.append(f"{PATIENCE:g} s after {device} had died not all copies were there again")
+                break
+            time.sleep(0.05)
+        self.rebuilds.append(time.monotonic() - start)
+        self.inject(device, "reset: revive")
+
+    def inject(self, device: str, step: str) -> None:
+        scenario = self.folder / "scenario.yaml"
+        scenario.write_text(f"device: {device}\nsteps:\n  - {step}\n")
+        command = [sys.executable, "-c", SERVE, "inject", self.control, str(scenario)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            self.wrong.append(f"{step} of {device}: {done.stderr.strip()}")
+
+    def incomplete(self, device: str) -> list[str]:
+        """Named regions that have not all their copies on other devices."""
+        gone = [one["number"] for one in self.pool.tell("sources") if one["name"] == device]
+        return [
+            one.name
+            for one in self.pool.regions()
+            if one.name and any(not copy.healthy or copy.source in gone for copy in one.copies)
+        ]
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """End all in order, and check what they leave."""
+        for name, what in (("stop", "client"), ("halt", "service")):
+            (self.folder / name).touch()
+            for (kind, number), one in self.processes.items():
+                if kind != what:
+                    continue
+                try:
+                    status = one.wait(PATIENCE)
+                    if status:
+                        self.wrong.append(f"{kind} {number} ended with status {status}")
+                except subprocess.TimeoutExpired:
+                    self.wrong.append(f"{kind} {number} has not ended {PATIENCE:g} s after it was told to")
+                    one.kill()
+                    one.wait()
+        self.check_counter()
+        self.check_calls()
+        self.check_leaks()
+        self.pool.close()
+        self.server.terminate()
+        if self.server.wait(PATIENCE):
+            self.wrong.append(f"the server ended with status {self.server.returncode}")
+        told = self.folder / "wrong"
+        if told.exists():
+            self.wrong += told.read_text().splitlines()
+
+    def logs(self, what: str) -> list[soaking.Log]:
+        return [soaking.Log(path) for path in self.folder.glob(f"{what}-*.log")]
+
+    def check_counter(self) -> None:
+        begun, done = (
+            sum(log.count(one) for log in self.logs("client")) for one in (soaking.ADDING, soaking.ADDED)
+        )
+        found = self.pool.open("soak counter").load(0)
+        if not done <= found <= begun:
+            self.wrong.append(f"the counter is {found}: {done} additions were acknowledged, {begun} begun")
+
+    def check_calls(self) -> None:
+        ran = Counter(
+            (line[1], line[3]) for log in self.logs("service") for line in log.lines if line[0] == soaking.RAN
+        )
+        twice = [call for call, times in ran.items() if times > 1]
+        if twice:
+            self.wrong.append(f"{len(twice)} calls were run more than once, {twice[0]} among them")
+        answered = [
+            (line[1], line[3])
+            for log in self.logs("client")
+            for line in log.lines
+            if line[0] == soaking.CALLED
+        ]
+        never = [call for call in answered if call not in ran]
+        if never:
+            self.wrong.append(f"{len(never)} calls were answered and not run, {never[0]} among them")
+
+    def check_leaks(self) -> None:
+        """Once all is freed all memory is free; what the dead held is let go in the background."""
+        for number in range(len(soaking.REGIONS)):
+            self.pool.free(soaking.shared(number))
+        self.pool.free("soak counter")
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            used = {
+                one["name"]: one["size"] - one["available"]
+                for one in self.pool.tell("sources")
+                if one["number"] and one["size"] != one["available"]
+            }
+            if not used:
+                return
+            if time.monotonic() > deadline:
+                self.wrong.append(f"bytes that nobody has, and that are not free: {used}")
+                return
+            time.sleep(0.1)
+
+    def report(self) -> dict[str, object]:
+        """What was done, and what was wrong."""
+        logs = self.logs("client")
+        slow = [
+            (float(line.split()[0]), line.split()[1])
+            for path in self.folder.glob("client-*.slow")
+            for line in path.read_text().splitlines()
+        ]
+        return {
+            "writes": sum(log.count(soaking.DONE) for log in logs),
+            "additions": sum(log.count(soaking.ADDED) for log in logs),
+            "calls": sum(log.count(soaking.CALLED) for log in logs),
+            **dict(sorted(self.happened.items())),
+            "longest rebuild, s": round(max(self.rebuilds, default=0.0), 3),
+            "operations over 0.1 s": dict(Counter(what for _, what in slow)),
+            "longest operation, s": max(slow, default=(0.0, ""))[0],
+            "wrong": self.wrong,
+        }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=0.5)
+    parser.add_argument("--seed", type=int, default=None, help="what happens in which order; without it any")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    given = parser.parse_args()
+    seed = int.from_bytes(os.urandom(4), "little") if given.seed is None else given.seed
+    with tempfile.TemporaryDirectory(prefix="softcxl-soak-") as folder:
+        soak = Soak(Path(folder), seed)
+        try:
+            soak.run(60 * given.minutes)
+            soak.finish()
+            found = {"minutes": given.minutes, "seed": seed, **soak.report()}
+        finally:
+            for one in [*soak.processes.values(), soak.server]:
+                one.kill()
+                one.wait()
+    if given.json:
+        print(json.dumps(found, indent=2))
+    else:
+        for name, value in found.items():
+            print(f"{name:<26}{value:,}" if isinstance(value, int) else f"{name:<26}{value or 'none'}")
+    return 1 if found["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
