@@ -97,6 +97,7 @@ static enum scxl_result caller_ask(Caller *self, const void *bytes, uint32_t len
 	int put;
 
 	*raised_ = false;
+	scxl_soon(scxl_cell_of(&self->queue->user, scxl_peek(&self->queue->user.queue->tail)));
 	note->client = self->queue->user.slot;
 	for (uint32_t i = 0; i < self->table.count && result == SCXL_FULL; i++) {
 		note->cell = self->next;

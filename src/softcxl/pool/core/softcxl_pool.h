@@ -73,6 +73,16 @@ static inline bool scxl_swap(scxl_u64 *word, uint64_t from, uint64_t to)
 	return atomic_compare_exchange_strong_explicit(word, &from, to, memory_order_acq_rel, memory_order_acquire);
 }
 
+/* Ask for a line that one is about to write, while there is something else to do: it comes from another processor. */
+static inline void scxl_soon(const void *line)
+{
+#if defined(__x86_64__)
+	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)line));
+#else
+	__builtin_prefetch(line, 1);
+#endif
+}
+
 /* -- sleeping -------------------------------------------------------------------------------------------------- */
 
 /* Whether somebody sleeps on this; `waiting` is itself the futex word. A sleeper calls scxl_sleeps, looks once more, and
@@ -698,6 +708,10 @@ static inline enum scxl_result scxl_call_free(struct scxl_table *table, uint32_t
 
 		if (word >> 24 != number || (word & 0xff) == SCXL_FREE)
 			return SCXL_STALE;
+		if ((word & 0xff) == SCXL_ANSWERED) { /* nobody else changes that */
+			scxl_store(&call->word, scxl_call_word(number, 0, SCXL_FREE));
+			return SCXL_OK;
+		}
 		if ((word & 0xff) == SCXL_ABANDONED)
 			return SCXL_EMPTY;
 		if ((word & 0xff) == SCXL_RUNNING) {
@@ -717,6 +731,7 @@ static inline enum scxl_result scxl_call_take(struct scxl_table *table, uint32_t
 	if (cell >= table->count)
 		return SCXL_CORRUPT;
 	call = scxl_call_at(table, cell);
+	scxl_soon((uint8_t *)call + SCXL_LINE * (table->stride > SCXL_LINE)); /* of the answer, too */
 	if (!scxl_swap(&call->word, scxl_call_word(number, 0, SCXL_ASKED), scxl_call_word(number, worker, SCXL_RUNNING)))
 		return SCXL_STALE;
 	SCXL_POINT();
