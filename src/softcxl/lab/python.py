@@ -113,13 +113,19 @@ def _package(parts: Parts, interpreter: Path) -> Path:
     """The folder with the pool's client, of this package as it is now."""
     here = resources.files("softcxl")
     with resources.as_file(here) as source:
-        files = {f"{_HOME}/softcxl/{path.relative_to(source)}": path.read_bytes() for path in _sources(source)}
+        files = {
+            f"{_HOME}/softcxl/{path.relative_to(source)}": path.read_bytes() for path in _sources(source)
+        }
         for name in _C_LIBRARY:
             found = next((path for one in parts.tools.libraries if (path := one / name).is_file()), None)
             if found is not None:
                 files[f"{_LIBRARIES}/{name}"] = found.read_bytes()
         told = repr(
-            (_FORMAT, interpreter.name, [(name, hashlib.sha256(data).digest()) for name, data in files.items()])
+            (
+                _FORMAT,
+                interpreter.name,
+                [(name, hashlib.sha256(data).digest()) for name, data in files.items()],
+            )
         )
         folder = cache.folder() / "python" / f"softcxl-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
         with cache.locked("python"):

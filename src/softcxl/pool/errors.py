@@ -15,6 +15,7 @@ PoolError
 ├── Failed           no copy is healthy
 ├── Torn             who wrote these bytes died on the way
 ├── Unmapped         it lies in memory that is not mapped here
+├── NativeMissing    the C core is needed, and could not be built here
 ├── NoServer         no server is there, or none that answers
 ├── RemoteError      a function of a service raised
 │   └── BadCall          a service has no such function, or it takes no such arguments
@@ -125,6 +126,15 @@ class Unmapped(PoolError):
     """It lies in memory that is not mapped here: the server hands it over."""
 
     sentence = "it lies in memory that is not mapped here"
+
+
+class NativeMissing(PoolError, RuntimeError):
+    """The C core is needed, and could not be built here."""
+
+    sentence = (
+        "softcxl.pool was installed without its C core: a C compiler and Python's headers are needed "
+        "(Debian, Ubuntu: gcc and python3-dev), then install SoftCXL again"
+    )
 
 
 class NoServer(PoolError, ConnectionError):

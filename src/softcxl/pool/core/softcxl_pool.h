@@ -179,8 +179,8 @@ static inline scxl_u64 *scxl_ring_place(const struct scxl_end *end, uint64_t at)
 /* Bytes that the record there takes, 0 where none is; more than the ring has where what is there cannot be. */
 static inline uint64_t scxl_ring_there(const struct scxl_end *end, uint64_t at)
 {
-	uint32_t length = (uint32_t)scxl_load(scxl_ring_place(end, at));
-	return length & SCXL_RECORD_THERE ? scxl_room_of(length & ~SCXL_RECORD_THERE) : length ? UINT64_MAX : 0;
+	uint64_t header = scxl_load(scxl_ring_place(end, at));
+	return header & SCXL_RECORD_THERE ? scxl_room_of((uint32_t)header & ~SCXL_RECORD_THERE) : header ? UINT64_MAX : 0;
 }
 
 /* Take one end of the ring at `at`, of which `available` bytes may be touched, and go on where its last owner was. */
