@@ -160,6 +160,7 @@ def test_the_ready_line(file, tmp_path):
             "topology": file,
             "hosts": ["alpha", "beta"],
             "fm": None,
+            "pool": None,
             "pid": server.process.pid,
         }
         assert stat.S_IMODE(server.path.stat().st_mode) == 0o600

@@ -17,6 +17,7 @@ import softcxl
 from softcxl.cli.booted import perform
 from softcxl.cli.notify import notify
 from softcxl.cli.options import HOST, JSON
+from softcxl.cli.serve_pool import serve_pool
 from softcxl.cli.verbs import VERBS, Doors
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.control import Service, socket_of
@@ -109,13 +110,17 @@ def serve(
     Fabric managers bind and unbind what hosts of a shared switch see, by MCTP over TCP: the line says where, and
     `softcxl fm` asks the server itself. Whoever reaches that port can do so; by default users of this machine alone.
 
+    Where the topology has a `pool`, programs come to it at a socket of its own, beside the other one and as private:
+    the line says where, and `softcxl.connect` and `softcxl pool` find it by themselves where one server runs. What is
+    in it outlives a server that is killed.
+
     The socket is for its owner alone (mode 0600): $XDG_RUNTIME_DIR/softcxl-NAME.sock for the file NAME.yaml, or in a
     private folder where there is no such directory. SIGTERM, SIGINT and SIGHUP end it in order, with status 0:
     persistent memory is saved, and the sockets go. It tells systemd (NOTIFY_SOCKET) when it is ready and when it stops.
     """
     with _until_signalled() as wait, ExitStack() as stack:
         folder = stack.enter_context(runtime_folder())
-        hosts = Hosts(stack.enter_context(Fabric.load(topology)), topology, folder)
+        hosts = Hosts(stack.enter_context(Fabric.load(topology, serves=True)), topology, folder)
         stack.enter_context(closing(hosts))
         for name in [hosts.host(one) for one in booted]:
             hosts.perform(_Boot(), name, _nowhere, lambda text: click.echo(text, nl=False, err=True))
@@ -127,11 +132,14 @@ def serve(
         except DoorError as error:
             raise BuildError(str(error)) from error
         told = ""
+        pool = stack.enter_context(serve_pool(hosts.fabric, path)) if hosts.fabric.topology.pool else None
+        if pool:
+            told = f" for programs at {pool}, and"
         if fm_kernel:
             _kernel_door(stack, hosts.fabric, Dialect(dialect))
         if managed != "none" and (managed or hosts.fabric.switches or hosts.fabric.mlds):
             hosts.manager = stack.enter_context(_fm_door(hosts.fabric, managed or _LOCAL, Dialect(dialect)))
-            told = f" for fabric managers at {hosts.manager['address']}, and"
+            told = f"{told.removesuffix(' and')} for fabric managers at {hosts.manager['address']}, and"
         address = f"unix:{path}"
         if as_json:
             ready = {
@@ -139,6 +147,7 @@ def serve(
                 "topology": topology,
                 "hosts": list(hosts.fabric.hosts),
                 "fm": hosts.manager.get("address"),
+                "pool": pool,
                 "pid": os.getpid(),
                 "softcxl": softcxl.__version__,
             }

@@ -234,6 +234,13 @@ class Plan:
     regions: int = 1 << 20
     heap: int = 1 << 30
 
+    @classmethod
+    def within(cls, size: int) -> Plan:
+        """For an arena of so many bytes, 1 MiB or more: at most a quarter for records, an eighth for clients."""
+        most = cls()
+        bare = cls(min(most.slots, size >> 16), min(most.regions, size >> 10), 0)
+        return cls(bare.slots, bare.regions, (size - bare.heap_at) & -PAGE)
+
     @property
     def sources_at(self) -> int:
         return PAGE

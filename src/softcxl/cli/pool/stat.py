@@ -113,7 +113,7 @@ def _source(source: dict[str, Any]) -> Text:
     style = "bold green" if source["state"] == "healthy" else "bold red"
     facts = [
         source["state"] + (f" ({source['reason']})" if source.get("reason") else ""),
-        f"{about(source['available'])} of {size(source['size'])} free",
+        f"{about(source['available'])} of {about(source['size'])} free",
     ]
     if source["switch"]:
         facts.append(f"at {source['switch']}")
