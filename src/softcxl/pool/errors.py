@@ -11,7 +11,7 @@ PoolError
 ├── Lost             who had taken a call died: whether it was done is not known
 ├── Stale            it is no longer yours: given up, freed, or you were taken for dead
 ├── Unprotected      it would take a journal to write this whole, and there is none
-├── Poisoned         every healthy copy has poison
+├── Poisoned         no healthy copy has these bytes
 ├── Failed           no copy is healthy
 ├── Torn             who wrote these bytes died on the way
 ├── Unmapped         it lies in memory that is not mapped here
@@ -31,6 +31,8 @@ PoolError
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class PoolError(Exception):
@@ -103,9 +105,13 @@ class Unprotected(PoolError):
 
 
 class Poisoned(PoolError):
-    """Every healthy copy has poison, perhaps not in the range that is read: the server knows where."""
+    """No healthy copy has these bytes: each has poison there. `ranges` are their offsets and sizes in the region."""
 
     sentence = "every healthy copy has poison"
+
+    def __init__(self, *args: object, ranges: Sequence[tuple[int, int]] = ()) -> None:
+        super().__init__(*args)
+        self.ranges = tuple(ranges)
 
 
 class Failed(PoolError):

@@ -8,18 +8,25 @@ from __future__ import annotations
 import mmap
 import os
 import socket
+import stat
+import struct
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from softcxl.pool import layout
-from softcxl.pool.errors import Foreign, NoServer, PoolError, ServerFailed
+from softcxl.pool.errors import Corrupt, Foreign, NoServer, PoolError, ServerFailed
 from softcxl.pool.protocol import FAILURES, PROTOCOL, Head, Hello, Opcode, SourceFile, Welcome
 from softcxl.wire import WireError
 
 _WELCOME: Final = 8192
 _SECONDS: Final = 10.0
+_TIME: Final = struct.Struct("@ll")
+
+Coherence = Literal["host", "managed"]
+"""Whether what one writes is there for all at once (`host`), or when it was flushed (`managed`)."""
 
 
 def failure(status: int, answer: bytes) -> PoolError:
@@ -38,13 +45,16 @@ class Place:
 
 @dataclass
 class Mapped:
-    """What a client has of a pool: maps of the arena and of each source that there is, by number."""
+    """What a client has of a pool: maps of the arena and of each source that there is, by number.
+
+    `files` says which memory each of them is: two that are equal are the same bytes.
+    """
 
     place: Place
     server: int
     lease: float
     maps: dict[int, mmap.mmap]
-    offsets: dict[int, int]
+    files: dict[int, Hashable] = field(default_factory=dict)
 
 
 class Link(Protocol):
@@ -54,24 +64,38 @@ class Link(Protocol):
     def address(self) -> str:
         """What a user would give to `softcxl.connect`."""
 
+    @property
+    def coherence(self) -> Coherence:
+        """Of the memory that is reached by it."""
+
+    @property
+    def rest(self) -> Callable[[int, float], object] | None:
+        """rest(offset, seconds) sleeps until the word of the arena there is rung; None where a futex does it."""
+
     def attach(self, name: str, place: Place) -> Mapped:
         """Come in, or in again. Raises `NoServer`, or what the server answers."""
 
     def gone(self) -> bool:
         """Whether the server that let us in is known to have gone."""
 
+    def fileno(self) -> int:
+        """A descriptor that hangs up when the server goes; -1 without one: `gone` is then asked now and then."""
+
     def ask(self, opcode: int, data: bytes, timeout: float | None = None) -> tuple[int, bytes]:
         """Ask without the C core: a status and an answer. Raises `NoServer`."""
 
     def ring(self, offset: int) -> None:
-        """Wake who sleeps on the word of the arena at `offset` where a futex does not."""
+        """Wake who sleeps on the word of the arena at `offset` where a futex does not. Never raises."""
 
     def close(self) -> None:
         """Leave."""
 
 
 class SocketLink:
-    """The Unix socket at `path`, of a server on this machine."""
+    """The Unix socket at `path`, of a server on this machine: caches see to it that all see the same memory."""
+
+    coherence: Final = "host"
+    rest = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,7 +108,6 @@ class SocketLink:
         return f"unix:{self.path}"
 
     def attach(self, name: str, place: Place) -> Mapped:
-        self.close()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             connection.settimeout(_SECONDS)
@@ -106,6 +129,8 @@ class SocketLink:
             why = error.strerror or str(error)
             raise NoServer(f"no pool answers at {self.address}: {why}") from error
         try:
+            if not message:
+                raise NoServer(f"no pool answers at {self.address}: it has hung up")
             mapped = _welcomed(message, files)
         except BaseException:
             connection.close()
@@ -114,7 +139,11 @@ class SocketLink:
             for fd in files:
                 os.close(fd)
         connection.settimeout(None)
-        self._socket = connection
+        # The old one last: one whose only connection ends has left
+        with self._lock:
+            old, self._socket = self._socket, connection
+        if old is not None:
+            old.close()
         return mapped
 
     def gone(self) -> bool:
@@ -128,13 +157,18 @@ class SocketLink:
         except OSError:
             return True
 
+    def fileno(self) -> int:
+        return -1 if self._socket is None else self._socket.fileno()
+
     def ask(self, opcode: int, data: bytes, timeout: float | None = None) -> tuple[int, bytes]:
         with self._lock:
             if self._socket is None:
                 raise NoServer(f"the connection to {self.address} has ended")
             self._number += 1
             try:
-                self._socket.settimeout(timeout)
+                # Not by settimeout: `gone` would wait as long
+                whole, part = divmod(round((timeout or 0) * 1e6), 1_000_000)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(whole, part))
                 self._socket.send(Head(what=opcode, number=self._number).pack() + data)
                 while True:
                     message = self._socket.recv(_WELCOME)
@@ -145,7 +179,10 @@ class SocketLink:
                 raise NoServer(f"the pool at {self.address} does not answer: {error}") from error
 
     def ring(self, offset: int) -> None:
-        self.ask(Opcode.RING, offset.to_bytes(8, "little"))
+        try:
+            self.ask(Opcode.RING, offset.to_bytes(8, "little"), _SECONDS)
+        except NoServer:
+            pass  # then nobody can: who sleeps there looks again by himself
 
     def close(self) -> None:
         if self._socket is not None:
@@ -161,19 +198,31 @@ def _welcomed(message: bytes, files: list[int]) -> Mapped:
         welcome = Welcome.unpack_from(message, Head.__layout__.size)
     except WireError as error:
         raise Foreign(f"what answers is no pool: {error}") from None
+    if welcome.protocol != PROTOCOL:
+        raise Foreign(f"the server speaks protocol {welcome.protocol}, this client {PROTOCOL}")
     if len(files) != 1 + welcome.count:
         raise Foreign(f"{welcome.count} sources were told of, {len(files)} files came")
-    maps = {layout.ARENA: mmap.mmap(files[0], 0)}
-    offsets = {layout.ARENA: 0}
-    for one, fd in zip(welcome.sources, files[1:], strict=True):
-        maps[one.number] = _map(one, fd)
-        offsets[one.number] = one.offset
-    return Mapped(
-        Place(welcome.slot, welcome.epoch, welcome.token), welcome.server, welcome.lease / 1000, maps, offsets
-    )
+    maps, known = {}, {}
+    arena = SourceFile(number=layout.ARENA, offset=0, size=os.fstat(files[0]).st_size)
+    for one, fd in zip([arena, *welcome.sources], files, strict=True):
+        if one.number in maps or one.number > layout.MAX_SOURCES:
+            raise Corrupt(f"the server tells of a source {one.number}, which there is already or cannot be")
+        maps[one.number], known[one.number] = _map(one, fd)
+    place = Place(welcome.slot, welcome.epoch, welcome.token)
+    return Mapped(place, welcome.server, welcome.lease / 1000, maps, known)
 
 
-def _map(one: SourceFile, fd: int) -> mmap.mmap:
+def _map(one: SourceFile, fd: int) -> tuple[mmap.mmap, Hashable]:
+    """Map a source. A file that somebody cuts short later is beyond help: the kernel kills who touches it (SIGBUS)."""
+    found = os.fstat(fd)
+    what = f"source {one.number}" if one.number else "the arena"
     if one.offset % mmap.ALLOCATIONGRANULARITY:
-        raise Foreign(f"source {one.number} begins at {one.offset:#x} of its file, which is within a page")
-    return mmap.mmap(fd, one.size, offset=one.offset)
+        raise Corrupt(f"{what} begins at {one.offset:#x} of its file, which is within a page")
+    if not one.size or (stat.S_ISREG(found.st_mode) and one.size > found.st_size - one.offset):
+        raise Corrupt(
+            f"{what} has {one.size} bytes from {one.offset:#x} on, and its file {found.st_size}: it was cut short"
+        )
+    try:
+        return mmap.mmap(fd, one.size, offset=one.offset), (found.st_dev, found.st_ino, one.offset, one.size)
+    except (OSError, ValueError) as error:
+        raise NoServer(f"{what} cannot be mapped: {error}") from error

@@ -36,6 +36,7 @@ class Opcode(enum.IntEnum):
     TELL = 12
     SOURCES = 13
     CLOSE = 14
+    HOLD = 40
     ATTACH = 32
     DETACH = 33
     CALLS_OF = 34
@@ -162,6 +163,15 @@ class Named(Record, size=80):
     index: int = u64()
     generation: int = u64("0: by name")
     name: bytes = raw(64)
+
+
+class Hold(Record, size=24):
+    """How often a client has a region open and looks at its memory: for a server that has just started."""
+
+    index: int = u64()
+    generation: int = u64()
+    opened: int = u32()
+    pins: int = u32()
 
 
 class Range(Record, size=16):

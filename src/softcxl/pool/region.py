@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 
-from softcxl.pool import layout, native
-from softcxl.pool.errors import PoolError, Refused, Stale
-from softcxl.pool.layout import Mode, RegionFlag
+from softcxl.pool import errors, layout, native
+from softcxl.pool.coherence import Managed, Shadow, exported, over
+from softcxl.pool.errors import Corrupt, Denied, PoolError, Refused, Stale
+from softcxl.pool.info import Copy, RegionInfo, RegionStat
+from softcxl.pool.layout import Mode, RegionState
+from softcxl.pool.poison import Poison
 from softcxl.pool.protocol import Named, Opcode
 
 if TYPE_CHECKING:
@@ -17,51 +21,8 @@ if TYPE_CHECKING:
 
     from softcxl.pool.session import Pool
 
-
-@dataclass(frozen=True)
-class Copy:
-    """One copy of a region: where it is, and what of it."""
-
-    source: int
-    offset: int
-    healthy: bool
-    joining: bool
-    poisoned: bool
-
-
-@dataclass(frozen=True)
-class RegionInfo:
-    """What the directory says of a region."""
-
-    index: int
-    generation: int
-    name: str
-    size: int
-    owner: int
-    mode: Mode
-    flags: RegionFlag
-    copies: tuple[Copy, ...]
-
-    @classmethod
-    def of(cls, index: int, record: layout.RegionRecord) -> Self:
-        """From a region's record."""
-        copies = []
-        for copy in range(min(record.copies, layout.MAX_COPIES)):
-            source, offset = layout.split(getattr(record, f"extent{copy}"))
-            bit = 1 << copy
-            copies.append(
-                Copy(
-                    source,
-                    offset,
-                    bool(record.healthy & bit),
-                    bool(record.joining & bit),
-                    bool(record.poisoned & bit),
-                )
-            )
-        mode = Mode(record.mode) if record.mode in tuple(Mode) else Mode.PRIVATE
-        flags = RegionFlag(record.flags & 7)
-        name = layout.decode_name(record.name)
-        return cls(index, record.word >> 24, name, record.size, record.owner, mode, flags, tuple(copies))
+_TRIES = 16
+_WORD = (1 << 64) - 1
 
 
 class Region:
@@ -69,34 +30,72 @@ class Region:
 
     Offsets and sizes are bytes. A write is there whole or not at all, in every copy, whoever dies over it, where there
     are two or more copies, or the region is `atomic`; with one copy a writer that dies leaves a torn range, which reads
-    say until it is written anew. Every method raises `Stale` once the region was freed.
+    say until it is written anew. A read gets the bytes of one moment: those of a write that is under way are all old or
+    all new in it. Where one copy is healthy of several, or the region is `atomic`, a write of more than the journal's
+    length (1 MiB) is as many writes.
+
+    Every method raises `Refused` outside of the region, `Stale` once the region was freed or the pool has taken this
+    client for dead, `Closed` once it was closed here.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_holder",
+        "_moved",
+        "_native",
+        "_poison",
+        "_pool",
+        "_writable",
+        "generation",
+        "index",
+        "size",
+    )
+
+    _native: Any
 
     def __init__(self, pool: Pool, index: int, generation: int, size: int, own: bool = False) -> None:
         self._pool = pool
         self.index = index
         self.generation = generation
         self.size = size
-        self._own = own
+        self._closed = True  # until there is something to close
+        self._holder = 0
+        self._moved = False
+        self._poison: Poison | None = None
+        self._writable = own or self._may_write()
         self._closed = False
-        self._views = 0
-        self._made: Any = None
 
     # -- what it is ------------------------------------------------------------------------------------------
 
     @property
     def info(self) -> RegionInfo:
         """What the directory says of it now."""
-        at = self._pool.header.regions_at + 256 * self.index
-        record = layout.RegionRecord.unpack(self._pool.map(layout.ARENA)[at : at + 256])
-        if record.word != self.generation << 24 | layout.RegionState.LIVE:
-            raise Stale(f"region {self.index} was freed")
-        return RegionInfo.of(self.index, record)
+        return RegionInfo.of(self.index, self._record())
 
     @property
     def name(self) -> str:
         """Its name, empty where it has none."""
         return self.info.name
+
+    @property
+    def stat(self) -> RegionStat:
+        """How it is: its copies, what of it is torn or poisoned, who is at it."""
+        info = self.info
+        poisoned = self._poisoned().ranges if any(one.poisoned for one in info.copies) else ()
+        return RegionStat(
+            info,
+            sum(one.healthy for one in info.copies),
+            sum(one.joining for one in info.copies),
+            self._native.torn,
+            poisoned,
+            self._pool.views_of(self.index, self.generation),
+        )
+
+    @property
+    def writable(self) -> bool:
+        """Whether this client may write it."""
+        return self._writable
 
     def named(self) -> Named:
         """Its name in requests."""
@@ -107,95 +106,213 @@ class Region:
     def read(self, offset: int = 0, size: int | None = None) -> bytes:
         """`size` bytes from `offset`, to the end without a size; from any healthy copy, and of no write a part.
 
-        Raises `Refused` outside the region, `Poisoned`, `Torn`, `Failed` where no copy can be read.
+        A copy that fails meanwhile, or has poison there, is passed over: where each line of 64 bytes is good in some
+        copy there is no error. Raises `Poisoned` with the lines that are lost in all of them, `Torn` with the range
+        that a dead writer has left, `Failed` where no copy is healthy.
         """
-        found: bytes = self._native.read(*self._range(offset, size))
-        return found
+        if size is None:
+            size = self.size - offset
+        if offset < 0 or size < 0 or offset + size > self.size:
+            self._outside(offset, size)
+        try:
+            return self._native.read(offset, size)  # type: ignore[no-any-return]
+        except PoolError as error:
+            into = bytearray(size)
+            self._read_anyway(offset, memoryview(into), error)
+            return bytes(into)
 
     def read_into(self, offset: int, buffer: Any) -> None:
-        """Fill a writable buffer with the bytes from `offset` on."""
-        self._range(offset, memoryview(buffer).nbytes)
-        self._native.read_into(offset, buffer)
-
-    def write(self, offset: int, data: Any) -> None:
-        """Write the bytes of `data` from `offset` on: when this returns every healthy copy has them."""
-        self._range(offset, memoryview(data).nbytes)
+        """Fill a writable buffer, contiguous, with the bytes from `offset` on; as `read`. Where it raises the buffer
+        may hold anything."""
+        if not 0 <= offset <= self.size:
+            self._outside(offset, memoryview(buffer).nbytes)
         try:
-            self._native.write(offset, data)
-        except PoolError:
-            self._pool.ask(Opcode.JOURNAL, b"")
-            self._native.write(offset, data)
+            self._native.read_into(offset, buffer)
+        except IndexError:
+            self._outside(offset, memoryview(buffer).nbytes)
+        except PoolError as error:
+            self._read_anyway(offset, memoryview(buffer).cast("B"), error)
+
+    def write(self, offset: int, data: Any, timeout: float | None = None) -> None:
+        """Write the bytes of `data`, contiguous, from `offset` on: when this returns every healthy copy has them.
+
+        Raises `Denied` where others may only read, `Busy` where somebody has had the lock for `timeout` seconds,
+        `Failed` where no copy is healthy.
+        """
+        if not self._writable or not 0 <= offset <= self.size:
+            self._check_write(offset, memoryview(data).nbytes)
+        try:
+            self._native.write(offset, data, timeout)
+        except IndexError:
+            self._outside(offset, memoryview(data).nbytes)
+        except PoolError as error:
+            self._again(lambda: self._native.write(offset, data, timeout), error)
 
     def load(self, offset: int) -> int:
         """The 64-bit word at `offset`, a multiple of 8."""
-        return int(self._native.load(offset))
+        self._check_word(offset)
+        try:
+            return self._native.load(offset)  # type: ignore[no-any-return]
+        except PoolError:
+            return int.from_bytes(self.read(offset, 8), "little")
 
     def swap(self, offset: int, old: int, new: int) -> bool:
-        """Put `new` in the 64-bit word at `offset` if `old` is there. Returns whether it was."""
-        return bool(self._native.swap(offset, old, new))
+        """Put `new` in the 64-bit word at `offset`, a multiple of 8, if `old` is there. Returns whether it was."""
+        self._check_word(offset)
+        self._check_write(offset, 8)
+        if not 0 <= old <= _WORD or not 0 <= new <= _WORD:
+            raise Refused(f"{old:#x} and {new:#x}: a word has 64 bits, without a sign")
+        try:
+            return self._native.swap(offset, old, new)  # type: ignore[no-any-return]
+        except PoolError as error:
+            return bool(self._again(lambda: self._native.swap(offset, old, new), error))
 
     def add(self, offset: int, by: int) -> int:
-        """Add to the 64-bit word at `offset`, wrapping. Returns what it then is."""
-        return int(self._native.add(offset, by))
+        """Add to the 64-bit word at `offset`, a multiple of 8, wrapping. Returns what it then is."""
+        self._check_word(offset)
+        self._check_write(offset, 8)
+        wrapped = ((by + (1 << 63)) & _WORD) - (1 << 63)
+        try:
+            return self._native.add(offset, wrapped)  # type: ignore[no-any-return]
+        except PoolError as error:
+            return int(self._again(lambda: self._native.add(offset, wrapped), error))
 
     @contextlib.contextmanager
     def locked(self, timeout: float | None = None) -> Iterator[Self]:
         """Nobody else writes meanwhile; the lock of one who dies is taken from it.
 
-        Raises `Empty` after `timeout` seconds.
+        Raises `Busy` after `timeout` seconds. One thread has it: what that reads and writes within needs no other.
         """
-        self._native.lock(timeout)
+        if self._holder == threading.get_ident():
+            raise Refused(f"this thread has the lock of {self._called()} already")
+        one = self._again(lambda: self._lock(timeout))
+        self._holder = threading.get_ident()
         try:
             yield self
         finally:
-            self._native.unlock()
+            self._holder = 0
+            try:
+                one.unlock()
+            except PoolError as error:
+                raise self._explained(error) from None
+            finally:
+                if self._moved:
+                    self.remap()
 
-    def view(self) -> memoryview:
+    # -- views -----------------------------------------------------------------------------------------------
+
+    @overload
+    def view(self, *, coherence: Literal["host"] | None = None) -> memoryview: ...
+    @overload
+    def view(
+        self, *, coherence: Literal["managed"], drop: Literal[True], evict: float = 0.0, seed: int = 0
+    ) -> Shadow: ...
+    @overload
+    def view(
+        self, *, coherence: Literal["managed"], drop: bool | None = None, evict: float = 0.0, seed: int = 0
+    ) -> Managed: ...
+    def view(
+        self,
+        *,
+        coherence: Literal["host", "managed"] | None = None,
+        drop: bool | None = None,
+        evict: float = 0.0,
+        seed: int = 0,
+    ) -> memoryview | Managed:
         """The bytes themselves, without a copy: the region's memory as it is mapped.
 
-        Of a region with one copy it can be written, and what is written is there at once, for all, 8 bytes at a
-        time; none of what `write` promises holds. Of one with several it is read-only and shows one healthy copy:
-        if that one fails, the view does not follow. The region stays where it is until it is closed.
+        Of a region with one copy it can be written, where this client may, and what is written is there at once, 8
+        aligned bytes at a time; none of what `write` promises holds. Of one with several copies it is read-only and
+        shows one healthy copy: if that one fails, the view does not follow. The memory stays the region's and where it
+        is for as long as the view is there, or any slice or array of it; freed or not.
+
+        `coherence` says how programs on other hosts are to see what is written here: `"host"`, a memoryview of memory
+        that caches keep the same for all; or `"managed"`, where others see what was flushed, when they have
+        invalidated it (`Managed`). Without it the view is a memoryview, and the pool must be one host's. With `drop`
+        (the pool's `drop_unflushed` without it) a managed view is a `Shadow`, which loses what is not flushed; `evict`
+        and `seed` are said there.
         """
-        self._pool.ask(Opcode.PIN, self.named().pack())
-        self._views += 1
-        info = self.info
-        chosen = next((copy for copy in info.copies if copy.healthy), None)
-        if chosen is None:
-            raise PoolError(f"region {self.index} has no healthy copy")
-        whole = memoryview(self._pool.map(chosen.source))[chosen.offset : chosen.offset + self.size]
-        return whole if len(info.copies) == 1 else whole.toreadonly()
+        found = coherence or self._pool.coherence
+        if found not in ("host", "managed"):
+            raise Refused(f"coherence={coherence!r}: it is 'host' or 'managed'")
+        if coherence is None and found == "managed":
+            raise Refused(
+                "this pool's memory is shared by hosts, and a view of it has to be flushed: view(coherence='managed')"
+            )
+        drop = self._pool.drop_unflushed if drop is None else drop
+        if found == "host":
+            if drop or evict:
+                raise Refused("drop and evict are for views with coherence='managed'")
+            return self._whole()[2]
+        if drop:
+            return Shadow(
+                self._pool.cache(self.index, self.generation, lambda: self._whole()[2], evict, seed)
+            )
+        return over(*self._whole())
 
     def numpy(self, dtype: DTypeLike = "u1", shape: tuple[int, ...] | None = None) -> NDArray[Any]:
-        """`view` as an array of numpy; all of the region in one dimension without a shape."""
+        """`view` as an array of numpy; all of the region in one dimension without a shape. Raises `Refused` for what
+        does not fit."""
         import numpy as np
 
         kind = np.dtype(dtype)
+        if kind.hasobject or not kind.itemsize:
+            raise Refused(f"{kind}: what is in shared memory has a size, and holds no objects of Python's")
         if shape is None:
             shape = (self.size // kind.itemsize,)
-        count = int(np.prod(shape, dtype=np.int64))
-        if count < 0 or count * kind.itemsize > self.size:
+        count = 1
+        for length in shape:
+            count *= length
+        if min(shape, default=0) < 0 or count * kind.itemsize > self.size:
             raise Refused(f"{shape} of {kind}: the region has {self.size} bytes")
+        if not count:
+            return np.empty(shape, kind)
         return np.frombuffer(self.view(), kind, count).reshape(shape)
+
+    def _whole(self) -> tuple[native.Memory, int, memoryview]:
+        """A source's memory, where in it one copy is, and its bytes, which hold the region where it is."""
+        pool = self._pool
+        if self._closed:
+            raise self._gone()
+        pool.pin(self)
+        try:
+            info = self.info
+            chosen = min(
+                (copy for copy in info.copies if copy.healthy), key=lambda copy: copy.poisoned, default=None
+            )
+            if chosen is None:
+                raise errors.Failed(f"none of the {len(info.copies)} copies of {self._called()} is healthy")
+            if chosen.source not in pool.sources:
+                pool.renew()
+            memory = pool.map(chosen.source)
+            if not 0 <= chosen.offset <= len(memory) - self.size:
+                raise Corrupt(f"{self._called()} would be outside of source {chosen.source}")
+            buffer = exported(memory, chosen.offset, self.size)
+        except BaseException:
+            pool.unpin_later(self.index, self.generation)
+            raise
+        weakref.finalize(buffer, pool.unpin_later, self.index, self.generation).atexit = False
+        whole = memoryview(buffer).cast("B")
+        writable = self._writable and len(info.copies) == 1
+        return pool.memory(chosen.source), chosen.offset, whole if writable else whole.toreadonly()
 
     # -- ending ----------------------------------------------------------------------------------------------
 
     def free(self) -> None:
         """Give it back. See `Pool.free`."""
-        self._closed = True
         self._pool.free(self)
 
     def close(self) -> None:
-        """Be through with it, and with its views: one without a name that is this client's own is freed."""
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            for _ in range(self._views):
-                self._pool.ask(Opcode.UNPIN, self.named().pack())
-            self._pool.ask(Opcode.CLOSE, self.named().pack())
-        except Stale:
-            pass  # it was freed, or the pool has forgotten this client: then it is closed
+        """Be through with it: one without a name that is this client's own is freed. Views of it stay good."""
+        if not self._closed:
+            self._end(errors.Closed(f"region {self.index} was closed here"))
+            self._pool.close_region(self.index, self.generation)
+
+    def let_go(self, why: PoolError | None = None) -> None:
+        """It is no longer this client's: freed, or given to somebody else."""
+        if not self._closed:
+            self._end(why or Stale(f"region {self.index} was given to somebody else"))
+            self._pool.forget(self.index, self.generation)
 
     def __enter__(self) -> Self:
         return self
@@ -203,25 +320,204 @@ class Region:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self._closed = True
+            self._pool.close_later(self.index, self.generation)
+
     def __len__(self) -> int:
         return self.size
 
     def __repr__(self) -> str:
         return f"<Region {self.index} of {self.size} bytes in {self._pool.address}>"
 
-    @property
-    def _native(self) -> Any:
-        made = self._made
-        if made is None:
-            pool = self._pool
-            made = self._made = vars(native)["Region"](
+    def _end(self, why: PoolError) -> None:
+        self._closed = True
+        self._native = _Gone(why)
+
+    # -- the C core's part -----------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "_native":
+            raise AttributeError(f"a region has no {name!r}")
+        pool = self._pool
+        pool.check()
+        try:
+            made = native.Region(
                 pool.directory, self.index, self.generation, pool.memories(), pool.slot, pool.epoch
             )
+        except errors.TooLong:
+            raise Corrupt(f"there is no record {self.index}: there are {pool.header.regions}") from None
+        except PoolError as error:
+            raise self._explained(error) from None
+        pool.made(self)
+        self._native = made
         return made
 
-    def _range(self, offset: int, size: int | None) -> tuple[int, int]:
-        if size is None:
-            size = self.size - offset
-        if offset < 0 or size < 0 or offset + size > self.size:
-            raise Refused(f"{size} bytes at {offset}: the region has {self.size}")
-        return offset, size
+    def remap(self) -> None:
+        """Memory is mapped elsewhere: find it anew, when no lock is held."""
+        self._moved = bool(self._holder)
+        if not self._holder and not self._closed:
+            with contextlib.suppress(AttributeError):
+                del self._native
+
+    def end(self, why: PoolError) -> None:
+        """Raise that from now on: for the child of a fork, which has nothing to close."""
+        if not self._closed:
+            with contextlib.suppress(AttributeError):
+                _immortal.append(
+                    object.__getattribute__(self, "_native")
+                )  # a lock that it has is the parent's
+            self._end(why)
+
+    def _lock(self, timeout: float | None) -> native.Region:
+        one: native.Region = self._native
+        one.lock(timeout)
+        return one
+
+    def _again(self, attempt: Callable[[], Any], error: PoolError | None = None) -> Any:
+        for _ in range(_TRIES):
+            if error is not None:
+                self._mend(error)
+            try:
+                return attempt()
+            except PoolError as found:
+                error = found
+        raise self._explained(error) from None
+
+    def _mend(self, error: PoolError | None) -> None:
+        """Do what lets one try again. Raises where there is nothing."""
+        if isinstance(error, errors.Unprotected):
+            self._pool.ask(Opcode.JOURNAL, b"")
+        elif isinstance(error, errors.Unmapped) and not self._holder:
+            self._pool.renew()
+            self.remap()
+        else:
+            raise self._explained(error) from None
+
+    def _read_anyway(self, offset: int, into: memoryview, error: PoolError | None) -> None:
+        for _ in range(_TRIES):
+            if isinstance(error, errors.Poisoned):
+                error = self._read_around(offset, into)
+            else:
+                self._mend(error)
+                try:
+                    self._native.read_into(offset, into)
+                    return
+                except PoolError as found:
+                    error = found
+            if error is None:
+                return
+        raise self._explained(error) from None
+
+    def _read_around(self, offset: int, into: memoryview) -> PoolError | None:
+        """Read each line from a copy that is good there. Returns why it has to be tried again, or None."""
+        one = self._native
+        poison = self._poisoned()
+        pieces, lost = poison.plan(offset, into.nbytes, one.healthy)
+        if lost and self._pool.health == poison.health:
+            where = ", ".join(f"{size} bytes at {at}" for at, size in lost[:8])
+            raise errors.Poisoned(
+                f"{self._called()}: no healthy copy has {where}{', and more' if len(lost) > 8 else ''}",
+                ranges=lost,
+            )
+        try:
+            with contextlib.ExitStack() as stack:
+                if len(pieces) > 1 and self._holder != threading.get_ident():
+                    one.lock()  # what is read in pieces is to be of one moment
+                    stack.callback(one.unlock)
+                for at, size, copies in pieces:
+                    one.read_into(at, into[at - offset : at - offset + size], copies)
+        except PoolError as error:
+            self._poison = None
+            return error
+        return None if self._pool.health == poison.health else errors.Poisoned()
+
+    def _poisoned(self) -> Poison:
+        health = self._pool.health
+        if self._poison is None or self._poison.health != health:
+            self._poison = Poison.of(
+                self.index,
+                self.generation,
+                self.size,
+                health,
+                lambda query: self._pool.ask(Opcode.POISON, query),
+            )
+        return self._poison
+
+    # -- errors ----------------------------------------------------------------------------------------------
+
+    def _called(self) -> str:
+        try:
+            return f"region {self.name!r}" if self.name else f"region {self.index}"
+        except PoolError:
+            return f"region {self.index}"
+
+    def _gone(self) -> PoolError:
+        gone = getattr(self, "_native", None)
+        return (
+            gone.why() if isinstance(gone, _Gone) else errors.Closed(f"region {self.index} was closed here")
+        )
+
+    def _explained(self, error: PoolError | None) -> PoolError:
+        """The same error, saying what it is about."""
+        if error is None or error.args:
+            return error or PoolError()
+        if isinstance(error, Stale):
+            try:
+                self._pool.check()
+                self._record()
+            except PoolError as found:
+                return found
+            return Stale(f"{self._called()}: the pool has taken this client for dead: connect anew")
+        what = f"{self._called()}: {error}"
+        if isinstance(error, errors.Torn) and (torn := self._native.torn):
+            what = f"{what}: {torn[1]} bytes at {torn[0]}"
+        elif isinstance(error, errors.Busy) and (holder := self.info.locked_by) is not None:
+            what = f"{what}: slot {holder} has its lock"
+        return type(error)(what)
+
+    def _outside(self, offset: int, size: int) -> NoReturn:
+        raise Refused(f"{size} bytes at {offset}: the region has {self.size}")
+
+    def _check_write(self, offset: int, size: int) -> None:
+        if not self._writable:
+            raise Denied(f"{self._called()} may be read by others than its owner, and not written")
+        if offset < 0 or offset + size > self.size:
+            self._outside(offset, size)
+
+    def _check_word(self, offset: int) -> None:
+        if offset % 8 or not 0 <= offset <= self.size - 8:
+            raise Refused(
+                f"a word of 8 bytes at {offset}: an offset is a multiple of 8, the region has {self.size}"
+            )
+
+    def _record(self) -> layout.RegionRecord:
+        record = self._pool.record(self.index)
+        if record.word != self.generation << 24 | RegionState.LIVE:
+            raise Stale(f"region {self.index} was freed")
+        return record
+
+    def _may_write(self) -> bool:
+        record = self._record()
+        mine = record.owner == self._pool.slot or record.identity == self._pool.identity
+        return mine or record.mode == Mode.WRITE
+
+
+class _Gone:
+    """Stands where the C core's region was: whatever is asked of it raises."""
+
+    def __init__(self, why: PoolError) -> None:
+        self._why = type(why), str(why)
+
+    def why(self) -> PoolError:
+        kind, text = self._why
+        return kind(text)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise self.why()
+
+
+_immortal: list[Any] = []
+
+__all__ = ["Copy", "Region", "RegionInfo", "RegionStat"]

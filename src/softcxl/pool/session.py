@@ -12,20 +12,29 @@ import itertools
 import json
 import mmap
 import os
+import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from softcxl.pool import address as addresses
 from softcxl.pool import layout
-from softcxl.pool.errors import Empty, Lost, NoServer, PoolError, Refused, Stale
-from softcxl.pool.layout import Mode, RegionFlag
-from softcxl.pool.link import Link, Mapped, Place, SocketLink, failure
-from softcxl.pool.native import Caller, Memory, Queue
+from softcxl.pool.coherence import Cache
+from softcxl.pool.connection import Connection
+from softcxl.pool.errors import Closed, Corrupt, Refused, Stale
+from softcxl.pool.info import RegionInfo
+from softcxl.pool.layout import HEADER, Mode, RegionFlag
+from softcxl.pool.link import Coherence, Link
+from softcxl.pool.managed import ManagedRegion
+from softcxl.pool.native import Memory
 from softcxl.pool.protocol import (
     Allocate,
+    Hold,
     ListAnswer,
     ListQuery,
     Located,
@@ -36,91 +45,149 @@ from softcxl.pool.protocol import (
     TellAnswer,
     TellQuery,
 )
-from softcxl.pool.region import Region, RegionInfo
+from softcxl.pool.region import Region
+from softcxl.wire import WireError
 from softcxl.wire.sizes import parse_size
 
 PATIENCE = 30.0
 """Seconds for which a client waits for a server that has gone, unless it is told otherwise."""
 
-_LOOK = 0.25
-_RETRY = 0.05
 _MODES = {"private": Mode.PRIVATE, "read": Mode.READ, "write": Mode.WRITE}
+_POLICIES = {"spread": Policy.SPREAD, "pack": Policy.PACK}
+_SEPARATE = {"device": Separate.DEVICE, "switch": Separate.SWITCH}
 
 
-def connect(address: str | None = None, *, name: str | None = None, patience: float = PATIENCE) -> Pool:
-    """Connect to the pool at `address`, `unix:PATH`; without one to that of $SOFTCXL_POOL, or to the one whose
-    socket is in $XDG_RUNTIME_DIR.
+def connect(
+    address: str | None = None,
+    *,
+    name: str | None = None,
+    patience: float = PATIENCE,
+    coherence: Coherence | None = None,
+    drop_unflushed: bool = False,
+) -> Pool:
+    """Connect to the pool at `address`, `unix:PATH`; without one to that of $SOFTCXL_POOL, or to the one whose server
+    runs here and has its socket in $XDG_RUNTIME_DIR.
 
     `name` is the client's, for quotas and permissions: 1 to 63 bytes of UTF-8; without one the program's. `patience`
-    is for how long, in seconds, requests wait for a server that has gone and may come again. Raises `NoServer`.
+    is for how long, in seconds, requests wait for a server that has gone and may come again; 0 for not at all.
+    `coherence` is `"managed"` for a program that is to run on several hosts: `Region.read` and `write` then flush and
+    invalidate, and views have to (`softcxl.pool.coherence`); it is what the connection is without it, which is
+    `"host"` on the server's machine. `drop_unflushed` is for tests of such programs: what a view has not flushed is
+    lost.
+
+    Raises `Refused`, `NoServer`, `Foreign`, `Corrupt`, or what the server answers.
     """
-    return Pool(_link(address or os.environ.get("SOFTCXL_POOL") or _found()), name or _program(), patience)
+    return Pool(addresses.link(address), name or _program(), patience, coherence, drop_unflushed)
 
 
 class Pool:
     """A pool of memory, as one of its clients has it. From any thread.
 
-    Forget it after a fork: what the child needs it connects itself.
+    A server that ends and starts again finds all as it was, and its clients come back by themselves: a call waits for
+    that. After a fork the child's every use of it raises `Stale`, views aside: what the child needs it connects itself.
     """
 
-    def __init__(self, link: Link, name: str, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        link: Link,
+        name: str,
+        patience: float = PATIENCE,
+        coherence: Coherence | None = None,
+        drop_unflushed: bool = False,
+    ) -> None:
         try:
             layout.encode_name(name)
         except ValueError as error:
             raise Refused(f"the client's name: {error}") from None
+        if coherence not in (None, "host", "managed"):
+            raise Refused(f"coherence={coherence!r}: it is 'host' or 'managed'")
+        if coherence == "host" and link.coherence == "managed":
+            raise Refused(
+                f"coherence='host': caches do not keep the memory of {link.address} the same for all"
+            )
         self.name = name
-        self._link = link
-        self._patience = patience
-        self._lock = threading.RLock()
+        self.identity = layout.identity(name)
+        self.coherence: Coherence = "managed" if drop_unflushed else coherence or link.coherence
+        self.drop_unflushed = drop_unflushed
         self._requests = itertools.count(time.monotonic_ns() << 8 & (1 << 63) - 1 | 1)
-        self._memories: dict[int, Memory] = {}
-        self._closed = False
-        self._pid = os.getpid()
-        self._mapped = link.attach(name, Place())
-        self.directory = Memory(self._mapped.maps[layout.ARENA])
-        self._memories[layout.ARENA] = self.directory
-        header = layout.Header.unpack_from(memoryview(self._mapped.maps[layout.ARENA])[:4096])
-        if header.magic != layout.MAGIC or header.version != layout.VERSION:
-            raise layout_differs(header)
-        self.header = header
-        self._queue = Queue(self.directory, header.queue_at, header.queue_size, self.slot)
-        at = header.calls_at + self.slot * header.calls_stride
-        self._caller = Caller(self.directory, at, header.calls_stride, self._queue)
+        self._lock = threading.Lock()
+        self._made: weakref.WeakSet[Region] = weakref.WeakSet()
+        self._caches: weakref.WeakValueDictionary[tuple[int, int], Cache] = weakref.WeakValueDictionary()
+        self._held: dict[tuple[int, int], list[int]] = {}
+        self._callbacks: list[Callable[[], object]] = []
+        self._connection = Connection(
+            link, name, _within(patience, 0, 1e9, "patience"), _weakly(self, Pool._returned)
+        )
+        _pools.add(self)
 
     # -- who and where ---------------------------------------------------------------------------------------
 
     @property
     def address(self) -> str:
         """Where its server is."""
-        return self._link.address
+        return self._connection.link.address
 
     @property
     def slot(self) -> int:
         """The client's number."""
-        return self._mapped.place.slot
+        return self._connection.place.slot
 
     @property
     def epoch(self) -> int:
         """How often that number was given to a client."""
-        return self._mapped.place.epoch
+        return self._connection.place.epoch
+
+    @property
+    def lease(self) -> float:
+        """For how long, in seconds, a client that cannot be watched may be silent."""
+        return self._connection.mapped.lease
+
+    @property
+    def header(self) -> layout.Header:
+        """What the arena's header said when this client came; checked against the arena's size."""
+        return self._connection.header
+
+    @property
+    def directory(self) -> Memory:
+        """The arena for the C core."""
+        return self._connection.directory
+
+    @property
+    def health(self) -> int:
+        """A count that goes up when a source's state changes, or a region's copies do."""
+        return self._connection.directory.load(HEADER["health"])
+
+    @property
+    def sources(self) -> frozenset[int]:
+        """Numbers of the sources that are mapped here; 0 is the arena."""
+        return frozenset(self._connection.mapped.maps)
 
     def map(self, source: int) -> mmap.mmap:
-        """All of a source's memory. Raises `NoSuchName` for one that this client has not."""
-        return self._mapped.maps[source]
+        """All of a source's memory. Raises `Corrupt` for one that is not mapped here."""
+        try:
+            return self._connection.mapped.maps[source]
+        except KeyError:
+            raise Corrupt(f"source {source} is not mapped here") from None
 
     def memory(self, source: int) -> Memory:
         """The same for the C core."""
-        made = self._memories.get(source)
-        if made is None:
-            made = self._memories[source] = Memory(self._mapped.maps[source])
-        return made
+        found = self.memories()
+        one = found[source] if 0 <= source < len(found) else None
+        if one is None:
+            raise Corrupt(f"source {source} is not mapped here")
+        return one
 
     def memories(self) -> list[Memory | None]:
         """The memory of every source by number; None where there is none."""
-        return [
-            self.memory(number) if number in self._mapped.maps else None
-            for number in range(max(self._mapped.maps) + 1)
-        ]
+        return self._connection.memories
+
+    def record(self, index: int) -> layout.RegionRecord:
+        """A region's record. Raises `Corrupt` where there is none of that number."""
+        header = self.header
+        if not 0 <= index < header.regions:
+            raise Corrupt(f"there is no record {index}: there are {header.regions}")
+        at = header.regions_at + 256 * index
+        return layout.RegionRecord.unpack(self.map(layout.ARENA)[at : at + 256])
 
     # -- regions ---------------------------------------------------------------------------------------------
 
@@ -148,8 +215,8 @@ class Pool:
             size=_size(size),
             request=next(self._requests),
             copies=_within(replicas, 1, layout.MAX_COPIES, "replicas"),
-            policy=_one_of(policy, {"spread": Policy.SPREAD, "pack": Policy.PACK}, "policy"),
-            separate=_one_of(separate, {"device": Separate.DEVICE, "switch": Separate.SWITCH}, "separate"),
+            policy=_one_of(policy, _POLICIES, "policy"),
+            separate=_one_of(separate, _SEPARATE, "separate"),
             mode=_one_of(mode, _MODES, "mode"),
             flags=RegionFlag.ATOMIC if atomic else 0,
             source=0,
@@ -157,34 +224,37 @@ class Pool:
             reserved0=b"",
             name=_encoded(name) if name is not None else b"",
         )
-        made = Located.unpack(self.ask(Opcode.ALLOCATE, asked.pack()))
-        return Region(self, made.index, made.generation, made.size, own=True)
+        return self._located(self.ask(Opcode.ALLOCATE, asked.pack()), own=True)
 
     def open(self, name: str) -> Region:
         """The region of that name. Raises `NoSuchName`, `Denied`."""
-        found = Located.unpack(self.ask(Opcode.OPEN, named(name=name).pack()))
-        return Region(self, found.index, found.generation, found.size)
+        return self._located(self.ask(Opcode.OPEN, named(name=name).pack()), own=False)
 
     def free(self, what: str | Region) -> None:
         """Give a region back, by name or as it is. Its memory goes to others, cleared, once nobody is at it.
 
-        Raises `NoSuchName` (also for one that was freed before), `Denied` where it is another's.
+        Raises `NoSuchName` (also for one that was freed before), `Stale` for a region that was freed, `Denied` where
+        it is another's.
         """
-        asked = what.named() if isinstance(what, Region) else named(name=what)
-        self.ask(Opcode.FREE, asked.pack())
+        if not isinstance(what, Region):
+            self.ask(Opcode.FREE, named(name=what).pack())
+            return
+        self.ask(Opcode.FREE, what.named().pack())
+        what.let_go(Stale(f"region {what.index} was freed"))
 
     def regions(self) -> Iterator[RegionInfo]:
         """All regions that there are, in order of their index."""
         start = 0
         while True:
-            answer = ListAnswer.unpack(self.ask(Opcode.LIST, ListQuery(start=start).pack()))
+            answer = _unpacked(ListAnswer, self.ask(Opcode.LIST, ListQuery(start=start).pack()))
             for index in answer.indices:
-                at = self.header.regions_at + 256 * index
-                record = layout.RegionRecord.unpack(self.map(layout.ARENA)[at : at + 256])
+                record = self.record(index)
                 if record.word & 0xFF == layout.RegionState.LIVE:
                     yield RegionInfo.of(index, record)
             if not answer.next:
                 return
+            if answer.next <= start:
+                raise Corrupt(f"the server lists regions from {start} on, and then from {answer.next} on")
             start = answer.next
 
     def tell(self, what: str) -> Any:
@@ -192,10 +262,13 @@ class Pool:
         text = b""
         while True:
             query = TellQuery(offset=len(text), what=what.encode()[:40])
-            answer = TellAnswer.unpack(self.ask(Opcode.TELL, query.pack()))
+            answer = _unpacked(TellAnswer, self.ask(Opcode.TELL, query.pack()))
             text += answer.piece
             if len(text) >= answer.total or not answer.piece:
-                return json.loads(text)
+                try:
+                    return json.loads(text)
+                except ValueError as error:
+                    raise Corrupt(f"what the server tells of {what!r} is no JSON: {error}") from None
 
     # -- asking ----------------------------------------------------------------------------------------------
 
@@ -204,66 +277,140 @@ class Pool:
 
         Raises what the answer says, `NoServer`, or `Stale` where the pool has forgotten this client.
         """
-        caller = self._caller
+        return self._connection.ask(opcode, data)
+
+    def later(self, work: Callable[[], object]) -> None:
+        """Have that done by a thread that may ask the server, soon: for finalizers. What of `PoolError` it raises is
+        ignored."""
+        self._connection.later(work)
+
+    def on_return(self, callback: Callable[[], object]) -> None:
+        """Have `callback()` called, as by `later`, each time that this client has come to another server."""
+        self._callbacks.append(callback)
+
+    def renew(self) -> None:
+        """Have memory mapped that the server has got since this client came."""
+        self._connection.renew()
+
+    def check(self) -> None:
+        """Raise `Stale` where this connection has ended, or belongs to a process that has forked."""
+        self._connection.check()
+
+    # -- what regions ask of it ------------------------------------------------------------------------------
+
+    def made(self, region: Region) -> None:
+        """A region has found its memory, and has to hear when that is mapped elsewhere."""
         with self._lock:
-            if self._closed or self._pid != os.getpid():
-                raise Stale(
-                    "this connection to the pool was closed, or is of the process that forked this one"
-                )
-            again = False
-            call = caller.start(data, opcode)
-            until = 0.0
-            while True:
-                try:
-                    answer = caller.result(call, _LOOK)
-                    status = caller.kind
-                    break
-                except Empty:
-                    if self._link.gone():
-                        until = until or time.monotonic() + self._patience
-                        self._come_again(until)
-                except Lost:  # the server died over it: every request may be made again
-                    again = True
-                    call = caller.start(data, opcode)
-        assert isinstance(answer, bytes)
-        if status:
-            error = failure(status, answer)
-            if again and isinstance(error, Stale) and opcode in _DONE_ONCE:
-                return b""
-            raise error
-        return answer
+            self._made.add(region)
 
-    def _come_again(self, until: float) -> None:
-        while True:
-            try:
-                mapped = self._link.attach(self.name, self._mapped.place)
-            except NoServer:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(_RETRY)
-                continue
-            if mapped.place != self._mapped.place:
-                raise Stale("the pool has forgotten this client")
+    def pin(self, region: Region) -> None:
+        """The region stays where it is until `unpin_later`."""
+        self.ask(Opcode.PIN, region.named().pack())
+        self._count(region.index, region.generation, pins=1)
+
+    def unpin_later(self, index: int, generation: int) -> None:
+        """One view of a region less. From any thread, finalizers too."""
+        self.later(partial(self.unpin, index, generation))
+
+    def unpin(self, index: int, generation: int) -> None:
+        """One view of a region less."""
+        self._count(index, generation, pins=-1)
+        self.ask(Opcode.UNPIN, named(index, generation).pack())
+
+    def close_later(self, index: int, generation: int) -> None:
+        """Close a region that nobody has any more. From finalizers, too."""
+        self.later(partial(self.close_region, index, generation))
+
+    def close_region(self, index: int, generation: int) -> None:
+        """One that has a region open less."""
+        self._count(index, generation, opened=-1)
+        try:
+            self.ask(Opcode.CLOSE, named(index, generation).pack())
+        except (Stale, Refused, Closed):
+            pass  # it was freed, or the pool has forgotten this client: then it is closed
+
+    def forget(self, index: int, generation: int) -> None:
+        """A region was freed, or given away."""
+        self._count(index, generation, opened=-1)
+
+    def views_of(self, index: int, generation: int) -> int:
+        """How many views this client has of a region."""
+        return self._held.get((index, generation), [0, 0])[1]
+
+    def cache(
+        self, index: int, generation: int, memory: Callable[[], memoryview], evict: float, seed: int
+    ) -> Cache:
+        """What this client would have in its caches of a region, for tests."""
+        with self._lock:
+            one = self._caches.get((index, generation))
+        if one is None:
+            one = Cache(memory(), evict, seed)
+            with self._lock:
+                one = self._caches.setdefault((index, generation), one)
+        return one
+
+    def _count(self, index: int, generation: int, opened: int = 0, pins: int = 0) -> None:
+        with self._lock:
+            counts = self._held.setdefault((index, generation), [0, 0])
+            counts[0] += opened
+            counts[1] += pins
+            if counts[0] <= 0 and counts[1] <= 0:
+                del self._held[index, generation]
+
+    def _located(self, answer: bytes, own: bool) -> Region:
+        found = _unpacked(Located, answer)
+        index, generation = found.index, found.generation
+        record_size = struct.unpack_from("<Q", self.map(layout.ARENA), self._record_at(index) + 8)[0]
+        if not found.size or found.size != record_size:
+            raise Corrupt(
+                f"the server says that region {index} has {found.size} bytes, its record {record_size}"
+            )
+        self._count(index, generation, opened=1)
+        try:
+            region = Region if self.coherence == "host" else ManagedRegion
+            return region(self, index, generation, found.size, own)
+        except BaseException:
+            self.close_later(index, generation)
+            raise
+
+    def _record_at(self, index: int) -> int:
+        header = self.header
+        if not 0 <= index < header.regions:
+            raise Corrupt(f"the server tells of region {index}: there are records for {header.regions}")
+        return header.regions_at + 256 * index
+
+    def _returned(self, anew: bool) -> None:
+        """Back at a server: say what this client holds, if it is another one, and look where memory is mapped."""
+        link = self._connection.link
+        with self._lock:
+            made, held = list(self._made), {key: tuple(counts) for key, counts in self._held.items()}
+        for region in made:
+            region.remap()
+        if not anew:
             return
-
-    def ring(self, offset: int) -> None:
-        """Wake who sleeps behind a device on the word of the arena at `offset`."""
-        self._link.ring(offset)
+        for (index, generation), (opened, pins) in held.items():
+            hold = Hold(index=index, generation=generation, opened=max(opened, 0), pins=max(pins, 0))
+            link.ask(Opcode.HOLD, hold.pack(), 10.0)  # what was freed is told when it is used
+        for callback in self._callbacks:
+            self.later(callback)
 
     # -- ending ----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Leave. Regions without a name are freed, and nothing of the pool may be used here any more."""
+        """Leave. Regions without a name are freed, views of any region are void, and nothing of the pool may be used
+        here any more."""
         with self._lock:
-            if self._closed:
-                return
-            try:
-                if self._pid == os.getpid() and not self._link.gone():
-                    self.ask(Opcode.GOODBYE, b"")
-            except PoolError:
-                pass  # then the server finds out by itself
-            self._closed = True
-            self._link.close()
+            made = list(self._made)
+        for region in made:
+            region.end(Closed("this connection to the pool was closed"))
+        self._connection.close()
+
+    def forked(self) -> None:
+        """This is the child of a fork: nothing of the parent's is its."""
+        self._lock = threading.Lock()
+        self._connection.forked()
+        for region in list(self._made):
+            region.end(Stale(self._connection.ended))
 
     def __enter__(self) -> Self:
         return self
@@ -275,44 +422,43 @@ class Pool:
         return f"<Pool {self.address} as {self.name!r}, slot {self.slot}>"
 
 
-_DONE_ONCE = {Opcode.FREE, Opcode.CLOSE, Opcode.UNPIN, Opcode.GOODBYE}
-
-
 def named(index: int = 0, generation: int = 0, name: str = "") -> Named:
     """A region's name in requests."""
-    return Named(index=index, generation=generation, name=_encoded(name) if name else b"")
+    return Named(index=index, generation=generation, name=_encoded(name) if not generation else b"")
 
 
-def layout_differs(header: layout.Header) -> PoolError:
-    """The error for an arena of another kind."""
-    from softcxl.pool.errors import Foreign
-
-    return Foreign(f"the arena is of no pool of version {layout.VERSION}: it begins with {header.magic:#x}")
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
-def _link(address: str) -> Link:
-    kind, _, rest = address.partition(":")
-    if kind == "unix" and rest:
-        return SocketLink(Path(rest))
-    raise NoServer(f"{address!r} is no address of a pool; it has the form unix:PATH")
+def _forked() -> None:
+    for pool in list(_pools):
+        pool.forked()
 
 
-def _found() -> str:
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    found = sorted(Path(runtime).glob("softcxl-*.pool")) if runtime.startswith("/") else []
-    if len(found) == 1:
-        return f"unix:{found[0]}"
-    if found:
-        raise NoServer(
-            f"{len(found)} pools are there: say which ({', '.join(f'unix:{one}' for one in found)})"
-        )
-    raise NoServer(
-        "no address was given, $SOFTCXL_POOL is not set, and no server's pool is in $XDG_RUNTIME_DIR"
-    )
+os.register_at_fork(after_in_child=_forked)
+
+
+def _weakly(pool: Pool, method: Callable[[Pool, bool], None]) -> Callable[[bool], None]:
+    one = weakref.ref(pool)
+
+    def call(anew: bool) -> None:
+        if (found := one()) is not None:
+            method(found, anew)
+
+    return call
+
+
+def _unpacked(kind: Any, answer: bytes) -> Any:
+    try:
+        return kind.unpack(answer)
+    except WireError as error:
+        raise Corrupt(f"the server's answer cannot be: {error}") from None
 
 
 def _program() -> str:
-    return (Path(sys.argv[0]).name or "python")[: layout.MAX_NAME // 4] if sys.argv else "python"
+    name = Path(sys.argv[0]).name if sys.argv else ""
+    kept = "".join(letter for letter in name if letter.isprintable())
+    return kept.encode(errors="replace")[: layout.MAX_NAME].decode(errors="ignore") or "python"
 
 
 def _encoded(name: str) -> bytes:
@@ -325,8 +471,8 @@ def _encoded(name: str) -> bytes:
 def _size(size: int | str) -> int:
     try:
         found = parse_size(size) if isinstance(size, str) else int(size)
-    except ValueError as error:
-        raise Refused(str(error)) from None
+    except (ValueError, OverflowError) as error:
+        raise Refused(f"size={size!r}: {error}") from None
     return int(_within(found, 1, 1 << 55, "size"))
 
 
@@ -342,4 +488,4 @@ def _one_of(value: str, allowed: dict[str, Any], what: str) -> Any:
     return allowed[value]
 
 
-__all__ = ["Mapped", "Pool", "connect"]
+__all__ = ["Pool", "connect"]

@@ -16,7 +16,7 @@ from softcxl.fm.pool.directory import REGION_HEAD, Directory
 from softcxl.fm.pool.errors import Refusal
 from softcxl.pool import layout
 from softcxl.pool.layout import REGION, Mode, RegionFlag, RegionState
-from softcxl.pool.protocol import Allocate, Located, Named, Status
+from softcxl.pool.protocol import Allocate, Hold, Located, Named, Status
 
 if TYPE_CHECKING:
     from softcxl.fm.pool.sources import Sources
@@ -190,6 +190,22 @@ class Regions:
         self.known[asked.index].pins -= 1
         if asked.index in self._leaving:
             self._finish(asked.index)
+
+    def hold(self, slot: int, asked: Hold) -> None:
+        """A client that was there before this server says what it has: that is so from now on."""
+        one = self.known.get(asked.index)
+        if one is None or one.generation != asked.generation:
+            raise Refusal(
+                Status.GONE, f"region {asked.index}, generation {asked.generation}, is not there any more"
+            )
+        self._allowed(slot, one)
+        holdings = self._holdings[slot]
+        one.opened += asked.opened - holdings.opened.pop(asked.index, 0)
+        one.pins += asked.pins - holdings.pins.pop(asked.index, 0)
+        if asked.opened:
+            holdings.opened[asked.index] = asked.opened
+        if asked.pins:
+            holdings.pins[asked.index] = asked.pins
 
     def list(self, start: int, most: int) -> tuple[list[int], int]:
         """Up to `most` indices of regions from `start` on, and where to go on (0: nowhere)."""

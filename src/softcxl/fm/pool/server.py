@@ -27,6 +27,7 @@ from softcxl.pool.protocol import (
     PROTOCOL,
     Allocate,
     Hello,
+    Hold,
     Journal,
     ListAnswer,
     ListQuery,
@@ -107,6 +108,7 @@ class PoolServer:
             Opcode.FREE: self._named(self.regions.free),
             Opcode.PIN: self._named(self.regions.pin),
             Opcode.UNPIN: self._named(self.regions.unpin),
+            Opcode.HOLD: self._hold,
             Opcode.JOURNAL: self._journal,
             Opcode.LIST: self._list,
             Opcode.TELL: self._tell,
@@ -287,6 +289,10 @@ class PoolServer:
 
     def _allocate(self, slot: int, data: bytes) -> bytes:
         return self.regions.allocate(slot, Allocate.unpack(data)).pack()
+
+    def _hold(self, slot: int, data: bytes) -> bytes:
+        self.regions.hold(slot, Hold.unpack(data))
+        return b""
 
     def _list(self, slot: int, data: bytes) -> bytes:
         found, onward = self.regions.list(ListQuery.unpack(data).start, _LIST_MOST)

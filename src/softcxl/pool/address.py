@@ -1,0 +1,51 @@
+"""Where a pool is: addresses, and finding the one server that runs here."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from softcxl.pool.errors import NoServer, Refused
+from softcxl.pool.link import Link, SocketLink
+
+VARIABLE = "SOFTCXL_POOL"
+
+
+def link(address: str | None) -> Link:
+    """The way to the pool at `address`; without one to that of $SOFTCXL_POOL, or to the one whose server runs here.
+
+    Raises `Refused` for what is no address, `NoServer` where none was given and there is not one server.
+    """
+    source = "" if address is not None else f"${VARIABLE}: "
+    if address is None:
+        address = os.environ.get(VARIABLE) or found()
+    kind, _, rest = address.partition(":")
+    if kind == "unix" and rest and "\0" not in rest:
+        if len(os.fsencode(rest)) > 107:
+            raise Refused(f"{source}{address!r}: a socket's path has at most 107 bytes")
+        return SocketLink(Path(rest))
+    raise Refused(f"{source}{address!r} is no address of a pool; it has the form unix:PATH")
+
+
+def found() -> str:
+    """The address of the one pool whose server runs here, for this user: its socket is in $XDG_RUNTIME_DIR."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    there = sorted(Path(runtime).glob("softcxl-*.pool")) if runtime.startswith("/") else []
+    live = [path for path in there if _answers(path)]
+    if len(live) == 1:
+        return f"unix:{live[0]}"
+    if live:
+        raise NoServer(
+            f"{len(live)} pools are there: say which ({', '.join(f'unix:{path}' for path in live)}), as an address or "
+            f"in ${VARIABLE}"
+        )
+    dead = f"; {there[0]} is there, but no server" if there else ""
+    raise NoServer(
+        f"no address was given, ${VARIABLE} is not set, and no server's pool is in $XDG_RUNTIME_DIR{dead}"
+    )
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        return probe.connect_ex(str(path)) == 0
