@@ -6,15 +6,11 @@ cache lines were flushed, and others see it when they have invalidated theirs (`
 so a missing flush would go unnoticed here and lose data on hardware. Hence views say what they are, and `drop` makes
 one behave like the worst hardware that there could be:
 
->>> region = getfixture("pool_region")
->>> writer = region.view(coherence="managed", drop=True)
->>> writer.buffer[:5] = b"hello"
->>> region.read(0, 5)
-b'\\x00\\x00\\x00\\x00\\x00'
->>> writer.flush(0, 5)
->>> region.read(0, 5)
-b'hello'
->>> writer.close()
+    writer = region.view(coherence="managed", drop=True)
+    writer.buffer[:5] = b"hello"
+    region.read(0, 5)                  # bytes(5): nobody sees it
+    writer.flush(0, 5)
+    region.read(0, 5)                  # b"hello"
 """
 
 from __future__ import annotations
