@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 
 from softcxl.cli import main
+from softcxl.cli.verbs import VERBS
+from softcxl.fabric.build import Fabric
+from softcxl.fabric.control import Service
+from softcxl.fabric.hosts import Hosts
+from softcxl.transport.control import Door
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ONE = str(EXAMPLES / "one-device.yaml")
@@ -53,3 +58,33 @@ def test_a_wrong_file_is_2_with_its_place(scenario, capsys):
 def test_a_host_that_there_is_not_is_2(scenario, capsys):
     assert main(["inject", ONE, scenario("steps: [{link: up}]"), "--host", "beta"]) == 2
     assert "'beta' is no host" in capsys.readouterr().err
+
+
+@pytest.fixture
+def live(tmp_path):
+    """The address of a server, and its fabric."""
+    with Fabric.load(ONE) as fabric:
+        hosts = Hosts(fabric, ONE, tmp_path)
+        with Door(Service(hosts, VERBS), tmp_path / "control") as door:
+            yield f"unix:{door.path}", fabric
+
+
+def test_at_a_server_it_is_played_over_what_is_live_there(live, scenario, capsys):
+    address, fabric = live
+    path = scenario("steps: [{poison: {address: 0x40}}, {expect: {poison: {lines: 1}}}]")
+    assert main(["inject", address, path]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "scenario passed, 1 expectations met"
+    assert 0x40 in fabric.devices["mem0"].poison.map
+    assert main(["inject", address, scenario("steps: [{expect: {poison: {lines: 3}}}]"), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["passed"] is False
+
+
+def test_at_a_server_a_wrong_file_is_2_with_its_place(live, scenario, capsys):
+    address, _ = live
+    path = scenario("steps:\n- link: sideways\n")
+    assert main(["inject", address, path]) == 2
+    assert capsys.readouterr().err.startswith(f"{path}:2:9: steps[0].link: 'sideways' is not one of down, up")
+    assert main(["inject", address, "nowhere.yaml"]) == 2
+    assert "nowhere.yaml: cannot be read" in capsys.readouterr().err
+    assert main(["inject", address, path, "--host", "alpha"]) == 2
+    assert "at a server a scenario boots none" in capsys.readouterr().err

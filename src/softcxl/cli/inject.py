@@ -1,22 +1,26 @@
-"""`softcxl inject`: a scenario over a fabric in this process."""
+"""`softcxl inject`: a scenario over a fabric in this process, or over a server's."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
-from softcxl.cli.options import HOST, JSON
+from softcxl.cli.booted import demand
+from softcxl.cli.options import HOST, JSON, TOPOLOGY
+from softcxl.cli.verbs import Inject
 from softcxl.device.clock import ManualClock
 from softcxl.fabric.build import Fabric
-from softcxl.fabric.errors import NoSuchHost
+from softcxl.fabric.control import socket_of
+from softcxl.fabric.errors import NoSuchHost, Problem, ScenarioError
 from softcxl.fabric.play import play
-from softcxl.fabric.report import Report
+from softcxl.fabric.report import Outcome, Report
 from softcxl.fabric.scenario import load
 
 
 @click.command()
-@click.argument("topology", type=click.Path())
+@TOPOLOGY
 @click.argument("scenario", type=click.Path())
 @JSON
 @HOST
@@ -28,18 +32,40 @@ def inject(ctx: click.Context, topology: str, scenario: str, as_json: bool, host
     time, its result, and what it was. What needs a guest is skipped; `softcxl vm run --scenario` has one. With --json
     it is {passed, steps: [{step, what, result, detail, seconds, times}, …]}. The exit status is 0 where every
     expectation was met and every action could be done, else 1; a file that is wrong is 2.
+
+    Over a server's fabric, unix:PATH, it is played in real time, past whatever drives the devices there, and what it
+    has injected stays.
     """
-    clock = ManualClock()
-    with Fabric.load(topology, clock=clock) as fabric:
-        given = load(scenario, fabric.topology)
-        if host_name is not None and host_name not in fabric.hosts:
-            raise NoSuchHost(f"{host_name!r} is no host of {topology}; there are {', '.join(fabric.hosts)}")
-        report = play(fabric, given, clock, host_name)
+    if socket_of(topology) is not None:
+        if host_name is not None:
+            raise click.UsageError("--host: at a server a scenario boots none")
+        report = _at_server(topology, scenario)
+    else:
+        report = _here(topology, scenario, host_name)
     if as_json:
         click.echo(json.dumps(report.plain(), indent=2))
     else:
         print_report(report)
     ctx.exit(0 if report.passed else 1)
+
+
+def _at_server(address: str, scenario: str) -> Report:
+    try:
+        text = Path(scenario).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ScenarioError([Problem(scenario, 0, 0, "", f"cannot be read: {reason}")]) from error
+    told = demand(address, None, Inject(text, scenario))
+    return Report(tuple(Outcome(**step) for step in told["steps"]))
+
+
+def _here(topology: str, scenario: str, host_name: str | None) -> Report:
+    clock = ManualClock()
+    with Fabric.load(topology, clock=clock) as fabric:
+        given = load(scenario, fabric.topology)
+        if host_name is not None and host_name not in fabric.hosts:
+            raise NoSuchHost(f"{host_name!r} is no host of {topology}; there are {', '.join(fabric.hosts)}")
+        return play(fabric, given, clock, host_name)
 
 
 def print_report(report: Report, *, err: bool = False) -> None:

@@ -12,8 +12,11 @@ from itertools import islice
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
+from softcxl.fabric import scenario
 from softcxl.fabric.errors import NotHere
 from softcxl.fabric.hosts import Call, Verb
+from softcxl.fabric.pace import Real
+from softcxl.fabric.play import Player
 from softcxl.fabric.tree import to_json
 from softcxl.host.explain import Explanation
 from softcxl.host.iomem import resources
@@ -275,6 +278,28 @@ class Journal:
         call.say(json.dumps([asdict(one) for one in found], separators=(",", ":")))
 
 
+@dataclass(frozen=True)
+class Inject:
+    """`softcxl inject`: the scenario in `text`, a file that is called `name`, played in real time as long as who asks
+    stays; its report as JSON. What it has injected stays."""
+
+    of_fabric: ClassVar[bool] = True
+    text: str
+    name: str
+
+    def perform(self, call: Call) -> None:
+        fabric = call.hosts.fabric
+        given = scenario.loads(self.text, fabric.topology, self.name)
+        pace = Real(fabric.clock)
+        if call.caller is not None:
+            call.caller.leaving.append(pace.stop.set)
+        player = Player(fabric, given, pace)
+        with player.listening():
+            player.before()
+            player.steps()
+        _say_json(call, player.report.plain())
+
+
 #: Every verb, by the words that call it on the command line and in requests.
 VERBS: dict[str, type[Verb]] = {
     "list": List,
@@ -290,6 +315,7 @@ VERBS: dict[str, type[Verb]] = {
     "visit": Visit,
     "fm": Manager,
     "journal": Journal,
+    "inject": Inject,
 }
 
 
