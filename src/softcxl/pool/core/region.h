@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #define BULK 65536          /* bytes from which the interpreter's lock is given up */
+#define PATIENCE 1000000000ll /* ns that an operation waits for a lock at least, when no timeout is given */
 #define SUSPECT 5000000ll   /* ns of waiting for a lock, after which one looks whether its holder lives */
 
 typedef struct {
@@ -163,6 +164,13 @@ static inline bool region_has(const Region *self)
 	return self->held && self->holder == PyThread_get_thread_ident();
 }
 
+/* Who holds a lock within an operation is through, or dead and found out, within a lease: nobody waits much longer. */
+static int64_t patience(const Region *self)
+{
+	int64_t leases = 2000000ll * self->pool.header->lease;
+	return now() + (leases > PATIENCE ? leases : PATIENCE);
+}
+
 /* For one operation: whether the lock had to be taken for it is in *taken. */
 static int region_enter(Region *self, PyObject *timeout, bool *taken)
 {
@@ -172,7 +180,7 @@ static int region_enter(Region *self, PyObject *timeout, bool *taken)
 	*taken = false;
 	if (region_has(self))
 		return SCXL_OK;
-	deadline = deadline_of(timeout);
+	deadline = timeout && timeout != Py_None ? deadline_of(timeout) : patience(self);
 	result = deadline < 0 ? -1 : region_acquire(self, deadline);
 	*taken = result == SCXL_OK;
 	return result;
@@ -466,7 +474,7 @@ static PyMethodDef region_methods[] = {
 	{"unlock", region_unlock, METH_NOARGS, "unlock(): give the lock back."},
 	{"read", region_read, METH_VARARGS, "read(offset, size, trusted=0): bytes of a healthy copy; trusted: copies whose poison is elsewhere."},
 	{"read_into", region_read_into, METH_VARARGS, "read_into(offset, buffer, trusted=0): fill a writable buffer."},
-	{"write", region_write, METH_VARARGS, "write(offset, data, timeout=None): write, whole or not at all, to every healthy copy."},
+	{"write", region_write, METH_VARARGS, "write(offset, data, timeout=two leases): write, whole or not at all, to every healthy copy."},
 	{"load", region_load, METH_O, "load(offset): the 64-bit word there."},
 	{"swap", region_swap, METH_VARARGS, "swap(offset, old, new): compare-and-swap of a 64-bit word; whether it was old."},
 	{"add", region_add, METH_VARARGS, "add(offset, by): add to a 64-bit word, wrapping; what it then is."},
