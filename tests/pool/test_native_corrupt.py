@@ -16,6 +16,8 @@ SCRIPT = Path(__file__).with_name("vandal.py")
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_what_cannot_be_is_an_error(seed: int, crash_build: CrashBuild) -> None:
     command = [sys.executable, str(SCRIPT), str(seed), "400"]
-    result = subprocess.run(command, env=crash_build.environment(), capture_output=True, text=True, timeout=100)
+    result = subprocess.run(
+        command, env=crash_build.environment(), capture_output=True, text=True, timeout=100
+    )
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 5000  # most of what is used has not been hit

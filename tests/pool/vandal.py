@@ -1,4 +1,4 @@
-"""Run by test_native_corrupt.py: writes what cannot be into shared structures, and uses them; as many times as it is told.
+"""Run by test_native_corrupt.py: writes what cannot be into shared structures, and uses them, as often as it is told.
 
 Whatever is there, each use ends, with a result or with an error of the pool's. Its arguments are a seed and a count.
 """
@@ -18,7 +18,24 @@ from tests.pool.directory import ATOMIC, EPOCH, HEAP_AT, REGIONS_AT, SLOTS_AT, D
 
 RING, QUEUE, CALLS = 2 << 20, (2 << 20) + 65536, (2 << 20) + 131072
 ROOM = 8192
-ODD = [0, 1, 2, 3, 7, 63, 64, 255, 1 << 16, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 40, 1 << 56, 1 << 63, (1 << 64) - 1]
+ODD = [
+    0,
+    1,
+    2,
+    3,
+    7,
+    63,
+    64,
+    255,
+    1 << 16,
+    1 << 31,
+    (1 << 32) - 1,
+    1 << 32,
+    1 << 40,
+    1 << 56,
+    1 << 63,
+    (1 << 64) - 1,
+]
 
 # Where the structures are, and how often they are hit.
 TARGETS = [
