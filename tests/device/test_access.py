@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from softcxl.device.access import Memory, PoolAccess, Visitor
+from softcxl.device.access import PoolAccess, Visitor
 from softcxl.pci.function import Function
 from softcxl.spec import pool_access as spec
-from softcxl.testing.access import ECHO, GONE, GOODBYE, HELLO, UNKNOWN, FakeServer
+from softcxl.testing.access import ECHO, GONE, GOODBYE, HELLO, UNKNOWN, FakeMemory, FakeServer
 from softcxl.testing.driver import Machine
 from softcxl.testing.vfio_client import Client
 from softcxl.transport.vfio_user import Door
@@ -295,10 +295,10 @@ def test_a_later_server_has_the_same_memories(door: PoolAccess, guest: Guest, se
 
 
 class Odd:
-    def __init__(self, memories: list[Memory]) -> None:
+    def __init__(self, memories: list[FakeMemory]) -> None:
         self._memories = memories
 
-    def memories(self) -> list[Memory]:
+    def memories(self) -> list[FakeMemory]:
         return self._memories
 
 
@@ -306,14 +306,14 @@ class Odd:
     ("memories", "said"),
     [
         ([], "0 memories; a slot shows at least 1 and at most 21"),
-        ([Memory(0, "arena", 0, 4096)] * 22, "22 memories; a slot shows at least 1 and at most 21"),
-        ([Memory(0, "arena", 0, 4095)], "both are multiples of 4096"),
-        ([Memory(0, "arena", 0, 0)], "both are multiples of 4096"),
-        ([Memory(0, "arena", 0, 4096, 100)], "both are multiples of 4096"),
-        ([Memory(0, "a" * 49, 0, 4096)], "longer than 48 bytes"),
+        ([FakeMemory(0, "arena", 0, 4096)] * 22, "22 memories; a slot shows at least 1 and at most 21"),
+        ([FakeMemory(0, "arena", 0, 4095)], "both are multiples of 4096"),
+        ([FakeMemory(0, "arena", 0, 0)], "both are multiples of 4096"),
+        ([FakeMemory(0, "arena", 0, 4096, 100)], "both are multiples of 4096"),
+        ([FakeMemory(0, "a" * 49, 0, 4096)], "longer than 48 bytes"),
     ],
 )
-def test_memories_that_cannot_be_shown(memories: list[Memory], said: str) -> None:
+def test_memories_that_cannot_be_shown(memories: list[FakeMemory], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         PoolAccess("door").serve(Odd(memories))  # type: ignore[arg-type]
 

@@ -32,8 +32,8 @@ def visit(
 ) -> Iterator[Guest]:
     """Boot the host that `doors` tells of (`softcxl.fabric.hosts.Call.doors`), of a topology that is live elsewhere on
     this machine; yields the running guest. `orders` are carried out at the ports of its virtual switches, if it has
-    any. `python` and `options` are as of `softcxl.lab.boot.boot`. With `mctp_serial` its second serial port is a line to that fabric's MCTP endpoints. Raises
-    `LabError`."""
+    any. With `mctp_serial` its second serial port is a line to that fabric's MCTP endpoints, and with `python` it has
+    Python. `options` are those of `Guest`. Raises `LabError`."""
     key = topology.hosts[doors["host"]]
     with ExitStack() as stack:
         windows = [

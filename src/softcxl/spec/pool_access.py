@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from softcxl.wire import RO, RW, RW1C, Block, HwInit, Register, at, bit, bits
+from softcxl.wire import RO, RW, RW1C, RW1S, Block, HwInit, Register, at, bit, bits
 
 MAGIC: Final = int.from_bytes(b"SCXLDOOR", "little")
 VERSION: Final = 1
@@ -95,9 +95,9 @@ class InterruptAcknowledge(Register, width=32, spec="softcxl_access.h"):
 
 
 class InterruptEnable(Register, width=32, spec="softcxl_access.h"):
-    """Which vectors interrupt."""
+    """Which vectors interrupt, until the next reset: programs of a guest do not take each other's away."""
 
-    vectors = bits(31, 0, RW, "one bit a vector")
+    vectors = bits(31, 0, RW1S, "one bit a vector")
 
 
 class InterruptCause(Register, width=32, spec="softcxl_access.h"):

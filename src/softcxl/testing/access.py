@@ -6,16 +6,28 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from softcxl.device.access import Memory, Visitor
+from softcxl.device.access import Visitor
 
 HELLO, GOODBYE, ECHO = 1, 2, 100
 """What it can be asked: for a slot, to give the slot back, and for the request itself."""
 
 UNKNOWN, GONE = 2, 9
 """How it refuses: an opcode that it does not have, a slot that is not the visitor's."""
+
+
+@dataclass(frozen=True)
+class FakeMemory:
+    """Memory of a `FakeServer`."""
+
+    source: int
+    name: str
+    fd: int
+    size: int
+    offset: int = 0
 
 
 class FakeServer:
@@ -32,7 +44,7 @@ class FakeServer:
             fd = os.memfd_create(f"memory{number}", os.MFD_CLOEXEC)
             os.ftruncate(fd, start + size)
             name = "arena" if number == 0 else f"source{number}"
-            self._memories.append(Memory(number, name, fd, size, start))
+            self._memories.append(FakeMemory(number, name, fd, size, start))
         self.memory = mmap.mmap(self._memories[0].fd, sizes[0], offset=start)
         self.slots: dict[int, Visitor] = {}
         self.rings: list[int] = []
@@ -48,7 +60,7 @@ class FakeServer:
         for one in self._memories:
             os.close(one.fd)
 
-    def memories(self) -> list[Memory]:
+    def memories(self) -> list[FakeMemory]:
         return list(self._memories)
 
     def ask(self, visitor: Visitor, slot: int, opcode: int, request: bytes) -> tuple[int, bytes]:

@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Protocol):
     """Memory that guests map: `size` bytes of the file `fd` from `offset` on, both multiples of 4096. `name` has 48
     bytes of UTF-8 at most, `source` is the number that pool addresses have; 0 is the arena."""
 
-    source: int
-    name: str
-    fd: int
-    size: int
-    offset: int = 0
+    @property
+    def source(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def fd(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

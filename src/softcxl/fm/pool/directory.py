@@ -30,7 +30,7 @@ from softcxl.pool.layout import (
 from softcxl.pool.native import Caller, Memory, Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -44,14 +44,22 @@ _EPOCHS = (1 << 40) - 1
 class Directory:
     """The directory in the arena `fd`, which is made where there is none, and taken over where there is one.
 
-    Raises `ArenaUnfit` where the file holds something else, or another layout.
+    `ring` wakes who sleeps behind a device on the word at that offset. Raises `ArenaUnfit` where the file holds
+    something else, or another layout.
     """
 
-    def __init__(self, fd: int, plan: Plan | None = None, *, lease: float = 10.0) -> None:
+    def __init__(
+        self,
+        fd: int,
+        plan: Plan | None = None,
+        *,
+        lease: float = 10.0,
+        ring: Callable[[int], object] | None = None,
+    ) -> None:
         size = os.fstat(fd).st_size
         self.fd = fd
         self.map = mmap.mmap(fd, size)
-        self.memory = Memory(self.map)
+        self.memory = Memory(self.map, ring=ring)
         self.fresh = _Q.unpack_from(self.map, HEADER["magic"])[0] == 0
         if self.fresh:
             self._make(plan or Plan(), size, lease)

@@ -82,7 +82,7 @@ class PoolServer:
         self._used: dict[int, int] = {}
         self._told: dict[tuple[int, str], bytes] = {}
         self._ringers: list[Callable[[int], None]] = []
-        self.directory = Directory(arena, plan, lease=lease)
+        self.directory = Directory(arena, plan, lease=lease, ring=self.ring)
         self.names: dict[int, str] = {
             slot: layout.decode_name(self.directory.slot(slot).name) for slot in self.directory.taken_slots()
         }
@@ -255,6 +255,16 @@ class PoolServer:
                 del self._told[told]
             self._free_slots.append(slot)
 
+    def ring(self, offset: int) -> None:
+        """Wake who sleeps behind a device on the word of the arena at `offset`. From any thread."""
+        for ring in list(self._ringers):
+            ring(offset)
+
+    def listen(self, ring: Callable[[int], None]) -> Callable[[], None]:
+        """Have `ring` called with the offset of each word that is rung; returns what ends it."""
+        self._ringers.append(ring)
+        return lambda: self._ringers.remove(ring)
+
     def _charge(self, identity: int, size: int) -> None:
         used = self._used.get(identity, 0) + size
         allowed = self._quotas.get(identity, self._quota)
@@ -328,9 +338,7 @@ class PoolServer:
         return TellAnswer(total=len(text), piece=piece).pack()
 
     def _ring(self, slot: int, data: bytes) -> bytes:
-        offset = Ring.unpack(data).offset
-        for ring in self._ringers:
-            ring(offset)
+        self.ring(Ring.unpack(data).offset)
         return b""
 
     def _goodbye(self, slot: int, data: bytes) -> bytes:

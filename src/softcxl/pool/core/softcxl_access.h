@@ -36,7 +36,7 @@ enum scxl_access_register {
 	SCXL_ACCESS_REG_CAPABILITIES = 0x10, /* 7:0 memories, 15:8 vectors, 31:16 bytes of payload */
 	SCXL_ACCESS_REG_DOORBELL = 0x20,     /* offset in the arena / 8 */
 	SCXL_ACCESS_REG_ACKNOWLEDGE = 0x24,
-	SCXL_ACCESS_REG_ENABLE = 0x28,       /* one bit a vector */
+	SCXL_ACCESS_REG_ENABLE = 0x28,       /* one bit a vector, set by writing ones, cleared by a reset */
 	SCXL_ACCESS_REG_CAUSE = 0x2c,        /* one bit a vector, cleared by writing ones */
 	SCXL_ACCESS_REG_COMMAND = 0x40,      /* opcode */
 	SCXL_ACCESS_REG_RESULT = 0x44,       /* bit 0: busy, 31:16 status */

@@ -1,0 +1,170 @@
+"""A pool's server as the pool access devices see it, by which programs in guests come (`softcxl.device.access`)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from softcxl.fm.pool.errors import Refusal
+from softcxl.fm.pool.server import PoolServer
+from softcxl.pool import layout
+from softcxl.pool.layout import ARENA
+from softcxl.pool.protocol import Hello, Opcode, Status
+from softcxl.wire import WireError
+
+log = logging.getLogger(__name__)
+
+_LOOKS = 8
+"""How often, in the time of a lease, it is looked whether programs in guests live."""
+
+
+class Visitor(Protocol):
+    """A guest: which one, as a key, and the name of the host that it is."""
+
+    @property
+    def host(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A source as a file: what `softcxl.device.access.Memory` is."""
+
+    source: int
+    name: str
+    fd: int
+    size: int
+    offset: int
+
+
+class Guests:
+    """Lets programs in guests come to `server`, from `open` (or `with`) until `close`.
+
+    Nobody sees when a program in a guest dies. So each tells of its life, in its slot's `beat`, and whose beat stands
+    still for a lease has gone.
+    """
+
+    def __init__(self, server: PoolServer) -> None:
+        self._server = server
+        self._lock = threading.Lock()
+        self._visitors: dict[int, Visitor] = {}
+        self._beats: dict[int, tuple[int, float]] = {}
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Watch over programs in guests. Those that an earlier server let in are nobody's: the doors of their guests
+        have gone with it."""
+        directory = self._server.directory
+        for slot in directory.taken_slots():
+            if directory.slot(slot).flags & 1:
+                self._server.left(slot)
+        self._thread = threading.Thread(target=self._run, name="pool guests", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Watch over nobody any more."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    # -- what devices ask ------------------------------------------------------------------------------------------
+
+    def memories(self) -> list[Memory]:
+        """The arena, and all sources that there are, by number."""
+        directory, held = self._server.directory, self._server.sources.all
+        arena = Memory(ARENA, "arena", directory.fd, directory.plan.size, 0)
+        return [
+            arena,
+            *(
+                Memory(one.number, one.name, one.fd, one.size, one.offset)
+                for _, one in sorted(held.items())
+                if one.number != ARENA and one.fd >= 0
+            ),
+        ]
+
+    def ask(self, visitor: Visitor, slot: int, opcode: int, request: bytes) -> tuple[int, bytes]:
+        """A request of a program in a guest, which speaks for slots of its guest's alone."""
+        if opcode == Opcode.HELLO:
+            return self._hello(visitor, request)
+        with self._lock:
+            if self._visitors.get(slot) != visitor:
+                return Status.GONE, f"slot {slot} is none of this guest's".encode()
+        answer = self._server.execute(slot, opcode, request)
+        if opcode == Opcode.GOODBYE:
+            self._forget(slot)
+        return answer
+
+    def gone(self, visitor: Visitor) -> None:
+        """All programs of a guest have gone."""
+        with self._lock:
+            slots = [slot for slot, one in self._visitors.items() if one == visitor]
+        for slot in slots:
+            self._leave(slot)
+
+    def ring(self, offset: int) -> None:
+        """Wake who sleeps on a word of the arena, on the host and in guests."""
+        directory = self._server.directory
+        if offset + 4 <= directory.plan.size:
+            directory.memory.wake(offset)
+            self._server.ring(offset)
+
+    def listen(self, listener: Callable[[int | None], None]) -> Callable[[], None]:
+        """Have `listener` called with the offset of each word that is rung; returns what ends it."""
+        return self._server.listen(listener)
+
+    # -- programs --------------------------------------------------------------------------------------------------
+
+    def _hello(self, visitor: Visitor, request: bytes) -> tuple[int, bytes]:
+        try:
+            hello = Hello.unpack(request)
+            if hello.slot:
+                with self._lock:
+                    if self._visitors.get(hello.slot) != visitor:
+                        raise Refusal(Status.GONE, f"slot {hello.slot} is none of this guest's")
+            hello.host = visitor.host.encode()[: layout.MAX_NAME]
+            welcome = self._server.attach(hello, 0, remote=True)
+        except Refusal as refusal:
+            return refusal.status, str(refusal).encode()
+        except WireError as error:
+            return Status.MALFORMED, str(error).encode()
+        with self._lock:
+            self._visitors[welcome.slot] = visitor
+            self._beats.pop(welcome.slot, None)
+        return Status.OK, welcome.pack()
+
+    def _forget(self, slot: int) -> None:
+        with self._lock:
+            self._visitors.pop(slot, None)
+            self._beats.pop(slot, None)
+
+    def _leave(self, slot: int) -> None:
+        self._forget(slot)
+        self._server.left(slot)
+
+    def _run(self) -> None:
+        while not self._closing.wait(self._server.lease / _LOOKS):
+            now = time.monotonic()
+            with self._lock:
+                silent = [slot for slot in self._visitors if self._silent(slot, now)]
+            for slot in silent:
+                log.info("the program of slot %d, in a guest, has not been heard of for a lease", slot)
+                self._leave(slot)
+
+    def _silent(self, slot: int, now: float) -> bool:
+        beat = self._server.directory.slot(slot).beat
+        seen, since = self._beats.get(slot, (-1, now))
+        if beat != seen:
+            self._beats[slot] = beat, now
+            return False
+        return now - since > self._server.lease

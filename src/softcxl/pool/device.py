@@ -1,0 +1,257 @@
+"""The way to the pool inside a guest: a pool access device, a PCI slot whose memory is the pool's.
+
+Function 0 has registers to ask and ring by, and interrupts; the memory is in the BARs of the other functions, and
+programs map it. All of it is user space: sysfs and UIO (`softcxl.pool.uio`). It takes root, or the rights to these
+files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+import os
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from softcxl.pool import layout
+from softcxl.pool.errors import Foreign, NoServer
+from softcxl.pool.link import Mapped, Place, failure
+from softcxl.pool.protocol import PROTOCOL, Hello, Opcode, Welcome
+from softcxl.pool.uio import Function, Interrupts, Registers
+from softcxl.spec.pool_access import (
+    ACCESS_CONTROL_ID,
+    ENTRY_SIZE,
+    MAGIC,
+    PAYLOAD_OFFSET,
+    PAYLOAD_SIZE,
+    TABLE_OFFSET,
+    VERSION,
+    AccessRegisters,
+    vector_of,
+)
+from softcxl.wire import WireError
+
+log = logging.getLogger(__name__)
+
+SYSFS: Final = Path("/sys/bus/pci/devices")
+
+_VENDOR: Final = 0x1E98
+_ENTRY: Final = struct.Struct("<QI4x48s")
+_ALL_ONES: Final = (1 << 32) - 1
+_REST: Final = 0.1
+"""Seconds asleep at most: an interrupt that has gone astray costs no more."""
+_NAP: Final = 0.0005
+"""Seconds between looks where there are no interrupts."""
+_BEATS: Final = 4
+"""Signs of life in the time of a lease."""
+
+_version = AccessRegisters.version.__layout__.offset
+_status = AccessRegisters.status.__layout__.offset
+_capabilities = AccessRegisters.capabilities.__layout__.offset
+_doorbell = AccessRegisters.doorbell.__layout__.offset
+_acknowledge = AccessRegisters.acknowledge.__layout__.offset
+_enable = AccessRegisters.enable.__layout__.offset
+_command = AccessRegisters.command.__layout__.offset
+_result = AccessRegisters.result.__layout__.offset
+_slot = AccessRegisters.slot.__layout__.offset
+_length = AccessRegisters.length.__layout__.offset
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A memory of the device: which source, how many bytes, and where."""
+
+    source: int
+    size: int
+    function: int
+    bar: int
+    name: str
+
+
+def slots(sysfs: Path = SYSFS) -> list[str]:
+    """The PCI addresses (`0000:0d:00.0`) of all pool access devices of this machine, sorted."""
+    found = []
+    for path in sysfs.glob("*.0"):
+        with contextlib.suppress(OSError, ValueError):
+            function = Function(path)
+            if (int(function.word("vendor"), 16), int(function.word("device"), 16)) == (
+                _VENDOR,
+                ACCESS_CONTROL_ID,
+            ):
+                found.append(path.name)
+    return sorted(found)
+
+
+class DeviceLink:
+    """The pool access device at the PCI address `slot`; without one the only one of this machine.
+
+    Raises `NoServer` where there is none, or may not be used.
+    """
+
+    def __init__(self, slot: str | None = None, *, sysfs: Path = SYSFS, devices: Path = Path("/dev")) -> None:
+        known = slots(sysfs)
+        if slot is None and len(known) != 1:
+            which = f"; say which: {', '.join(f'device:{one}' for one in known)}" if known else ""
+            raise NoServer(f"this machine has {len(known)} pool access devices{which}")
+        if slot is not None and slot not in known:
+            raise NoServer(f"{slot} is no pool access device; there are {', '.join(known) or 'none'}")
+        self.slot = slot or known[0]
+        self._sysfs, self._devices = sysfs, devices
+        self._given = Place()
+        self._beating: threading.Event | None = None
+        self._vectors = 0
+        self._interrupts: Interrupts | None = None
+        self._looks = False
+        control = Function(sysfs / self.slot)
+        try:
+            control.enable()
+            self._registers = Registers(control)
+        except (OSError, ValueError) as error:
+            raise NoServer(f"the registers of {self.slot} cannot be mapped: {error}") from error
+        magic = int.from_bytes(self._registers.take(0, 8), "little")
+        version = self._registers.load(_version)
+        if magic != MAGIC or version != VERSION:
+            self._registers.close()
+            raise Foreign(
+                f"{self.slot} begins with {magic:#x}, version {version}: not what this client knows"
+            )
+
+    @property
+    def address(self) -> str:
+        return f"device:{self.slot}"
+
+    # -- the memory --------------------------------------------------------------------------------------------------
+
+    def memories(self) -> list[Memory]:
+        """What the device has; the arena first."""
+        count = self._registers.load(_capabilities) & 0xFF
+        found = []
+        for number in range(count):
+            data = self._registers.take(TABLE_OFFSET + number * ENTRY_SIZE, ENTRY_SIZE)
+            size, place, name = _ENTRY.unpack(data)
+            found.append(Memory(place >> 16, size, place & 7, place >> 8 & 7, layout.decode_name(name)))
+        return found
+
+    def map(self, memory: Memory) -> mmap.mmap:
+        """A memory of the device, mapped. Raises `NoServer`."""
+        function = Function(self._sysfs / f"{self.slot[:-1]}{memory.function}")
+        try:
+            function.enable()
+            return function.map(memory.bar, memory.size)
+        except (OSError, ValueError) as error:
+            raise NoServer(f"{memory.name} of {self.slot} cannot be mapped: {error}") from error
+
+    # -- the link ----------------------------------------------------------------------------------------------------
+
+    def attach(self, name: str, place: Place) -> Mapped:
+        if self.gone():
+            raise NoServer(f"no server is behind {self.slot}")
+        hello = Hello(
+            protocol=PROTOCOL,
+            pid=os.getpid(),
+            slot=place.slot,
+            epoch=place.epoch,
+            token=place.token,
+            lease=0,
+            name=layout.encode_name(name),
+            host=b"",
+        )
+        status, answer = self._ask(0, Opcode.HELLO, hello.pack())
+        if status:
+            raise failure(status, answer)
+        try:
+            welcome = Welcome.unpack(answer)
+        except WireError as error:
+            raise Foreign(f"what answers behind {self.slot} is no pool: {error}") from None
+        self._given = Place(welcome.slot, welcome.epoch, welcome.token)
+        wanted = {layout.ARENA, *(one.number for one in welcome.sources)}
+        maps = {one.source: self.map(one) for one in self.memories() if one.source in wanted}
+        if maps.keys() != wanted:
+            raise Foreign(f"{self.slot} has no memory of the sources {sorted(wanted - maps.keys())}")
+        lease = welcome.lease / 1000
+        self._beat(maps[layout.ARENA], lease)
+        return Mapped(self._given, welcome.server, lease, maps, dict.fromkeys(maps, 0))
+
+    def gone(self) -> bool:
+        return self._registers.load(_status) in (0, _ALL_ONES)
+
+    def ask(self, opcode: int, data: bytes, timeout: float | None = None) -> tuple[int, bytes]:
+        return self._ask(self._given.slot, opcode, data)
+
+    def _ask(self, slot: int, opcode: int, data: bytes) -> tuple[int, bytes]:
+        if len(data) > PAYLOAD_SIZE:
+            raise ValueError(f"a request of {len(data)} bytes; {PAYLOAD_SIZE} are the most")
+        registers = self._registers
+        with registers.alone():
+            registers.put(PAYLOAD_OFFSET, data)
+            registers.store(_length, len(data))
+            registers.store(_slot, slot)
+            registers.store(_command, opcode)
+            while (result := registers.load(_result)) & 1 and result != _ALL_ONES:
+                time.sleep(_NAP)
+            length = registers.load(_length)
+            if result == _ALL_ONES or length > PAYLOAD_SIZE:
+                raise NoServer(f"the pool behind {self.slot} does not answer")
+            return result >> 16, registers.take(PAYLOAD_OFFSET, length)
+
+    # -- sleeping and waking -------------------------------------------------------------------------------------------
+
+    def ring(self, offset: int) -> None:
+        """Wake who sleeps on the word of the arena at `offset`, wherever they are."""
+        self._registers.store(_doorbell, offset // 8)
+
+    def rest(self, offset: int, seconds: float) -> None:
+        """Sleep until the word of the arena at `offset` is rung, for so long at most; or wake earlier, for nothing."""
+        interrupts = self._waited()
+        if interrupts is None:
+            time.sleep(min(seconds, _NAP))
+            return
+        vector = 1 << vector_of(offset)
+        if not self._vectors & vector:
+            self._vectors |= vector
+            self._registers.store(_enable, vector)
+        elif not interrupts.wait(min(seconds, _REST)):
+            return
+        self._registers.store(_acknowledge, 1)
+        interrupts.unmask()
+
+    def _waited(self) -> Interrupts | None:
+        """The device's interrupts; None where they cannot be had: then one looks again and again."""
+        if self._interrupts is None and not self._looks:
+            with self._registers.alone():
+                try:
+                    self._interrupts = Interrupts(Function(self._sysfs / self.slot), self._devices)
+                except (NoServer, OSError) as error:
+                    log.warning("%s: waiting takes processor time: %s", self.address, error)
+                    self._looks = True
+        return self._interrupts
+
+    # -- living --------------------------------------------------------------------------------------------------------
+
+    def _beat(self, arena: mmap.mmap, lease: float) -> None:
+        """Tell of this program's life from now on: nobody outside the guest can see whether it is there."""
+        if self._beating is not None:
+            self._beating.set()
+        stop = self._beating = threading.Event()
+        header = layout.Header.unpack_from(memoryview(arena)[: layout.PAGE])
+        at = (header.slots_at + 256 * self._given.slot + layout.SLOT["beat"]) // 8
+        words = memoryview(arena).cast("Q")
+
+        def run() -> None:
+            while not stop.wait(lease / _BEATS):
+                words[at] = words[at] + 1 & (1 << 64) - 1
+
+        threading.Thread(target=run, name=f"pool {self.slot}", daemon=True).start()
+
+    def close(self) -> None:
+        if self._beating is not None:
+            self._beating.set()
+        if self._interrupts is not None:
+            self._interrupts.close()
+            self._interrupts = None
+        self._registers.close()
