@@ -12,7 +12,7 @@ from typing import Protocol, Self
 from softcxl.fm.pool.errors import Refusal
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool import layout
-from softcxl.pool.layout import ARENA
+from softcxl.pool.layout import ARENA, SlotState
 from softcxl.pool.protocol import Hello, Opcode, Status
 from softcxl.wire import WireError
 
@@ -50,7 +50,8 @@ class Guests:
     def __init__(self, server: PoolServer) -> None:
         self._server = server
         self._lock = threading.Lock()
-        self._visitors: dict[int, Visitor] = {}
+        self._visitors: dict[int, tuple[Visitor, int]] = {}
+        """Whose program has each slot, and the slot's epoch: one that it has left may be another's by now."""
         self._beats: dict[int, tuple[int, float]] = {}
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -97,18 +98,14 @@ class Guests:
         """A request of a program in a guest, which speaks for slots of its guest's alone."""
         if opcode == Opcode.HELLO:
             return self._hello(visitor, request)
-        with self._lock:
-            if self._visitors.get(slot) != visitor:
-                return Status.GONE, f"slot {slot} is none of this guest's".encode()
-        answer = self._server.execute(slot, opcode, request)
-        if opcode == Opcode.GOODBYE:
-            self._forget(slot)
-        return answer
+        if not self._has(visitor, slot):
+            return Status.GONE, f"slot {slot} is none of this guest's".encode()
+        return self._server.execute(slot, opcode, request)
 
     def gone(self, visitor: Visitor) -> None:
         """All programs of a guest have gone."""
         with self._lock:
-            slots = [slot for slot, one in self._visitors.items() if one == visitor]
+            slots = [slot for slot, (one, _) in self._visitors.items() if one == visitor]
         for slot in slots:
             self._leave(slot)
 
@@ -128,10 +125,8 @@ class Guests:
     def _hello(self, visitor: Visitor, request: bytes) -> tuple[int, bytes]:
         try:
             hello = Hello.unpack(request)
-            if hello.slot:
-                with self._lock:
-                    if self._visitors.get(hello.slot) != visitor:
-                        raise Refusal(Status.GONE, f"slot {hello.slot} is none of this guest's")
+            if hello.slot and not self._has(visitor, hello.slot):
+                raise Refusal(Status.GONE, f"slot {hello.slot} is none of this guest's")
             hello.host = visitor.host.encode()[: layout.MAX_NAME]
             welcome = self._server.attach(hello, 0, remote=True)
         except Refusal as refusal:
@@ -139,18 +134,26 @@ class Guests:
         except WireError as error:
             return Status.MALFORMED, str(error).encode()
         with self._lock:
-            self._visitors[welcome.slot] = visitor
+            self._visitors[welcome.slot] = visitor, welcome.epoch
             self._beats.pop(welcome.slot, None)
         return Status.OK, welcome.pack()
 
-    def _forget(self, slot: int) -> None:
+    def _has(self, visitor: Visitor, slot: int) -> bool:
+        """Whether a program of that guest has the slot now."""
         with self._lock:
-            self._visitors.pop(slot, None)
-            self._beats.pop(slot, None)
+            one, epoch = self._visitors.get(slot, (None, 0))
+            return one == visitor and self._lives(slot, epoch)
+
+    def _lives(self, slot: int, epoch: int) -> bool:
+        return self._server.directory.slot_state(slot) == (epoch, SlotState.LIVE)
 
     def _leave(self, slot: int) -> None:
-        self._forget(slot)
-        self._server.left(slot)
+        with self._lock:
+            _, epoch = self._visitors.pop(slot)
+            self._beats.pop(slot, None)
+            lives = self._lives(slot, epoch)
+        if lives:
+            self._server.left(slot)
 
     def _run(self) -> None:
         while not self._closing.wait(self._server.lease / _LOOKS):
