@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from softcxl.fabric.build import Fabric
@@ -13,6 +13,7 @@ from softcxl.fabric.errors import BuildError
 from softcxl.fabric.pool import sources
 from softcxl.fm.pool.door import PoolDoor
 from softcxl.fm.pool.errors import ArenaUnfit
+from softcxl.fm.pool.guests import Guests
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.layout import Plan
 from softcxl.transport.errors import DoorError
@@ -32,7 +33,10 @@ def serve_pool(fabric: Fabric, control: Path) -> Iterator[str]:
         )
     except ArenaUnfit as error:
         raise BuildError(f"pool: {error}") from error
-    with server:
+    with server, Guests(server) as guests, ExitStack() as slots:
+        for access in fabric.access.values():
+            access.serve(guests)
+            slots.callback(access.leave)
         try:
             door = PoolDoor(server, path)
             door.open()

@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 
+from softcxl.pool.device import DeviceLink, slots
 from softcxl.pool.errors import NoServer, Refused
 from softcxl.pool.link import Link, SocketLink
 
@@ -25,7 +26,11 @@ def link(address: str | None) -> Link:
         if len(os.fsencode(rest)) > 107:
             raise Refused(f"{source}{address!r}: a socket's path has at most 107 bytes")
         return SocketLink(Path(rest))
-    raise Refused(f"{source}{address!r} is no address of a pool; it has the form unix:PATH")
+    if kind == "device":
+        return DeviceLink(rest or None)
+    raise Refused(
+        f"{source}{address!r} is no address of a pool; it has the form unix:PATH, or in a guest device:SLOT"
+    )
 
 
 def found() -> str:
@@ -40,6 +45,8 @@ def found() -> str:
             f"{len(live)} pools are there: say which ({', '.join(f'unix:{path}' for path in live)}), as an address or "
             f"in ${VARIABLE}"
         )
+    if slots():  # in a guest
+        return "device:"
     dead = f"; {there[0]} is there, but no server" if there else ""
     raise NoServer(
         f"no address was given, ${VARIABLE} is not set, and no server's pool is in $XDG_RUNTIME_DIR{dead}"

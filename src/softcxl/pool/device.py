@@ -12,8 +12,8 @@ import logging
 import mmap
 import os
 import struct
-import threading
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -47,8 +47,6 @@ _REST: Final = 0.1
 """Seconds asleep at most: an interrupt that has gone astray costs no more."""
 _NAP: Final = 0.0005
 """Seconds between looks where there are no interrupts."""
-_BEATS: Final = 4
-"""Signs of life in the time of a lease."""
 
 _version = AccessRegisters.version.__layout__.offset
 _status = AccessRegisters.status.__layout__.offset
@@ -88,10 +86,13 @@ def slots(sysfs: Path = SYSFS) -> list[str]:
 
 
 class DeviceLink:
-    """The pool access device at the PCI address `slot`; without one the only one of this machine.
+    """The pool access device at the PCI address `slot`; without one the only one of this machine. All guests of a host
+    see the same memory.
 
     Raises `NoServer` where there is none, or may not be used.
     """
+
+    coherence: Final = "host"
 
     def __init__(self, slot: str | None = None, *, sysfs: Path = SYSFS, devices: Path = Path("/dev")) -> None:
         known = slots(sysfs)
@@ -103,10 +104,9 @@ class DeviceLink:
         self.slot = slot or known[0]
         self._sysfs, self._devices = sysfs, devices
         self._given = Place()
-        self._beating: threading.Event | None = None
         self._vectors = 0
         self._interrupts: Interrupts | None = None
-        self._looks = False
+        self._looks = self._closed = False
         control = Function(sysfs / self.slot)
         try:
             control.enable()
@@ -173,12 +173,17 @@ class DeviceLink:
         maps = {one.source: self.map(one) for one in self.memories() if one.source in wanted}
         if maps.keys() != wanted:
             raise Foreign(f"{self.slot} has no memory of the sources {sorted(wanted - maps.keys())}")
-        lease = welcome.lease / 1000
-        self._beat(maps[layout.ARENA], lease)
-        return Mapped(self._given, welcome.server, lease, maps, dict.fromkeys(maps, 0))
+        files: dict[int, Hashable] = {number: (self.slot, number) for number in maps}
+        return Mapped(self._given, welcome.server, welcome.lease / 1000, maps, files)
 
     def gone(self) -> bool:
-        return self._registers.load(_status) in (0, _ALL_ONES)
+        try:
+            return self._registers.load(_status) in (0, _ALL_ONES)
+        except ValueError:
+            return True  # it is closed
+
+    def fileno(self) -> int:
+        return -1
 
     def ask(self, opcode: int, data: bytes, timeout: float | None = None) -> tuple[int, bytes]:
         return self._ask(self._given.slot, opcode, data)
@@ -203,7 +208,8 @@ class DeviceLink:
 
     def ring(self, offset: int) -> None:
         """Wake who sleeps on the word of the arena at `offset`, wherever they are."""
-        self._registers.store(_doorbell, offset // 8)
+        with contextlib.suppress(ValueError):  # it is closed
+            self._registers.store(_doorbell, offset // 8)
 
     def rest(self, offset: int, seconds: float) -> None:
         """Sleep until the word of the arena at `offset` is rung, for so long at most; or wake earlier, for nothing."""
@@ -231,27 +237,8 @@ class DeviceLink:
                     self._looks = True
         return self._interrupts
 
-    # -- living --------------------------------------------------------------------------------------------------------
-
-    def _beat(self, arena: mmap.mmap, lease: float) -> None:
-        """Tell of this program's life from now on: nobody outside the guest can see whether it is there."""
-        if self._beating is not None:
-            self._beating.set()
-        stop = self._beating = threading.Event()
-        header = layout.Header.unpack_from(memoryview(arena)[: layout.PAGE])
-        at = (header.slots_at + 256 * self._given.slot + layout.SLOT["beat"]) // 8
-        words = memoryview(arena).cast("Q")
-
-        def run() -> None:
-            while not stop.wait(lease / _BEATS):
-                words[at] = words[at] + 1 & (1 << 64) - 1
-
-        threading.Thread(target=run, name=f"pool {self.slot}", daemon=True).start()
-
     def close(self) -> None:
-        if self._beating is not None:
-            self._beating.set()
-        if self._interrupts is not None:
-            self._interrupts.close()
-            self._interrupts = None
-        self._registers.close()
+        if not self._closed:
+            self._closed = True
+            self._interrupts = None  # whoever waits by it has it until he has done
+            self._registers.close()

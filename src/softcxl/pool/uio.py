@@ -115,10 +115,11 @@ class Interrupts:
     """
 
     def __init__(self, function: Function, devices: Path = Path("/dev")) -> None:
+        self._open: list[int] = []
         self._file = devices / _bound(function)
         self._config = os.open(function.path / "config", os.O_RDWR | os.O_CLOEXEC)
+        self._open.append(self._config)
         self._here = threading.local()
-        self._open: list[int] = []
         _route(function)
 
     def wait(self, seconds: float) -> bool:
@@ -145,11 +146,9 @@ class Interrupts:
         if upper & _DISABLE:
             os.pwrite(self._config, bytes([upper & ~_DISABLE]), _COMMAND + 1)
 
-    def close(self) -> None:
-        """Close the files. No thread may wait any more."""
-        for fd in (*self._open, self._config):
+    def __del__(self) -> None:
+        for fd in self._open:
             os.close(fd)
-        self._open.clear()
 
 
 def _bound(function: Function) -> str:
