@@ -20,11 +20,13 @@ from pathlib import Path
 from pool_peers.served import pool
 
 import softcxl
+from softcxl.pool.region import Region
+from softcxl.pool.session import Pool
 
 LIMIT = 100_000
 
 
-def allocations(session: softcxl.Pool, seconds: float) -> float:
+def allocations(session: Pool, seconds: float) -> float:
     """Regions a second: allocated, and closed, which frees what has no name."""
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
@@ -58,7 +60,7 @@ def main() -> None:
     given = parser.parse_args()
     rows = []
     with pool() as address, softcxl.connect(address) as session:
-        kept: list[softcxl.Region] = []
+        kept: list[Region] = []
         for live in (0, given.live):
             while len(kept) < live:
                 kept.append(session.allocate(4096))

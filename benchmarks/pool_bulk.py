@@ -20,6 +20,7 @@ import numpy as np
 from pool_peers.served import pool
 
 import softcxl
+from softcxl.pool.session import Pool
 
 MIB = 1 << 20
 COPIES = (1, 2, 3)
@@ -68,7 +69,7 @@ def main() -> None:
         print(f"{row['what']:<34}{row['GB/s']:>8.1f}{row['to memcpy']:>13.2f}{verdict}")
 
 
-def measure(session: softcxl.Pool, size: int, rounds: int) -> dict[str, tuple[int, list[float]]]:
+def measure(session: Pool, size: int, rounds: int) -> dict[str, tuple[int, list[float]]]:
     """Of memcpy and of each way to move `size` bytes: how many copies are written, and the seconds of each round."""
     source, target = np.random.default_rng(1).integers(0, 256, size, np.uint8), np.ones(size, np.uint8)
     work: dict[str, tuple[int, Callable[[], object]]] = {

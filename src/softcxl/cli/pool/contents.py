@@ -62,7 +62,7 @@ def read(
             for at in range(offset, offset + count, PIECE)
         )
         if offset > region.size or count > region.size - offset:
-            raise click.UsageError(f"{count} bytes from {offset}: the region {name} has {region.size}")
+            raise click.ClickException(f"{count} bytes from {offset}: the region {name} has {region.size}")
         if as_json:
             data = b"".join(piece for _, piece in pieces)
             click.echo(json.dumps({"name": name, "offset": offset, "data": data.hex()}))
@@ -103,7 +103,7 @@ def write(
         raise click.UsageError("what is to be written? FILE, - for stdin, or --hex")
     with _pieces(source, data) as (known, pieces), reach.connect() as session, session.open(name) as region:
         if offset > region.size or known > region.size - offset:
-            raise click.UsageError(f"{known} bytes from {offset}: the region {name} has {region.size}")
+            raise click.ClickException(f"{known} bytes from {offset}: the region {name} has {region.size}")
         at = offset
         for piece in pieces:
             if len(piece) > region.size - at:
