@@ -114,7 +114,7 @@ class Header(Record, size=0x98):
     heap_at: int = u64()
     health: int = u64("goes up when a source's state changes, or a region's copies do")
     lease: int = u32("of clients, in milliseconds")
-    _reserved: None = reserved(4)
+    clean: int = u32("1: the last server has ended in order")
     regions_used: int = u64("records from this one on have never been used")
 
 

@@ -6,15 +6,17 @@ was before or what should be, never a half of it.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from softcxl.fm.pool.errors import ArenaUnfit
+from softcxl.memory import sparse
 from softcxl.pool import layout
 from softcxl.pool.layout import (
     HEADER,
@@ -30,7 +32,7 @@ from softcxl.pool.layout import (
 from softcxl.pool.native import Caller, Memory, Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -57,19 +59,28 @@ class Directory:
         ring: Callable[[int], object] | None = None,
     ) -> None:
         size = os.fstat(fd).st_size
+        if size < layout.PAGE:
+            raise ArenaUnfit(f"the arena has {size} bytes, which is less than its header")
         self.fd = fd
+        self._mine = _lock(fd)
         self.map = mmap.mmap(fd, size)
         self.memory = Memory(self.map, ring=ring)
         self.fresh = _Q.unpack_from(self.map, HEADER["magic"])[0] == 0
         if self.fresh:
             self._make(plan or Plan(), size, lease)
         self.plan = self._check(size)
+        self._slots_at, self._regions_at = self.plan.slots_at, self.plan.regions_at
+        self._used = self.memory.load(HEADER["regions_used"])
         self._store32(HEADER["lease"], round(lease * 1000))
         self.epoch = self.memory.add(HEADER["epoch"], 1)
+        self.clean = bool(self.map[HEADER["clean"]])
+        """Whether the server before this one has ended in order."""
+        self._store32(HEADER["clean"], 0)
         self._take_own_slot()
 
     def close(self) -> None:
-        """Give the mapping up."""
+        """Give the mapping up, and the arena to another server."""
+        os.close(self._mine)
         del self.memory
         try:
             self.map.close()
@@ -104,6 +115,7 @@ class Directory:
             heap_at=plan.heap_at,
             health=0,
             lease=round(lease * 1000),
+            clean=1,
             regions_used=0,
         )
         self.map[: Header.__layout__.size] = header.pack()
@@ -119,7 +131,10 @@ class Directory:
         plan = Plan(header.slots, header.regions, header.size - header.heap_at)
         found = (header.sources_at, header.slots_at, header.regions_at, header.calls_at, header.queue_at)
         wanted = (plan.sources_at, plan.slots_at, plan.regions_at, plan.calls_at, plan.queue_at)
-        if found != wanted or header.heap_at != plan.heap_at or not plan.size <= size:
+        sizes = (header.calls_stride, header.queue_size, header.sources)
+        sizes_wanted = (layout.CALLS_STRIDE, layout.QUEUE_SIZE, layout.MAX_SOURCES + 1)
+        fits = header.heap_at == plan.heap_at and plan.size <= size and 1 < header.slots <= 65536
+        if found != wanted or sizes != sizes_wanted or not fits:
             raise ArenaUnfit(f"the arena's directory is damaged: it says {header}")
         return plan
 
@@ -129,6 +144,10 @@ class Directory:
     def header(self) -> Header:
         """What the header says now."""
         return Header.unpack(self.map[: Header.__layout__.size])
+
+    def ended(self) -> None:
+        """The server ends, and all that is free is zeros."""
+        self._store32(HEADER["clean"], 1)
 
     def ready(self) -> None:
         """Let clients in."""
@@ -158,11 +177,15 @@ class Directory:
         at = self.plan.sources_at + 64 * number + SOURCE["name"]
         return layout.decode_name(self.map[at : at + 48])
 
+    def source_size(self, number: int) -> int:
+        """The bytes that it had."""
+        return self.memory.load(self.plan.sources_at + 64 * number)
+
     # -- slots -----------------------------------------------------------------------------------------------
 
     def slot_at(self, slot: int) -> int:
         """Where a slot's record is."""
-        return self.plan.slots_at + 256 * slot
+        return self._slots_at + 256 * slot
 
     def slot(self, slot: int) -> layout.Slot:
         """A slot's record."""
@@ -170,9 +193,18 @@ class Directory:
         return layout.Slot.unpack(self.map[at : at + 256])
 
     def slot_state(self, slot: int) -> tuple[int, SlotState]:
-        """Its epoch and state."""
+        """Its epoch and state. A state that is none counts as dead."""
         word = self.memory.load(self.slot_at(slot))
-        return word >> _WORD, SlotState(word & _STATE)
+        state = word & _STATE
+        return word >> _WORD, SlotState(state) if state <= SlotState.DEAD else SlotState.DEAD
+
+    def slot_taken(self, slot: int) -> bool:
+        """Whether it is somebody's, dead or alive."""
+        return slot < self.plan.slots and self.slot_state(slot)[1] is not SlotState.FREE
+
+    def lives(self, slot: int, epoch: int) -> bool:
+        """Whether who had a slot in that epoch has it yet, and is not known to be dead."""
+        return slot < self.plan.slots and self.slot_state(slot) == (epoch, SlotState.LIVE)
 
     def take_slot(
         self, slot: int, *, pid: int, start: int, remote: bool, token: int, name: str, host: str
@@ -239,54 +271,64 @@ class Directory:
 
     def region_at(self, index: int) -> int:
         """Where a region's record is."""
-        return self.plan.regions_at + 256 * index
+        return self._regions_at + 256 * index
 
     def region(self, index: int) -> layout.RegionRecord:
         """A region's record."""
         at = self.region_at(index)
         return layout.RegionRecord.unpack(self.map[at : at + 256])
 
-    def region_state(self, index: int) -> tuple[int, RegionState]:
-        """Its generation and state."""
-        word = self.memory.load(self.region_at(index))
-        return word >> _WORD, RegionState(word & _STATE)
-
-    def make_region(self, index: int, head: bytes, extents: Iterable[int], name: bytes) -> int:
-        """Write a free record: `head` are bytes 8 to 63 of it. Returns its generation."""
-        at = self.region_at(index)
-        generation = (self.memory.load(at) >> _WORD) + 1
-        where = list(extents)
-        self.map[at + 8 : at + 256] = (
-            head
-            + _HOT.pack(0, 0, 0, 0, (1 << len(where)) - 1, 0, 0, 0, 0, 0)
-            + struct.pack("<8Q", *where, *[0] * (8 - len(where)))
-            + name.ljust(64, b"\0")
-        )
-        used = self.memory.load(HEADER["regions_used"])
-        if index >= used:
-            self.memory.store(HEADER["regions_used"], index + 1)
+    def make_region(self, index: int, record: tuple[Any, ...]) -> int:
+        """Write a free record: `record` is what `REGION_RECORD` packs. Returns its generation."""
+        at = self._regions_at + 256 * index
+        generation = (self.memory.load(at) >> _WORD) + 1 & _EPOCHS
+        REGION_RECORD.pack_into(self.map, at + 8, *record)
+        if index >= self._used:
+            self._used = index + 1
+            self.memory.store(HEADER["regions_used"], self._used)
         self.memory.store(at, generation << _WORD | RegionState.LIVE)
         return generation
 
-    def set_region(self, index: int, state: RegionState) -> None:
-        """Change a record's state; its generation stays."""
-        word = self.memory.load(self.region_at(index))
-        self.memory.store(self.region_at(index), word & ~_STATE | state)
+    def set_region(self, index: int, generation: int, state: RegionState) -> None:
+        """Change a record's state."""
+        self.memory.store(self._regions_at + 256 * index, generation << _WORD | state)
+
+    def drop_region(self, index: int) -> None:
+        """Nothing in a record is believed but its generation."""
+        at = self._regions_at + 256 * index
+        self.memory.store(at, self.memory.load(at) >> _WORD << _WORD | RegionState.FREE)
+
+    def no_more_moves(self, index: int, copies: int) -> None:
+        """Have a region have no copies but its own: where another was being moved to is nobody's."""
+        at = self.region_at(index) + REGION["healthy"]
+        self.memory.store(at, self.memory.load(at) & ((1 << copies) - 1) * 0x1_0000_0001)
 
     def disown_region(self, index: int) -> None:
         """The owner of a region that stays has gone."""
         self._store32(self.region_at(index) + REGION["owner"], layout.SERVER)
 
-    def live_regions(self) -> tuple[list[int], NDArray[np.uint64]]:
-        """Indices of the records that are not free, and those records as rows of 32 words."""
-        words = self.region_words()
-        found = np.flatnonzero(words[:, 0] & np.uint64(_STATE))
-        return found.tolist(), words[found]
-
     def region_words(self) -> NDArray[np.uint64]:
         """The records that have ever been used, as rows of 32 words: what they are at any moment."""
         used = self.memory.load(HEADER["regions_used"])
         return self._words(self.plan.regions_at, min(used, self.plan.regions))
+
+    def pass_region_on(self, index: int, owner: int, flags: int, identity: int) -> None:
+        """It is another's."""
+        at = self.region_at(index)
+        self.memory.store(at + REGION["identity"], identity)
+        self.memory.store(at + REGION["owner"], flags << 32 | owner)
+
+    def used_regions(self) -> NDArray[np.uint64]:
+        """The records up to the last one that is somebody's, whatever the header says of their number."""
+        start, whole = self.plan.regions_at, 256 * self.plan.regions
+        end = max((end for _, end in sparse.data_ranges(self.fd, start, whole)), default=start)
+        words = self._words(start, -(-(end - start) // 256))
+        taken = np.flatnonzero(words[:, 0])
+        count = int(taken[-1]) + 1 if len(taken) else 0
+        if count != self._used:
+            self._used = count
+            self.memory.store(HEADER["regions_used"], count)
+        return words[:count]
 
     def _words(self, at: int, count: int) -> NDArray[np.uint64]:
         return np.frombuffer(self.map, "<u8", count * 32, at).reshape(count, 32)
@@ -296,19 +338,30 @@ class Directory:
         self.map[at : at + 4] = _I.pack(value)
 
 
-_HOT = struct.Struct("<4Q4I2Q")
-REGION_HEAD = struct.Struct("<QIIIIQQQQ")
-"""Bytes 8 to 63 of a region's record: size, owner, flags, copies, mode, request, identity, lease, capacity."""
+REGION_RECORD = struct.Struct("<Q4I4Q 4Q4I2Q 8Q 64s")
+"""A region's record behind its first word, field by field."""
 
-assert REGION_HEAD.size == 56
-assert _HOT.size == 64
+assert REGION_RECORD.size == 248
 assert REGION["lock"] == 64
 
 
-def started(pid: int) -> int:
-    """When a process began, in clock ticks since the machine did; 0 where there is none (proc(5), stat, field 22)."""
+def _lock(fd: int) -> int:
+    # An open file of its own: clients are handed the other one, and would hold the lock as long as they live
+    mine = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
     try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(mine)
+        raise ArenaUnfit("another server has this arena") from error
+    return mine
+
+
+def started(pid: int) -> int:
+    """When a process began, in clock ticks since the machine did (proc(5), stat, field 22); 0 where there is none that
+    runs any more."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
     except (OSError, IndexError):
         return 0
 

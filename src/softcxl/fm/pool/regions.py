@@ -1,64 +1,52 @@
 """Regions: who has which memory.
 
 What the directory holds is the truth; the tables here are made from it when a server starts, and are what makes it
-fast.
+fast. A region that is freed vanishes at once; its memory is on its way to others from then on (`Clearing`).
 """
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from softcxl.fm.pool.directory import REGION_HEAD, Directory
+from softcxl.fm.pool.clearing import Clearing
 from softcxl.fm.pool.errors import Refusal
+from softcxl.fm.pool.records import Known, located, recover
 from softcxl.pool import layout
-from softcxl.pool.layout import REGION, Mode, RegionFlag, RegionState
+from softcxl.pool.layout import Mode, RegionFlag, RegionState
 from softcxl.pool.protocol import Allocate, Hold, Located, Named, Status
 
 if TYPE_CHECKING:
+    from softcxl.fm.pool.directory import Directory
     from softcxl.fm.pool.sources import Sources
 
 _REMEMBERED = 64
+_INDEX = 32  # bits of an index, below a generation
+_INDICES = (1 << _INDEX) - 1
+_KEPT = int(RegionFlag.KEPT)
+_ALLOWED = int(RegionFlag.ATOMIC | RegionFlag.CHANNEL)
+_NOWHERE = (0,) * layout.MAX_COPIES
 
 
-@dataclass
-class Known:
-    """What a server knows of a region beside its record."""
-
-    generation: int
-    size: int
-    capacity: int
-    owner: int
-    identity: int
-    flags: int
-    mode: int
-    lease: int
-    extents: list[int]
-    name: str
-    opened: int = 0
-    pins: int = 0
-    unused_since: float = 0.0
-    leaving: bool = False
-
-
-@dataclass
+@dataclass(slots=True)
 class _Holdings:
     """What a slot has."""
 
     own: set[int] = field(default_factory=set)
     opened: dict[int, int] = field(default_factory=dict)
     pins: dict[int, int] = field(default_factory=dict)
-    requests: dict[int, int] = field(default_factory=dict)
+    requests: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 class Regions:
     """All regions of a pool. Its caller holds the server's lock.
 
     `client_of` says whose identity is in a slot; `charge(identity, bytes)` raises `Refusal` where that is too much,
-    and gives back with a negative number.
+    and gives back with a negative number. `damaged` has what was found in the directory that cannot be.
     """
 
     def __init__(
@@ -79,18 +67,29 @@ class Regions:
         self._holdings: defaultdict[int, _Holdings] = defaultdict(_Holdings)
         self._free: list[int] = []
         self._next = 0
-        self._leased: set[int] = set()
-        self._leaving: set[int] = set()
+        self._leases: list[tuple[float, int, int]] = []
+        self.clearing = Clearing(directory, sources, self.known, self._cleared)
+        self.damaged: list[str] = []
         self._recover()
 
     # -- what clients ask ------------------------------------------------------------------------------------
 
-    def allocate(self, slot: int, asked: Allocate) -> Located:
+    def allocate(self, slot: int, asked: Allocate, *, free_of_charge: bool = False) -> Located:
         """Make a region. Asked twice by the same number, it is the same one."""
+        index, generation = self._allocate(slot, asked, 0 if free_of_charge else self._client_of(slot))
+        return Located(index=index, generation=generation, size=asked.size)
+
+    def allocate_packed(self, slot: int, data: bytes) -> bytes:
+        """The same, as bytes."""
+        asked = Allocate.unpack(data)
+        index, generation = self._allocate(slot, asked, self._client_of(slot))
+        return located(index, generation, self.known[index].size)
+
+    def _allocate(self, slot: int, asked: Allocate, client: int) -> tuple[int, int]:
         holdings = self._holdings[slot]
-        if asked.request and (made := holdings.requests.get(asked.request)) is not None:
-            return self._located(made)
-        size, copies = asked.size, asked.copies
+        request, size, copies = asked.request, asked.size, asked.copies
+        if request and (made := holdings.requests.get(request)) is not None:
+            return self._again(*made)
         if not 0 < size <= 1 << 55:
             raise Refusal(Status.MALFORMED, f"a size of {size} bytes: a region has 1 or more")
         if not 0 < copies <= layout.MAX_COPIES:
@@ -98,18 +97,16 @@ class Regions:
         if asked.mode > Mode.WRITE:
             raise Refusal(Status.MALFORMED, f"mode {asked.mode}: there are 0 (private), 1 (read), 2 (write)")
         raw = asked.name.rstrip(b"\0")
-        name = ""
-        flags = asked.flags & (RegionFlag.ATOMIC | RegionFlag.CHANNEL)
+        name, flags = "", asked.flags & _ALLOWED
         if raw:
-            name = _name(raw)
-            flags |= RegionFlag.KEPT
+            name = named(raw)
+            flags |= _KEPT
             if name in self.names:
                 raise Refusal(Status.EXISTS, f"there is a region {name!r} already")
         capacity = layout.room(size)
-        client = self._client_of(slot)
         self._charge(client, capacity * copies)
         try:
-            index = self._index()
+            index = self._free.pop() if self._free else self._index()
             try:
                 extents = self._sources.take(capacity, asked)
             except Refusal:
@@ -118,26 +115,33 @@ class Regions:
         except Refusal:
             self._charge(client, -capacity * copies)
             raise
-        head = REGION_HEAD.pack(
-            size, slot, flags, copies, asked.mode, asked.request, client, asked.lease, capacity
+        generation = self._directory.make_region(
+            index,
+            (
+                size, slot, flags, copies, asked.mode, request, client, asked.lease, capacity,
+                0, 0, 0, 0, (1 << copies) - 1, 0, 0, 0, 0, 0,
+                *extents, *_NOWHERE[copies:], raw,
+            ),
+        )  # fmt: skip
+        self.known[index] = Known(
+            generation, size, capacity, slot, client, flags, asked.mode, asked.lease, extents, name
         )
-        generation = self._directory.make_region(index, head, extents, raw)
-        one = Known(
-            generation, size, capacity, slot, client, flags, asked.mode, asked.lease, extents, name, opened=1
-        )
-        self.known[index] = one
         self._sources.note(index, extents)
         if name:
             self.names[name] = index
-        if asked.lease:
-            self._leased.add(index)
         holdings.own.add(index)
-        holdings.opened[index] = 1
-        if asked.request:
-            holdings.requests[asked.request] = index
+        holdings.opened[generation << _INDEX | index] = 1
+        if request:
+            holdings.requests[request] = index, generation
             if len(holdings.requests) > _REMEMBERED:
                 del holdings.requests[next(iter(holdings.requests))]
-        return Located(index=index, generation=generation, size=size)
+        return index, generation
+
+    def _again(self, index: int, generation: int) -> tuple[int, int]:
+        one = self.known.get(index)
+        if one is None or one.generation != generation or one.leaving:
+            raise Refusal(Status.GONE, f"region {index}, which this request has made, is not there any more")
+        return index, generation
 
     def open(self, slot: int, asked: Named) -> Located:
         """Find a region, and note that this client uses it."""
@@ -145,23 +149,18 @@ class Regions:
         one = self.known[index]
         self._allowed(slot, one)
         one.opened += 1
-        opened = self._holdings[slot].opened
-        opened[index] = opened.get(index, 0) + 1
-        return self._located(index)
+        opened, key = self._holdings[slot].opened, one.generation << _INDEX | index
+        opened[key] = opened.get(key, 0) + 1
+        return Located(index=index, generation=one.generation, size=one.size)
 
     def close(self, slot: int, asked: Named) -> None:
-        """A client is through with a region that it had opened. One without a name goes when its owner is."""
+        """A client is through with a region that it had opened. One without a name goes when nobody has it open."""
         index = self.find(asked)
-        opened = self._holdings[slot].opened
-        if index not in opened:
-            raise Refusal(Status.MALFORMED, f"region {index} is not open here")
-        self._less(opened, index)
-        one = self.known[index]
-        one.opened -= 1
-        if not one.opened:
-            one.unused_since = self._now()
-            if one.owner == slot and not one.flags & RegionFlag.KEPT:
-                self._leave(index)
+        opened, key = self._holdings[slot].opened, self.known[index].generation << _INDEX | index
+        if key not in opened:
+            raise Refusal(Status.MALFORMED, f"{self._called(index)} is not open here")
+        self._less(opened, key)
+        self._closed(index, 1)
 
     def free(self, slot: int, asked: Named) -> None:
         """Give a region back. It vanishes at once; its memory when nobody is at it any more."""
@@ -173,6 +172,26 @@ class Regions:
             )
         self._leave(index)
 
+    def pass_on(self, asked: Named, giver: int, taker: int) -> None:
+        """Make a region without a name another's; what goes to the server stays until that gives it to somebody."""
+        index = self.find(asked)
+        one = self.known[index]
+        if one.owner != giver or one.name or one.flags & RegionFlag.CHANNEL:
+            raise Refusal(
+                Status.DENIED, f"{self._called(index)} cannot be given: it has a name, or is another's"
+            )
+        identity, size = self._client_of(taker), one.capacity * len(one.extents)
+        self._charge(identity, size)
+        self._charge(one.identity, -size)
+        key, holdings, others = one.generation << _INDEX | index, self._holdings[giver], self._holdings[taker]
+        holdings.own.discard(index)
+        one.opened += 1 - holdings.opened.pop(key, 0)
+        one.owner, one.identity = taker, identity
+        one.flags = one.flags | _KEPT if taker == layout.SERVER else one.flags & ~_KEPT
+        self._directory.pass_region_on(index, taker, one.flags, identity)
+        others.own.add(index)
+        others.opened[key] = others.opened.get(key, 0) + 1
+
     def pin(self, slot: int, asked: Named) -> None:
         """A client looks at a region's memory itself: it stays where it is until `unpin`."""
         index = self.find(asked)
@@ -182,28 +201,30 @@ class Regions:
         pins[index] = pins.get(index, 0) + 1
 
     def unpin(self, slot: int, asked: Named) -> None:
-        """A client no longer looks there."""
+        """A client no longer looks there; also of a region that was freed meanwhile."""
         pins = self._holdings[slot].pins
-        if asked.index not in pins:
-            raise Refusal(Status.MALFORMED, f"region {asked.index} is not pinned here")
+        one = self.known.get(asked.index)
+        if one is None or asked.index not in pins or one.generation != asked.generation:
+            raise Refusal(
+                Status.MALFORMED,
+                f"region {asked.index}, generation {asked.generation}, is not pinned here",
+            )
         self._less(pins, asked.index)
-        self.known[asked.index].pins -= 1
-        if asked.index in self._leaving:
-            self._finish(asked.index)
+        self._unpinned(asked.index, 1)
 
     def hold(self, slot: int, asked: Hold) -> None:
         """A client that was there before this server says what it has: that is so from now on."""
         one = self.known.get(asked.index)
-        if one is None or one.generation != asked.generation:
+        if one is None or one.generation != asked.generation or (one.leaving and not self.clearing.held):
             raise Refusal(
                 Status.GONE, f"region {asked.index}, generation {asked.generation}, is not there any more"
             )
         self._allowed(slot, one)
-        holdings = self._holdings[slot]
-        one.opened += asked.opened - holdings.opened.pop(asked.index, 0)
+        holdings, key = self._holdings[slot], one.generation << _INDEX | asked.index
+        one.opened += asked.opened - holdings.opened.pop(key, 0)
         one.pins += asked.pins - holdings.pins.pop(asked.index, 0)
         if asked.opened:
-            holdings.opened[asked.index] = asked.opened
+            holdings.opened[key] = asked.opened
         if asked.pins:
             holdings.pins[asked.index] = asked.pins
 
@@ -226,38 +247,40 @@ class Regions:
         holdings = self._holdings.pop(slot, None)
         if holdings is None:
             return
-        for index, count in holdings.pins.items():
-            self.known[index].pins -= count
-        for index, count in holdings.opened.items():
-            if (one := self.known.get(index)) is not None:
-                one.opened -= count
-                one.unused_since = self._now()
         for index in holdings.own:
-            one = self.known.get(index)
-            if one is None:
-                continue
-            if one.flags & RegionFlag.KEPT:
+            one = self.known[index]
+            if one.flags & _KEPT:
                 one.owner = layout.SERVER
                 self._directory.disown_region(index)
             elif not one.leaving:
                 self._leave(index)
-        for index in [index for index in holdings.pins if index in self._leaving]:
-            self._finish(index)
+        for key, count in holdings.opened.items():
+            index = key & _INDICES
+            there = self.known.get(index)
+            if there is not None and there.generation == key >> _INDEX:
+                self._closed(index, count)
+        for index, count in holdings.pins.items():
+            self._unpinned(index, count)
 
     def sweep(self) -> None:
         """What can be done now and could not be before: regions that were busy, leases that have run out."""
-        for index in list(self._leaving):
-            self._finish(index)
-        now = self._now()
-        for index in list(self._leased):
-            one = self.known[index]
-            if not one.opened and now - one.unused_since > one.lease / 1000:
+        self.clearing.look_again()
+        leases, now = self._leases, self._now()
+        while leases and leases[0][0] <= now:
+            _, index, generation = heapq.heappop(leases)
+            one = self.known.get(index)
+            if one is None or one.generation != generation or one.leaving or one.opened or one.pins:
+                continue
+            end = one.unused_since + one.lease / 1000
+            if end <= now:
                 self._leave(index)
+            else:
+                heapq.heappush(leases, (end, index, generation))
 
     def find(self, asked: Named) -> int:
         """The index of the region that is named. Raises `Refusal`."""
         if not asked.generation:
-            name = _name(asked.name.rstrip(b"\0"))
+            name = named(asked.name.rstrip(b"\0"))
             index = self.names.get(name)
             if index is None:
                 raise Refusal(Status.UNKNOWN, f"there is no region {name!r}")
@@ -272,47 +295,32 @@ class Regions:
     # -- within ----------------------------------------------------------------------------------------------
 
     def _recover(self) -> None:
-        indices, rows = self._directory.live_regions()
-        self._next = self._directory.header.regions_used
-        there = set(indices)
-        self._free = [index for index in range(self._next - 1, -1, -1) if index not in there]
-        for index, row in zip(indices, rows, strict=True):
-            record = layout.RegionRecord.unpack(row.tobytes())
-            name = layout.decode_name(record.name)
-            extents = [getattr(record, f"extent{copy}") for copy in range(record.copies)]
-            self._sources.take_at(record.capacity, extents)
-            owner = record.owner if self._directory.slot_state(record.owner)[1] else layout.SERVER
-            one = Known(
-                record.word >> 24,
-                record.size,
-                record.capacity,
-                owner,
-                record.identity,
-                record.flags,
-                record.mode,
-                record.lease,
-                extents,
-                name,
-                unused_since=self._now(),
-            )
-            self.known[index] = one
-            self._sources.note(index, extents)
-            self._charge(one.identity, one.capacity * len(extents))
-            if name:
-                self.names[name] = index
-            if one.lease:
-                self._leased.add(index)
-            if record.word & 0xFF == RegionState.LEAVING or (not owner and not one.flags & RegionFlag.KEPT):
+        found, self.damaged, self._next = recover(self._directory, self._sources)
+        self._free = [index for index in range(self._next - 1, -1, -1) if index not in found]
+        self.known.update(found)
+        now = self._now()
+        for index, one in found.items():
+            one.unused_since = now
+            self._sources.note(index, one.extents)
+            self._charge(one.identity, one.capacity * len(one.extents))
+            if one.leaving or not (one.owner or one.flags & _KEPT):
                 self._leave(index)
-            elif owner:
-                self._holdings[owner].own.add(index)
-                self._holdings[owner].opened[index] = one.opened = 1
-                if record.request:
-                    self._holdings[owner].requests[record.request] = index
+                continue
+            if one.name:
+                self.names[one.name] = index
+            if not one.owner:
+                self._unused(index)
+                continue
+            holdings = self._holdings[one.owner]
+            holdings.own.add(index)
+            holdings.opened[one.generation << _INDEX | index] = one.opened = 1
+            if one.request:
+                holdings.requests[one.request] = index, one.generation
+        for holdings in self._holdings.values():
+            latest = sorted(holdings.requests)[-_REMEMBERED:]  # numbers go up
+            holdings.requests = {request: holdings.requests[request] for request in latest}
 
     def _index(self) -> int:
-        if self._free:
-            return self._free.pop()
         if self._next >= self._directory.plan.regions:
             raise Refusal(Status.NO_ROOM, f"there are {self._next} regions, and records for no more")
         self._next += 1
@@ -321,41 +329,50 @@ class Regions:
     def _leave(self, index: int) -> None:
         one = self.known[index]
         one.leaving = True
-        if one.name:
-            self.names.pop(one.name, None)
-        self._directory.set_region(index, RegionState.LEAVING)
-        self._leased.discard(index)
-        self._leaving.add(index)
-        self._finish(index)
+        if one.name and self.names.get(one.name) == index:
+            del self.names[one.name]
+        self._directory.set_region(index, one.generation, RegionState.LEAVING)
+        self.clearing.add(index)
 
-    def _finish(self, index: int) -> None:
-        """Give the memory of a region that has left to others, once nobody writes or looks at it."""
+    def _closed(self, index: int, count: int) -> None:
         one = self.known[index]
+        one.opened -= count
+        if one.opened or one.leaving:
+            return
+        if one.flags & _KEPT:
+            self._unused(index)
+        else:
+            self._leave(index)
+
+    def _unused(self, index: int) -> None:
+        """Nobody has it open: its lease begins."""
+        one = self.known[index]
+        one.unused_since = self._now()
+        if one.lease:
+            heapq.heappush(self._leases, (one.unused_since + one.lease / 1000, index, one.generation))
+
+    def _unpinned(self, index: int, count: int) -> None:
+        one = self.known[index]
+        one.pins -= count
         if one.pins:
             return
-        at = self._directory.region_at(index) + REGION["lock"]
-        word = self._directory.memory.load(at)
-        mine = (self._directory.epoch & (1 << 40) - 1) << 8 | 1
-        if word & 0xFF or not self._directory.memory.swap(at, word, mine):
-            return  # somebody is at it, or has died there and is not mended yet: sweep comes again
-        self._sources.give_back(one.capacity, one.extents)
-        self._directory.set_region(index, RegionState.FREE)
-        self._leaving.discard(index)
-        del self.known[index]
+        if one.leaving:
+            self.clearing.add(index)
+        elif not one.opened:
+            self._unused(index)
+
+    def _cleared(self, index: int, one: Known) -> None:
+        """Its memory is others' now."""
         self._charge(one.identity, -one.capacity * len(one.extents))
         holdings = self._holdings.get(one.owner)
         if holdings is not None:
             holdings.own.discard(index)
-            holdings.opened.pop(index, None)
+            holdings.opened.pop(one.generation << _INDEX | index, None)
         self._free.append(index)
 
     def _allowed(self, slot: int, one: Known) -> None:
         if one.mode == Mode.PRIVATE and one.owner != slot and one.identity != self._client_of(slot):
             raise Refusal(Status.DENIED, f"region {one.name!r} is private to its owner")
-
-    def _located(self, index: int) -> Located:
-        one = self.known[index]
-        return Located(index=index, generation=one.generation, size=one.size)
 
     def _called(self, index: int) -> str:
         return f"region {self.known[index].name or index!r}"
@@ -367,7 +384,8 @@ class Regions:
             del counts[index]
 
 
-def _name(data: bytes) -> str:
+def named(data: bytes) -> str:
+    """A region's name in a request. Raises `Refusal`."""
     try:
         name = data.decode()
         layout.encode_name(name)

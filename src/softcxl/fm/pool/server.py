@@ -1,30 +1,31 @@
 """The pool's server: programs allocate memory from it, and find what others have allocated.
 
-It is one thread that takes calls from shared memory, one that does what takes longer, and a door at a Unix socket
-(`softcxl.fm.pool.door`) by which clients come. A client that dies is seen to at once: what it held is let go.
-"""
+One thread takes calls from shared memory, one clears memory that was freed, one keeps house, one does what takes
+longer; programs come by a door at a Unix socket (`softcxl.fm.pool.door`), guests by a device. Whoever dies is seen to
+at once: what it held is let go."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
+import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from softcxl.fm.pool.directory import Directory, started
-from softcxl.fm.pool.errors import Refusal
+from softcxl.fm.pool.accounts import Accounts
+from softcxl.fm.pool.clients import Clients, Fence, Leaver
+from softcxl.fm.pool.directory import Directory
+from softcxl.fm.pool.errors import ArenaUnfit, Refusal
+from softcxl.fm.pool.health import Health
 from softcxl.fm.pool.regions import Regions
 from softcxl.fm.pool.sources import Sources
+from softcxl.fm.pool.telling import Telling
 from softcxl.pool import layout
 from softcxl.pool.errors import Empty, PoolError
-from softcxl.pool.layout import SERVER, Plan, SlotState
+from softcxl.pool.layout import SERVER, Plan
 from softcxl.pool.native import Caller, Queue, Worker
 from softcxl.pool.protocol import (
     LARGEST,
-    PROTOCOL,
     Allocate,
     Hello,
     Hold,
@@ -33,10 +34,11 @@ from softcxl.pool.protocol import (
     ListQuery,
     Named,
     Opcode,
+    PoisonAnswer,
+    PoisonedRange,
+    PoisonQuery,
     Ring,
     Status,
-    TellAnswer,
-    TellQuery,
     Welcome,
 )
 from softcxl.wire import WireError
@@ -50,19 +52,25 @@ JOURNAL_SIZE = 1 << 20
 """Bytes of a client's journal: the longest write that is all or nothing where there is one copy."""
 
 _LIST_MOST = (LARGEST - ListAnswer.__layout__.size) // 8
-_TELL_MOST = LARGEST - TellAnswer.__layout__.size
+_POISON_MOST = (LARGEST - PoisonAnswer.__layout__.size) // PoisonedRange.__layout__.size
 _SLICE = 0.2
+_GATHER = 0.01  # seconds in which freed memory is gathered before it is cleared at once
+_FREEING = 10.0  # seconds for which a request waits for memory that is being cleared
 
 Event = Callable[[str, str, Mapping[str, Any]], None]
-"""Told of what happens: kind, of what, and details."""
+"""Told of what happens: kind, of what, and details. From any thread; it must not wait for the pool."""
+
+Handler = Callable[[int, bytes], bytes]
+"""Does what a client asks: its slot, the request; returns the answer, of `LARGEST` bytes at most. Raises `Refusal`,
+or `WireError` for a request that is malformed."""
 
 
 class PoolServer:
     """Serves a pool of the memory in `sources`, with its directory in the file `arena`.
 
-    `lease` is for how long, in seconds, a client that cannot be watched may be silent. `quotas` are bytes by client
-    name, `*` for every other name. Raises `ArenaUnfit`.
-    """
+    `lease` is for how long, in seconds, a client that cannot be watched may be silent; then `fence` has to say that
+    its host can write no more before what it had is given on (without one it is taken at its word). `quotas` are
+    bytes by client name, `*` for every other name. `event` is told what happens. Raises `ArenaUnfit`."""
 
     def __init__(
         self,
@@ -72,36 +80,50 @@ class PoolServer:
         plan: Plan | None = None,
         lease: float = 10.0,
         quotas: Mapping[str, int] | None = None,
+        fence: Fence | None = None,
         event: Event | None = None,
     ) -> None:
         self.lock = threading.RLock()
-        self.lease = lease
-        self._event = event or (lambda kind, subject, detail: None)
-        self._quotas = {layout.identity(name): size for name, size in (quotas or {}).items() if name != "*"}
-        self._quota = (quotas or {}).get("*")
-        self._used: dict[int, int] = {}
-        self._told: dict[tuple[int, str], bytes] = {}
-        self._ringers: list[Callable[[int], None]] = []
-        self.directory = Directory(arena, plan, lease=lease, ring=self.ring)
-        self.names: dict[int, str] = {
-            slot: layout.decode_name(self.directory.slot(slot).name) for slot in self.directory.taken_slots()
-        }
-        self._identities = {slot: layout.identity(name) for slot, name in self.names.items()}
-        self._identities[SERVER] = 0
-        self.sources = Sources(self.directory, sources)
-        self._recovering = True
-        self.regions = Regions(self.directory, self.sources, self._identities.__getitem__, self._charge)
-        self._recovering = False
-        memory, at = self.directory.memory, self.directory.plan.queue_at
-        self._queue = Queue(memory, at, layout.QUEUE_SIZE, SERVER)
-        self._worker = Worker(memory, self._queue)
-        self._free_slots = [
-            slot for slot in range(self.directory.plan.slots - 1, 0, -1) if slot not in self.names
-        ]
-        self._unwatched = {slot for slot in self.names if not self.directory.slot(slot).flags}
+        self.event: Event = event or (lambda kind, subject, detail: None)
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._handlers: dict[int, Callable[[int, bytes], bytes]] = {
+        self._to_clear = threading.Event()
+        self._hurry = threading.Event()
+        self._freed = threading.Condition(self.lock)
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._ringers: list[Callable[[int], None]] = []
+        self._on_change: list[Callable[[], None]] = []
+        self._on_tick: list[Callable[[], None]] = []
+        self.directory = directory = Directory(arena, plan, lease=lease, ring=self.ring)
+        try:
+            self.sources = Sources(directory, sources)
+            memory = directory.memory
+            self._queue = Queue(memory, directory.plan.queue_at, layout.QUEUE_SIZE, SERVER)
+            self._worker = Worker(memory, self._queue)
+            self.clients = Clients(
+                directory,
+                self.sources,
+                self.lock,
+                lease=lease,
+                learn=self._learn,
+                fence=fence,
+                event=self.event,
+            )
+            self.names = self.clients.names
+            self.accounts = Accounts(quotas)
+            self.regions = Regions(
+                directory, self.sources, self.clients.identities.__getitem__, self.accounts.charge
+            )
+            self.accounts.enforced = True
+            self._recover()
+        except PoolError as error:
+            directory.close()
+            raise ArenaUnfit(f"the arena's directory is damaged: {error}") from error
+        except BaseException:
+            directory.close()
+            raise
+        self.telling = Telling(self)
+        self._handlers: dict[int, Handler] = {
             Opcode.ALLOCATE: self._allocate,
             Opcode.OPEN: lambda slot, data: self.regions.open(slot, Named.unpack(data)).pack(),
             Opcode.CLOSE: self._named(self.regions.close),
@@ -111,16 +133,40 @@ class PoolServer:
             Opcode.HOLD: self._hold,
             Opcode.JOURNAL: self._journal,
             Opcode.LIST: self._list,
-            Opcode.TELL: self._tell,
-            Opcode.RING: self._ring,
+            Opcode.TELL: self.telling.handle,
             Opcode.GOODBYE: self._goodbye,
         }
-        self._tellers: dict[str, Callable[[], Any]] = {
-            "sources": self._tell_sources,
-            "clients": self._tell_clients,
-            "server": self._tell_server,
-        }
-        self._recover()
+        self._unlocked: dict[int, Handler] = {Opcode.POISON: self._poison, Opcode.RING: self._ring}
+        self.clients.leavers += [self._forget, self.telling.forget, self.regions.gone]
+        self.clients.see_to_the_dead()
+        self.regions.clearing.wake = self._to_clear.set
+        self.health = Health(
+            directory, self.sources, self.regions, self.lock,
+            later=self.later, changed=self.changed, event=self.event,
+        )  # fmt: skip
+        self.health.watch()
+
+    # -- what others add -------------------------------------------------------------------------------------
+
+    def handle(self, opcode: int, handler: Handler) -> None:
+        """Have requests of a kind answered, with the server's lock held."""
+        self._handlers[opcode] = handler
+
+    def tell(self, what: str, teller: Callable[[], Any]) -> None:
+        """Have something told in JSON: `Pool.tell(what)`. `teller` is called with the server's lock held."""
+        self.telling.tellers[what] = teller
+
+    def on_left(self, leaver: Leaver) -> None:
+        """Have clients that are gone seen to, before what they own is let go."""
+        self.clients.leavers.insert(0, leaver)
+
+    def on_change(self, look: Callable[[], None]) -> None:
+        """Have `look` called when copies were lost, or memory is there again. It must return at once."""
+        self._on_change.append(look)
+
+    def on_tick(self, tick: Callable[[], None]) -> None:
+        """Have `tick` called five times a second, or more often, with the server's lock held."""
+        self._on_tick.append(tick)
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -133,18 +179,57 @@ class PoolServer:
 
     def start(self) -> None:
         """Serve."""
-        for name, run in (("pool", self._run), ("pool housekeeping", self._keep_house)):
+        if self.names:
+            # Clients of the server before may look at memory, of which this one knows nothing until they say so
+            with self.lock:
+                self.regions.clearing.held = True
+            self._held = threading.Timer(self.clients.lease, self._settled)
+            self._held.daemon = True
+            self._held.start()
+        for name, run in (
+            ("pool", self._run), ("pool housekeeping", self._keep_house), ("pool clearing", self._clear),
+            ("pool work", self._work),
+        ):  # fmt: skip
             thread = threading.Thread(target=run, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+        self._to_clear.set()
         self.directory.ready()
 
     def close(self) -> None:
         """Stop serving. What is allocated stays so, in the arena, for the next server."""
+        if self._closing.is_set():
+            return
         self._closing.set()
+        self._to_clear.set()
+        self._jobs.put(None)
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+        if not self.regions.clearing.held:
+            self.regions.clearing.clear(self.lock)
+            self.directory.ended()
+        self.sources.close()
+        self.directory.close()
+
+    def later(self, job: Callable[[], None]) -> None:
+        """Have a job done by a thread for what takes longer; at once, where the server is not running."""
+        self._jobs.put(job)
+        if not self._threads:
+            self._done(self._jobs.get_nowait())
+
+    def changed(self) -> None:
+        """Have it looked at what can be mended now."""
+        for look in self._on_change:
+            look()
+
+    def settled(self) -> None:
+        """All clients of the server before have said what they look at: what they do not is cleared from now on."""
+        with self.lock:
+            self.regions.clearing.held = False
+            self.regions.clearing.look_again()
+
+    _settled = settled
 
     def _run(self) -> None:
         worker = self._worker
@@ -158,102 +243,77 @@ class PoolServer:
             except PoolError as error:
                 log.error("the pool's queue of calls: %s", error)
                 continue
-            if worker.kind == Opcode.GOODBYE:  # once it is gone there is no table to answer in
-                worker.answer(b"", Status.OK)
             status, answer = self.execute(worker.current[0], worker.kind, data)
             worker.answer(answer, status)
 
     def _keep_house(self) -> None:
-        while not self._closing.wait(min(_SLICE, self.lease / 10)):
+        while not self._closing.wait(min(_SLICE, self.clients.lease / 10)):
             self.directory.beat()
             with self.lock:
-                for slot in list(self._unwatched):
-                    record = self.directory.slot(slot)
-                    if not lives(record.pid, record.start):
-                        self.left(slot)
+                self.clients.look()
                 self.regions.sweep()
+                for tick in self._on_tick:
+                    tick()
+
+    def _clear(self) -> None:
+        while not self._closing.is_set():
+            self._to_clear.wait()
+            self._to_clear.clear()
+            if not self._hurry.wait(_GATHER) and self._closing.is_set():
+                return
+            self._hurry.clear()
+            self._clear_now()
+
+    def _clear_now(self) -> None:
+        try:
+            cleared = self.regions.clearing.clear(self.lock)
+        except Exception:
+            log.exception("clearing memory that was freed")
+            return
+        with self._freed:
+            self._freed.notify_all()
+        if cleared:
+            self.changed()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._done(job)
+
+    @staticmethod
+    def _done(job: Callable[[], None] | None) -> None:
+        try:
+            if job is not None:
+                job()
+        except Exception:
+            log.exception("the pool's work")
 
     def _recover(self) -> None:
-        """See to what a server that died had taken, and to clients that died since."""
+        """See to what a server that died had under way."""
         for slot in self.names:
+            self._learn(slot)
             at = self.directory.calls_at(slot)
-            self._worker.learn(slot, at, layout.CALLS_STRIDE)
-            Caller(self.directory.memory, at, layout.CALLS_STRIDE, self._queue).mend(SERVER)
+            try:
+                Caller(self.directory.memory, at, layout.CALLS_STRIDE, self._queue).mend(SERVER)
+            except PoolError as error:
+                log.warning("the calls of slot %d: %s", slot, error)
         self._queue.mend(SERVER)
-        for slot in list(self.names):
-            record = self.directory.slot(slot)
-            if record.word & 0xFF == SlotState.DEAD or (
-                not record.flags and not lives(record.pid, record.start)
-            ):
-                self.left(slot)
+        if not self.directory.clean:
+            for held in self.sources.all.values():
+                self.sources.clear_free(held)
+        for said in self.regions.damaged:
+            log.error("%s", said)
+            self.event("damaged", "arena", {"what": said})
 
     # -- clients ---------------------------------------------------------------------------------------------
 
     def attach(self, hello: Hello, pid: int, *, remote: bool = False) -> Welcome:
-        """Let a client in, or in again. Raises `Refusal`."""
-        if hello.protocol != PROTOCOL:
-            raise Refusal(Status.VERSION, f"protocol {hello.protocol}: this server speaks {PROTOCOL}")
-        name = _name(hello.name, "name")
-        host = _name(hello.host, "host") if hello.host.rstrip(b"\0") else ""
-        with self.lock:
-            if hello.slot:
-                return self._attach_again(hello)
-            if not self._free_slots:
-                raise Refusal(Status.NO_ROOM, f"{len(self.names)} clients are there, and slots for no more")
-            slot = self._free_slots.pop()
-            token = os.urandom(16)
-            epoch = self.directory.take_slot(
-                slot,
-                pid=0 if remote else pid,
-                start=0 if remote else started(pid),
-                remote=remote,
-                token=_hashed(token),
-                name=name,
-                host=host,
-            )
-            self._worker.learn(slot, self.directory.calls_at(slot), layout.CALLS_STRIDE)
-            self.names[slot] = name
-            self._identities[slot] = layout.identity(name)
-        return self._welcome(slot, epoch, token)
-
-    def _attach_again(self, hello: Hello) -> Welcome:
-        slot = hello.slot
-        if slot in self.names:
-            epoch, state = self.directory.slot_state(slot)
-            known = self.directory.slot(slot).token == _hashed(hello.token)
-            if state is SlotState.LIVE and epoch == hello.epoch and known:
-                self._unwatched.discard(slot)
-                return self._welcome(slot, epoch, hello.token)
-        raise Refusal(Status.GONE, f"slot {slot}, epoch {hello.epoch}, is not this client's any more")
-
-    def _welcome(self, slot: int, epoch: int, token: bytes) -> Welcome:
-        return Welcome(
-            protocol=PROTOCOL,
-            slot=slot,
-            epoch=epoch,
-            token=token,
-            server=self.directory.epoch,
-            lease=round(self.lease * 1000),
-            sources=[file for file, _ in self.sources.files()],
-        )
+        """Let a client in, or in again; `remote`: by a device, which tells when its guest has gone. Raises
+        `Refusal`."""
+        return self.clients.attach(hello, pid, remote=remote)
 
     def left(self, slot: int) -> None:
-        """A client has gone, dead or by itself: all that it held is let go. More than once does no harm."""
-        with self.lock:
-            name = self.names.get(slot)
-            if name is None:
-                return
-            epoch, _ = self.directory.slot_state(slot)
-            self.directory.set_slot(slot, epoch, SlotState.DEAD)
-            self._queue.mend(slot)
-            self._worker.forget(slot)
-            self.regions.gone(slot)
-            self.directory.set_slot(slot, epoch, SlotState.FREE)
-            del self.names[slot], self._identities[slot]
-            self._unwatched.discard(slot)
-            for told in [told for told in self._told if told[0] == slot]:
-                del self._told[told]
-            self._free_slots.append(slot)
+        """A client has gone, and can write no more: all that it held is let go. More than once does no harm."""
+        self.clients.left(slot)
 
     def ring(self, offset: int) -> None:
         """Wake who sleeps behind a device on the word of the arena at `offset`. From any thread."""
@@ -265,17 +325,17 @@ class PoolServer:
         self._ringers.append(ring)
         return lambda: self._ringers.remove(ring)
 
-    def _charge(self, identity: int, size: int) -> None:
-        used = self._used.get(identity, 0) + size
-        allowed = self._quotas.get(identity, self._quota)
-        if size > 0 and allowed is not None and used > allowed and not self._recovering:
-            raise Refusal(
-                Status.QUOTA, f"{size} bytes: this client has {used - size} of the {allowed} that it may have"
-            )
-        if used:
-            self._used[identity] = used
-        else:
-            self._used.pop(identity, None)
+    def _learn(self, slot: int) -> None:
+        at = self.directory.calls_at(slot)
+        try:
+            self._worker.learn(slot, at, layout.CALLS_STRIDE)
+        except PoolError:  # whoever was there wrote over it; nothing of that is anybody's now
+            Caller.make(self.directory.memory, at, layout.CALLS_STRIDE, layout.CALLS, layout.CALL_STRIDE)
+            self._worker.learn(slot, at, layout.CALLS_STRIDE)
+
+    def _forget(self, slot: int) -> None:
+        self._queue.mend(slot)
+        self._worker.forget(slot)
 
     # -- requests --------------------------------------------------------------------------------------------
 
@@ -283,12 +343,17 @@ class PoolServer:
         """Answer a request of the client in `slot`: a status, and what it gets."""
         try:
             handler = self._handlers.get(opcode)
+            if handler is not None:
+                with self.lock:
+                    if slot not in self.names:
+                        raise Refusal(Status.GONE, f"nobody is in slot {slot}")
+                    return 0, handler(slot, data)
+            handler = self._unlocked.get(opcode)
             if handler is None:
                 raise Refusal(Status.MALFORMED, f"there is no request {opcode}")
-            with self.lock:
-                if slot not in self.names:
-                    raise Refusal(Status.GONE, f"nobody is in slot {slot}")
-                return Status.OK, handler(slot, data)
+            if slot not in self.names:
+                raise Refusal(Status.GONE, f"nobody is in slot {slot}")
+            return 0, handler(slot, data)
         except Refusal as refusal:
             return refusal.status, str(refusal).encode()[:LARGEST]
         except WireError as error:
@@ -298,7 +363,26 @@ class PoolServer:
             return Status.FAILED, f"the server failed: {error}".encode()[:LARGEST]
 
     def _allocate(self, slot: int, data: bytes) -> bytes:
-        return self.regions.allocate(slot, Allocate.unpack(data)).pack()
+        try:
+            return self.regions.allocate_packed(slot, data)
+        except Refusal as refusal:
+            if refusal.status not in (Status.NO_ROOM, Status.QUOTA) or not self._memory_comes():
+                raise
+        if slot not in self.names:
+            raise Refusal(Status.GONE, f"nobody is in slot {slot}")
+        return self.regions.allocate_packed(slot, data)
+
+    def _memory_comes(self) -> bool:
+        """Wait for memory that is being cleared. Returns whether there was any."""
+        clearing = self.regions.clearing
+        if not clearing.coming:
+            return False
+        if not self._threads:
+            self._clear_now()
+            return True
+        self._hurry.set()
+        self._to_clear.set()
+        return self._freed.wait_for(lambda: not clearing.coming or self._closing.is_set(), _FREEING)
 
     def _hold(self, slot: int, data: bytes) -> bytes:
         self.regions.hold(slot, Hold.unpack(data))
@@ -315,27 +399,31 @@ class PoolServer:
                 size=JOURNAL_SIZE, request=0, copies=1, policy=0, separate=0, mode=0,
                 flags=layout.RegionFlag.CHANNEL, source=0, lease=0, reserved0=b"", name=b"",
             )  # fmt: skip
-            made = self.regions.allocate(slot, asked)
+            made = self.regions.allocate(slot, asked, free_of_charge=True)
             at = self.regions.known[made.index].extents[0]
             self.directory.set_journal(slot, at, JOURNAL_SIZE)
             return Journal(at=at, size=JOURNAL_SIZE).pack()
         return Journal(at=record.journal_at, size=record.journal_size).pack()
 
-    def _tell(self, slot: int, data: bytes) -> bytes:
-        asked = TellQuery.unpack(data)
-        what = asked.what.rstrip(b"\0").decode(errors="replace")
-        teller = self._tellers.get(what)
-        if teller is None:
+    def _poison(self, slot: int, data: bytes) -> bytes:
+        asked = PoisonQuery.unpack(data)
+        with self.lock:
+            index = self.regions.find(Named(index=asked.index, generation=asked.generation, name=b""))
+            one = self.regions.known[index]
+            extents = list(enumerate(one.extents))
+        if asked.offset + asked.length > one.size:
             raise Refusal(
-                Status.UNKNOWN, f"nothing is told of {what!r}; of {', '.join(sorted(self._tellers))}"
+                Status.MALFORMED, f"{asked.length} bytes at {asked.offset}: the region has {one.size}"
             )
-        if not asked.offset:
-            self._told[slot, what] = json.dumps(teller()).encode()
-        text = self._told.get((slot, what), b"")
-        piece = text[asked.offset : asked.offset + _TELL_MOST]
-        if asked.offset + len(piece) >= len(text):
-            self._told.pop((slot, what), None)
-        return TellAnswer(total=len(text), piece=piece).pack()
+        found = []
+        for copy, extent in extents:
+            held = self.sources.all.get(extent >> 56)
+            if held is None or held.source is None:
+                continue
+            begin = extent & (1 << 56) - 1
+            for at, length in held.source.poisoned(begin + asked.offset, asked.length):
+                found.append(PoisonedRange(copy=copy, offset=max(at - begin, 0), length=length))
+        return PoisonAnswer(more=int(len(found) > _POISON_MOST), ranges=found[:_POISON_MOST]).pack()
 
     def _ring(self, slot: int, data: bytes) -> bytes:
         self.ring(Ring.unpack(data).offset)
@@ -346,72 +434,9 @@ class PoolServer:
         return b""
 
     @staticmethod
-    def _named(do: Callable[[int, Named], None]) -> Callable[[int, bytes], bytes]:
+    def _named(do: Callable[[int, Named], None]) -> Handler:
         def handle(slot: int, data: bytes) -> bytes:
             do(slot, Named.unpack(data))
             return b""
 
         return handle
-
-    # -- what it tells ---------------------------------------------------------------------------------------
-
-    def _tell_sources(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "number": one.number,
-                "name": one.name,
-                "device": one.device,
-                "switch": one.switch,
-                "size": one.size,
-                "available": one.space.available,
-                "largest": one.space.largest,
-                "state": one.state.name.lower(),
-                "reason": one.reason,
-                "regions": len(one.regions),
-            }
-            for one in self.sources.all.values()
-        ]
-
-    def _tell_clients(self) -> list[dict[str, Any]]:
-        told = []
-        for slot, name in sorted(self.names.items()):
-            record = self.directory.slot(slot)
-            told.append(
-                {
-                    "slot": slot,
-                    "epoch": record.word >> 24,
-                    "name": name,
-                    "host": layout.decode_name(record.host),
-                    "pid": record.pid,
-                    "used": self._used.get(self._identities[slot], 0),
-                    "quota": self._quotas.get(self._identities[slot], self._quota),
-                }
-            )
-        return told
-
-    def _tell_server(self) -> dict[str, Any]:
-        return {
-            "epoch": self.directory.epoch,
-            "pid": os.getpid(),
-            "lease": self.lease,
-            "regions": len(self.regions.known),
-            "clients": len(self.names),
-        }
-
-
-def _hashed(token: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(token, digest_size=8).digest(), "little")
-
-
-def _name(data: bytes, what: str) -> str:
-    try:
-        name = data.rstrip(b"\0").decode()
-        layout.encode_name(name)
-    except ValueError as error:
-        raise Refusal(Status.MALFORMED, f"the client's {what}: {error}") from None
-    return name
-
-
-def lives(pid: int, start: int) -> bool:
-    """Whether the process is there yet which began then."""
-    return bool(start) and started(pid) == start

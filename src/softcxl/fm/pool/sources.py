@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+import mmap
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from softcxl.fm.pool.errors import ArenaUnfit, Refusal
 from softcxl.fm.pool.placement import Placement, Room
 from softcxl.fm.pool.space import Space
 from softcxl.memory import sparse
 from softcxl.pool.errors import NoRoom
-from softcxl.pool.layout import ARENA, MAX_SOURCES, PAGE, RegionFlag, SourceState, address, split
+from softcxl.pool.layout import ARENA, MAX_SOURCES, PAGE, RegionFlag, SourceState, address
+from softcxl.pool.native import Memory
 from softcxl.pool.protocol import Allocate, Policy, Separate, SourceFile, Status
 
 if TYPE_CHECKING:
+    import enum
+
+    from numpy.typing import NDArray
+
     from softcxl.fm.pool.directory import Directory
     from softcxl.fm.pool.source import Source
 
-log = logging.getLogger(__name__)
+_CHANNEL = int(RegionFlag.CHANNEL)
+_OFFSET = (1 << 56) - 1
+_POLICIES, _SEPARATE = tuple(Policy), tuple(Separate)
+_ZEROS = bytes(1 << 20)
 
 
 @dataclass
@@ -37,6 +48,7 @@ class Held:
     source: Source | None
     state: SourceState = SourceState.HEALTHY
     reason: str = ""
+    failures: int = 0
     regions: dict[int, int] = field(default_factory=dict)
     """Index of the region that has the extent at each offset."""
 
@@ -62,10 +74,22 @@ class Sources:
         # Numbers of sources that are not there this time stay theirs as long as there are others
         unnamed = [number for number in numbers if not directory.source_name(number)]
         for one in given:
+            if one.name not in known and not unnamed:
+                raise ArenaUnfit(
+                    f"the arena has lines for {MAX_SOURCES} sources, and none is left for {one.name}"
+                )
             number = known[one.name] if one.name in known else unnamed.pop(0)
             self.all[number] = Held(
                 number, one.name, one.device, one.switch, one.size, one.fd, one.offset, Space(one.size), one
             )
+        self._begin = [0] * (MAX_SOURCES + 1)
+        self._begin[ARENA] = directory.plan.heap_at
+        self._memories: list[Memory | None] = []
+        self._absent = {
+            number: directory.source_size(number)
+            for name, number in known.items()
+            if name and number not in taken
+        }
         self.placement = Placement()
         for held in self.all.values():
             reserved = held.number == ARENA
@@ -76,19 +100,27 @@ class Sources:
         for number, held in self.all.items():
             if number:
                 directory.set_source(number, held.name, held.size, SourceState.HEALTHY)
+        for number in self._absent:
+            directory.set_source(
+                number, directory.source_name(number), self._absent[number], SourceState.ABSENT
+            )
 
     def take(self, capacity: int, asked: Allocate) -> list[int]:
         """Room for each copy of a region. Returns their pool addresses; raises `Refusal`."""
-        source = ARENA if asked.flags & RegionFlag.CHANNEL else asked.source - 1 if asked.source else None
+        source = ARENA if asked.flags & _CHANNEL else asked.source - 1 if asked.source else None
         try:
-            policy, separate = Policy(asked.policy), Separate(asked.separate)
-        except ValueError as error:
-            raise Refusal(Status.MALFORMED, f"how copies are placed: {error}") from None
+            policy, separate = _POLICIES[asked.policy], _SEPARATE[asked.separate]
+        except IndexError:
+            raise Refusal(
+                Status.MALFORMED,
+                f"policy {asked.policy}, separate {asked.separate}: there are {_choices(Policy)} and "
+                f"{_choices(Separate)}",
+            ) from None
         try:
             placed = self.placement.allocate(capacity, asked.copies, policy, separate, source=source)
         except NoRoom as error:
             raise Refusal(Status.NO_ROOM, str(error)) from None
-        return [self.at(number, offset) for number, offset in placed]
+        return [number << 56 | offset + self._begin[number] for number, offset in placed]
 
     def spare(self, capacity: int, beside: Sequence[int]) -> int:
         """Room for a copy more of a region that has others on the sources `beside`. Returns its pool address; raises
@@ -107,35 +139,97 @@ class Sources:
     def note(self, index: int, extents: Sequence[int]) -> None:
         """Remember that these extents are the region's."""
         for extent in extents:
-            number, offset = self._where(extent)
-            self.all[number].regions[offset] = index
+            if (held := self.all.get(extent >> 56)) is not None:
+                held.regions[(extent & _OFFSET) - self._begin[extent >> 56]] = index
 
-    def take_at(self, capacity: int, extents: Sequence[int]) -> None:
-        """What a region has had before the server started is taken."""
-        for extent in extents:
-            number, offset = self._where(extent)
-            if number in self.all:
-                self.all[number].space.allocate_at(offset, capacity)
+    def sizes(self) -> dict[int, int]:
+        """Bytes of each source, of those that are not there this time, too; of the arena its heap's."""
+        return {**self._absent, **{number: held.size for number, held in self.all.items()}}
 
-    def give_back(self, capacity: int, extents: Sequence[int], *, clear: bool = True) -> None:
-        """Free extents, cleared."""
+    def restore(self, number: int, addresses: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> None:
+        """What regions had of a source before the server started is taken: pool addresses, and bytes of each."""
+        held = self.all.get(number)
+        if held is None:
+            return
+        offsets = (addresses & np.uint64(_OFFSET)) - np.uint64(self._begin[number])
+        held.space = Space.restore(held.size, offsets, sizes)
+        self.placement.replace_space(number, held.space)
+
+    def give_back(self, capacity: int, extents: Sequence[int]) -> None:
+        """Clear extents, and free them."""
+        self.clear([(extents, capacity)])
+        self.free(extents)
+
+    def free(self, extents: Sequence[int]) -> None:
+        """Free extents, which are zeros."""
         for extent in extents:
-            number, offset = self._where(extent)
+            number = extent >> 56
             held = self.all.get(number)
             if held is None:
                 continue
+            offset = (extent & _OFFSET) - self._begin[number]
             held.regions.pop(offset, None)
-            if clear:
-                sparse.punch(held.fd, held.offset + offset, capacity)
             self.placement.free(number, offset)
+
+    def clear(self, extents: Iterable[tuple[Sequence[int], int]]) -> None:
+        """Make extents zeros: pool addresses of some, and how many bytes each of them has. Neighbours at once."""
+        starts = sorted(
+            (address, address + capacity) for addresses, capacity in extents for address in addresses
+        )
+        merged: list[tuple[int, int]] = []
+        for start, end in starts:
+            if merged and merged[-1][1] == start:
+                merged[-1] = merged[-1][0], end
+            else:
+                merged.append((start, end))
+        for start, end in merged:
+            held = self.all.get(start >> 56)
+            if held is not None:
+                self._clear(held, (start & _OFFSET) - self._begin[held.number], end - start)
+
+    def clear_free(self, held: Held) -> None:
+        """Make all that is free of a source zeros: a server was killed while it gave memory back, or the memory was
+        lost. Takes the server's lock for no longer than it takes to see what is free: what comes then is clean."""
+        for offset, size in held.space.extents():
+            self._clear(held, offset, size)
+
+    def take_out(self, held: Held, page: int) -> None:
+        """Have nobody given the page at that offset. ValueError: somebody has it."""
+        held.space.allocate_at(page, PAGE)
+        self.placement.replace_space(held.number, held.space)
+
+    def put_back(self, held: Held, page: int) -> None:
+        """That page is good again."""
+        self.placement.free(held.number, page)
+
+    def _clear(self, held: Held, offset: int, size: int) -> None:
+        if held.source is not None:
+            for start, length in held.source.poisoned(offset, size):
+                held.source.clear_poison(start, length)
+        at = held.offset + offset
+        if sparse.punch(held.fd, at, size):
+            return
+        for done in range(0, size, len(_ZEROS)):  # a file system that has no holes
+            os.pwrite(held.fd, _ZEROS[: size - done], at + done)
+
+    def memories(self) -> list[Memory | None]:
+        """Every source's memory, mapped, by number; None where there is none."""
+        if not self._memories:
+            found: list[Memory | None] = [None] * (max(self.all) + 1)
+            for number, held in self.all.items():
+                if number:
+                    found[number] = Memory(mmap.mmap(held.fd, held.size, offset=held.offset))
+            found[ARENA] = self._directory.memory
+            self._memories = found
+        return self._memories
+
+    def close(self) -> None:
+        """Give mappings up."""
+        self._memories = []
 
     def at(self, number: int, offset: int) -> int:
         """The pool address of a byte of a source's space. That of the arena begins behind its directory."""
-        return address(number, offset + self._directory.plan.heap_at if number == ARENA else offset)
-
-    def _where(self, pool_address: int) -> tuple[int, int]:
-        number, offset = split(pool_address)
-        return number, offset - self._directory.plan.heap_at if number == ARENA else offset
+        return address(number, offset + self._begin[number])
 
     def set_state(self, number: int, state: SourceState, reason: str = "") -> None:
         """Show a source's state."""
@@ -143,3 +237,7 @@ class Sources:
         held.state, held.reason = state, reason
         self.placement.set_state(number, state)
         self._directory.set_source(number, held.name, held.size, state)
+
+
+def _choices(kind: type[enum.IntEnum]) -> str:
+    return ", ".join(f"{one.value} ({one.name.lower()})" for one in kind)

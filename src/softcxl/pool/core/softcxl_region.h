@@ -61,7 +61,7 @@ struct scxl_header {
 	uint64_t heap_at;
 	scxl_u64 health; /* goes up when a source's state or a region's copies change */
 	uint32_t lease;  /* ms */
-	uint32_t reserved0;
+	uint32_t clean; /* 1: the last server has ended in order */
 	uint64_t regions_used; /* records from this one on have never been used */
 	uint8_t reserved1[3944];
 };

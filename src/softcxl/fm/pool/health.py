@@ -1,0 +1,187 @@
+"""What befalls the pool's memory, shown to all at once: a copy is given up first, only then may its bytes go bad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from softcxl.fm.pool.copies import Copies
+from softcxl.pool.layout import PAGE, SourceState
+
+if TYPE_CHECKING:
+    from softcxl.fm.pool.directory import Directory
+    from softcxl.fm.pool.regions import Regions
+    from softcxl.fm.pool.source import Ranges
+    from softcxl.fm.pool.sources import Held, Sources
+
+
+class Health:
+    """Watches the sources of a pool.
+
+    What has to be there when a source's observer returns is done at once, with the server's `lock`, and without a
+    call of any source; the rest goes to `later`, which runs it in another thread. `changed` is told when copies have
+    gone or memory has come: there may be something to rebuild, or room for it."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        sources: Sources,
+        regions: Regions,
+        lock: Any,
+        *,
+        later: Callable[[Callable[[], None]], None],
+        changed: Callable[[], None],
+        event: Callable[[str, str, Mapping[str, Any]], None],
+    ) -> None:
+        self._directory = directory
+        self._sources = sources
+        self._regions = regions
+        self._lock = lock
+        self._later = later
+        self._changed = changed
+        self._event = event
+
+    def watch(self) -> None:
+        """Hear from all sources from now on, and what is so already."""
+        with self._lock:
+            for index, one in self._regions.known.items():
+                gone = sum(
+                    1 << copy for copy, at in enumerate(one.extents) if at >> 56 not in self._sources.all
+                )
+                if gone:
+                    Copies(self._directory, index).drop(gone)
+        for held in list(self._sources.all.values()):
+            if held.source is not None:
+                held.source.watch(_Observer(self, held))
+
+    # -- what sources tell -----------------------------------------------------------------------------------
+
+    def failed(self, held: Held, reason: str) -> None:
+        """No copy there is read or written from now on."""
+        with self._lock:
+            held.failures += 1
+            self._sources.set_state(held.number, SourceState.FAILED, reason)
+            for copies, bits in self._there(held):
+                copies.drop(bits)
+            self._directory.health_changed()
+        self._event("source failed", held.name, {"reason": reason})
+        self._changed()
+
+    def returned(self, held: Held, kept: bool) -> None:
+        """It answers again, with or without what it held."""
+        with self._lock:
+            for copies, bits in self._there(held):
+                if kept:
+                    copies.revive(bits)
+                else:
+                    copies.forget(bits)
+            if kept:
+                self._sources.set_state(held.number, SourceState.HEALTHY)
+            self._directory.health_changed()
+        self._event("source returned", held.name, {"kept": kept})
+        if kept:
+            self._changed()
+        else:
+            failures = held.failures
+            self._later(lambda: self._empty(held, failures))
+
+    def poisoned(self, held: Held, ranges: Ranges) -> None:
+        """Copies that have bytes there are read no more, but where they are known to be clean."""
+        touched = self._mark(held, ranges)
+        self._event("poison", held.name, {"ranges": [list(one) for one in ranges[:16]]})
+        self._later(lambda: self._retire(held, ranges))
+        if touched:
+            self._changed()
+
+    # -- later -----------------------------------------------------------------------------------------------
+
+    def _empty(self, held: Held, failures: int) -> None:
+        """Nothing of what a source holds is what was: what is free there becomes zeros before it is given to
+        anybody."""
+        self._sources.clear_free(held)
+        with self._lock:
+            if held.failures != failures:
+                return  # it has failed again
+            self._sources.set_state(held.number, SourceState.HEALTHY)
+        self._changed()
+
+    def _retire(self, held: Held, ranges: Ranges) -> None:
+        """Clear poison where nobody has anything; what cannot be cleared is given to nobody any more."""
+        assert held.source is not None
+        pages = {
+            page for start, length in ranges for page in range(start // PAGE, -(-(start + length) // PAGE))
+        }
+        for page in sorted(pages):
+            at = page * PAGE
+            with self._lock:
+                try:
+                    self._sources.take_out(held, at)
+                    mine = True
+                except ValueError:  # somebody has it
+                    mine = False
+            bad = held.source.poisoned(at, PAGE)
+            if not mine:
+                if bad:
+                    self._mark(held, bad)
+                continue
+            for start, length in bad:
+                held.source.clear_poison(start, length)
+            if held.source.poisoned(at, PAGE):
+                self._event("memory retired", held.name, {"offset": at, "size": PAGE})
+                continue
+            with self._lock:
+                self._sources.put_back(held, at)
+
+    def _mark(self, held: Held, ranges: Ranges) -> bool:
+        with self._lock:
+            touched = self._touched(held, ranges)
+            for index in touched:
+                copies = Copies(self._directory, index)
+                copies.set_poisoned(self._bits(copies, held))
+            self._directory.health_changed()
+            return bool(touched)
+
+    # -- whose it is -----------------------------------------------------------------------------------------
+
+    def _there(self, held: Held) -> list[tuple[Copies, int]]:
+        found = []
+        for index in set(held.regions.values()):
+            copies = Copies(self._directory, index)
+            found.append((copies, self._bits(copies, held)))
+        return found
+
+    @staticmethod
+    def _bits(copies: Copies, held: Held) -> int:
+        return sum(1 << copy for copy, at in copies.extents().items() if at >> 56 == held.number)
+
+    def _touched(self, held: Held, ranges: Ranges) -> list[int]:
+        """Regions that have bytes in these ranges of a source."""
+        starts = np.sort(np.fromiter(held.regions, np.int64, len(held.regions)))
+        found: set[int] = set()
+        for start, length in ranges:
+            first = max(int(np.searchsorted(starts, start, "right")) - 1, 0)
+            near = starts[first : int(np.searchsorted(starts, start + length))].tolist()
+            found.update(held.regions[at] for at in near if at + held.space.size_at(at) > start)
+        return sorted(found)
+
+
+class _Observer:
+    """One source's."""
+
+    def __init__(self, health: Health, held: Held) -> None:
+        self._health = health
+        self._held = held
+
+    def failed(self, reason: str) -> None:
+        self._health.failed(self._held, reason)
+
+    def returned(self, kept: bool) -> None:
+        self._health.returned(self._held, kept)
+
+    def poisoned(self, ranges: Ranges) -> None:
+        self._health.poisoned(self._held, ranges)
+
+    def cleared(self, ranges: Ranges) -> None:
+        """What is in these lines is not what was: copies with bytes there stay marked until they are written anew."""

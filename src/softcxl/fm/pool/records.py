@@ -1,0 +1,193 @@
+"""Regions' records as a server finds them when it starts: what they say is checked, whoever wrote there."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from softcxl.pool import layout
+from softcxl.pool.layout import ARENA, MAX_COPIES, PAGE, REGION, Mode, RegionState
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+    from softcxl.fm.pool.directory import Directory
+    from softcxl.fm.pool.sources import Sources
+
+    Words = NDArray[np.uint64]
+
+_LOCATED = struct.Struct("<3Q")
+located = _LOCATED.pack
+"""The bytes of a `Located`: index, generation, size."""
+
+_LOW = np.uint64(0xFFFFFFFF)
+_HIGH = np.uint64(32)
+_FLAGS = 7
+
+
+@dataclass(slots=True, eq=False)
+class Known:
+    """What a server knows of a region beside its record."""
+
+    generation: int
+    size: int
+    capacity: int
+    owner: int
+    identity: int
+    flags: int
+    mode: int
+    lease: int
+    extents: list[int]
+    name: str
+    opened: int = 1
+    pins: int = 0
+    unused_since: float = 0.0
+    leaving: bool = False
+    request: int = 0
+
+
+def recover(directory: Directory, sources: Sources) -> tuple[dict[int, Known], list[str], int]:
+    """The regions that there are, by index; what was found that cannot be, in words; and how many records have been
+    used.
+
+    The memory of the regions is taken from the sources' free space. A record that is damaged is set free, and what it
+    had with it: another may have it by now, and nobody knows.
+    """
+    words = directory.used_regions()
+    there = np.flatnonzero(words[:, 0] & np.uint64(0xFF))
+    rows = words[there]
+    problems: dict[int, str] = {}
+    for at, why in _wrong(rows, directory, sources):
+        problems.setdefault(at, why)
+    for at, why in _overlapping(rows, problems):
+        problems.setdefault(at, why)
+    damaged = []
+    for at, why in sorted(problems.items()):
+        index = int(there[at])
+        damaged.append(f"region {index} is set aside: {why}")
+        directory.drop_region(index)
+    good = np.ones(len(rows), bool)
+    good[list(problems)] = False
+    there, rows = there[good], rows[good]
+    _take(rows, sources)
+    found = {}
+    for index, row in zip(there.tolist(), rows.tolist(), strict=True):
+        record = _known(row, directory)
+        if record.name and not record.leaving and _name(record.name) is None:
+            damaged.append(f"region {index} is set aside: its name {record.name!r} is none")
+            record.leaving = True
+        if row[12] >> 32 >> len(record.extents):
+            directory.no_more_moves(index, len(record.extents))
+        found[index] = record
+    names: dict[str, int] = {}
+    for index, record in found.items():
+        if record.name and not record.leaving and names.setdefault(record.name, index) != index:
+            damaged.append(f"region {index} is set aside: region {names[record.name]} has the name, too")
+            record.leaving = True
+    return found, damaged, len(words)
+
+
+def _known(row: list[int], directory: Directory) -> Known:
+    owner, flags = row[2] & 0xFFFFFFFF, row[2] >> 32
+    name = layout.decode_name(struct.pack("<8Q", *row[24:]))
+    if owner and not directory.slot_taken(owner):
+        owner = layout.SERVER
+    return Known(
+        generation=row[0] >> 24,
+        size=row[1],
+        capacity=row[7],
+        owner=owner,
+        identity=row[5],
+        flags=flags,
+        mode=row[3] >> 32,
+        lease=row[6],
+        extents=row[16 : 16 + (row[3] & 0xFFFFFFFF)],
+        name=name,
+        opened=0,
+        leaving=row[0] & 0xFF == RegionState.LEAVING,
+        request=row[4],
+    )
+
+
+def _wrong(rows: Words, directory: Directory, sources: Sources) -> list[tuple[int, str]]:
+    """Which rows say what cannot be, and why."""
+    size, capacity = rows[:, 1], rows[:, 7]
+    copies, mode = rows[:, 3] & _LOW, rows[:, 3] >> _HIGH
+    owner, flags = rows[:, 2] & _LOW, rows[:, 2] >> _HIGH
+    page = np.uint64(PAGE - 1)
+    tests = [
+        ("its state is none", (rows[:, 0] & np.uint64(0xFFFFFF)) > RegionState.LEAVING),
+        ("its size cannot be", (size == 0) | (size > np.uint64(1 << 55))),
+        ("what it takes is not its size", capacity != ((size + page) & ~page)),
+        ("the number of its copies cannot be", (copies == 0) | (copies > MAX_COPIES)),
+        ("its mode is none", mode > Mode.WRITE),
+        ("its flags are none", flags > _FLAGS),
+        ("its owner's slot is none", owner >= directory.plan.slots),
+    ]
+    sizes = np.zeros(256, np.uint64)
+    begin = np.zeros(256, np.uint64)
+    for number, space in sources.sizes().items():
+        sizes[number] = space
+    begin[ARENA] = directory.plan.heap_at
+    sizes[ARENA] += begin[ARENA]
+    for copy in range(MAX_COPIES):
+        source = (rows[:, 16 + copy] >> np.uint64(56)).astype(np.int64)
+        offset = rows[:, 16 + copy] & np.uint64((1 << 56) - 1)
+        outside = (offset & page != 0) | (offset < begin[source]) | (offset > sizes[source])
+        outside |= capacity > sizes[source] - np.minimum(offset, sizes[source])
+        tests.append((f"copy {copy} is nowhere", (copies > copy) & outside))
+    return [(int(at), why) for why, bad in tests for at in np.flatnonzero(bad)]
+
+
+def _extents(rows: Words, problems: dict[int, str]) -> Words:
+    """Of each copy its pool address, its bytes and its row: three columns, in order of the address."""
+    good = np.ones(len(rows), bool)
+    good[list(problems)] = False
+    parts = []
+    for copy in range(MAX_COPIES):
+        at = np.flatnonzero(good & ((rows[:, 3] & _LOW) > copy))
+        parts.append(np.stack((rows[at, 16 + copy], rows[at, 7], at.astype(np.uint64)), axis=1))
+    found = np.concatenate(parts)
+    return found[np.argsort(found[:, 0], kind="stable")]
+
+
+def _overlapping(rows: Words, problems: dict[int, str]) -> list[tuple[int, str]]:
+    """Rows whose memory another one has, too: of two the larger one, as the one that could do more harm."""
+    extents = _extents(rows, problems)
+    ends = extents[:, 0] + extents[:, 1]
+    if not np.any(ends[:-1] > extents[1:, 0]):
+        return []
+    found, last = {}, (0, 0, -1)
+    for start, length, row in extents.tolist():
+        if last[2] >= 0 and start < last[0] + last[1]:
+            worse = row if length > last[1] else last[2]
+            found[worse] = f"its memory at {start:#x} is another's, too"
+            if worse == row:
+                continue
+        last = start, length, row
+    return list(found.items())
+
+
+def _take(rows: Words, sources: Sources) -> None:
+    extents = _extents(rows, {})
+    numbers = extents[:, 0] >> np.uint64(56)
+    for number in np.unique(numbers).tolist():
+        mine = extents[numbers == number]
+        sources.restore(int(number), mine[:, 0], mine[:, 1])
+
+
+def _name(name: str) -> Any:
+    try:
+        return layout.encode_name(name)
+    except ValueError:
+        return None
+
+
+assert REGION["healthy"] == 8 * 12
+assert REGION["extent0"] == 8 * 16
+assert REGION["name"] == 8 * 24
