@@ -218,6 +218,11 @@ class PoolServer:
         if not self._threads:
             self._done(self._jobs.get_nowait())
 
+    @property
+    def lease(self) -> float:
+        """For how long, in seconds, a client that cannot be watched may be silent."""
+        return self.clients.lease
+
     def changed(self) -> None:
         """Have it looked at what can be mended now."""
         for look in self._on_change:
