@@ -49,6 +49,26 @@ def test_a_header_stands_alone(header: str, standard: str, cc: list[str], tmp_pa
     subprocess.run([*cc, f"-std={standard}", str(source), "-o", str(tmp_path / "alone")], check=True)
 
 
+def test_a_kernel_module_can_use_them(cc: list[str], tmp_path: Path) -> None:
+    """With the kernel's names of headers, no library, and registers that a kernel may use."""
+    (tmp_path / "linux").mkdir()
+    includes = {
+        "stddef.h": "#include <stddef.h>",
+        "types.h": "#include <stdbool.h>\n#include <stdint.h>",
+        "string.h": "void *memcpy(void *, const void *, __SIZE_TYPE__);\nvoid *memset(void *, int, __SIZE_TYPE__);",
+    }
+    for name, text in includes.items():
+        (tmp_path / "linux" / name).write_text(f"#pragma once\n{text}\n")
+    source = tmp_path / "module.c"
+    source.write_text(
+        '#include "softcxl_region.h"\n'
+        "int swap(struct scxl_opened *one, char *bytes)\n{\n"
+        "\treturn scxl_region_write(one, 0, bytes, 64) + scxl_region_read(one, 0, bytes, 64, 0);\n}\n"
+    )
+    flags = ["-std=gnu11", "-ffreestanding", "-D__KERNEL__", "-mgeneral-regs-only", f"-I{tmp_path}", "-c"]
+    subprocess.run([*cc, *flags, str(source), "-o", str(tmp_path / "module.o")], check=True)
+
+
 def test_both_languages_have_the_same_layout(cc: list[str], tmp_path: Path) -> None:
     lines, expected = [], []
     for structure, (offsets, size) in STRUCTURES.items():

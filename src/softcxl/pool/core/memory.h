@@ -106,7 +106,7 @@ static PyObject *memory_add(PyObject *self, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "KL", &at, &by) || !(word = reach((Memory *)self, at, 8, 8)))
 		return NULL;
-	return PyLong_FromUnsignedLongLong(atomic_fetch_add(word, (uint64_t)by) + (uint64_t)by);
+	return PyLong_FromUnsignedLongLong(__atomic_fetch_add(word, (uint64_t)by, __ATOMIC_SEQ_CST) + (uint64_t)by);
 }
 
 static PyObject *memory_wait(PyObject *self, PyObject *args)
@@ -182,10 +182,10 @@ static PyObject *over_lines(PyObject *self, PyObject *args, void (*each)(void *)
 
 	if (!PyArg_ParseTuple(args, "KK", &at, &size) || !(from = reach((Memory *)self, at, size, 1)))
 		return NULL;
-	atomic_thread_fence(memory_order_seq_cst);
+	scxl_fence();
 	for (char *line = from - (uintptr_t)from % SCXL_LINE; line < from + size; line += SCXL_LINE)
 		each(line);
-	atomic_thread_fence(memory_order_seq_cst);
+	scxl_fence();
 	Py_RETURN_NONE;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * SoftCXL's pool in shared memory: the layout, and what may be done with it. For C11 or later, on any machine that is
- * little-endian and has lock-free 64-bit atomics; gcc or clang. A program in a guest includes this file, and
- * softcxl_region.h for regions, and nothing else: everything is static inline.
+ * little-endian and has lock-free 64-bit atomics; gcc or clang; in user space, and in a Linux kernel module. Whoever uses
+ * the pool includes this file, and softcxl_region.h for regions, and nothing else: everything is static inline.
  *
  * Rules of the layout:
  *  - offsets only, never pointers; little-endian; structures begin on lines of 64 bytes;
@@ -23,11 +23,16 @@
 #ifndef SOFTCXL_POOL_H
 #define SOFTCXL_POOL_H
 
-#include <stdatomic.h>
+#ifdef __KERNEL__
+#include <linux/stddef.h>
+#include <linux/string.h>
+#include <linux/types.h>
+#else
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#endif
 
 #define SCXL_LINE 64
 #define SCXL_VERSION 1
@@ -53,24 +58,26 @@ enum scxl_result {
 	SCXL_BUSY = 14,       /* somebody else has it: try again */
 };
 
-typedef _Atomic uint64_t scxl_u64;
-typedef _Atomic uint32_t scxl_u32;
+/* What several write, each 8 or 4 bytes where they are aligned: by the operations below alone. */
+typedef uint64_t scxl_u64;
+typedef uint32_t scxl_u32;
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is little-endian");
-_Static_assert(sizeof(scxl_u64) == 8 && sizeof(scxl_u32) == 4, "atomics are as wide as what they hold");
+_Static_assert(__atomic_always_lock_free(8, 0), "64-bit words take no lock");
 
 /* Tests let a process die here, at each of them. */
 #ifndef SCXL_POINT
 #define SCXL_POINT() ((void)0)
 #endif
 
-#define scxl_load(p) atomic_load_explicit((p), memory_order_acquire)
-#define scxl_peek(p) atomic_load_explicit((p), memory_order_relaxed)
-#define scxl_store(p, v) atomic_store_explicit((p), (v), memory_order_release)
+#define scxl_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define scxl_peek(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define scxl_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define scxl_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
 static inline bool scxl_swap(scxl_u64 *word, uint64_t from, uint64_t to)
 {
-	return atomic_compare_exchange_strong_explicit(word, &from, to, memory_order_acq_rel, memory_order_acquire);
+	return __atomic_compare_exchange_n(word, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
 /* Ask for a line that one is about to write, while there is something else to do: it comes from another processor. */
@@ -100,16 +107,16 @@ struct scxl_sleepers {
 
 static inline uint32_t scxl_sleeps(struct scxl_sleepers *one, enum scxl_sleeping how)
 {
-	uint32_t waiting = atomic_fetch_or_explicit(&one->waiting, (uint32_t)how, memory_order_seq_cst) | (uint32_t)how;
-	atomic_thread_fence(memory_order_seq_cst);
+	uint32_t waiting = __atomic_fetch_or(&one->waiting, (uint32_t)how, __ATOMIC_SEQ_CST) | (uint32_t)how;
+	scxl_fence();
 	return waiting;
 }
 
 /* How those sleep who are to be woken now: bits of scxl_sleeping, 0 for nobody. */
 static inline uint32_t scxl_wakes(struct scxl_sleepers *one)
 {
-	atomic_thread_fence(memory_order_seq_cst);
-	return scxl_peek(&one->waiting) ? atomic_exchange_explicit(&one->waiting, 0, memory_order_seq_cst) : 0;
+	scxl_fence();
+	return scxl_peek(&one->waiting) ? __atomic_exchange_n(&one->waiting, 0, __ATOMIC_SEQ_CST) : 0;
 }
 
 /* -- ring ------------------------------------------------------------------------------------------------------ */
@@ -166,7 +173,7 @@ static inline enum scxl_result scxl_ring_make(void *at, uint64_t available)
 	memset(at, 0, SCXL_RING_HEADER + SCXL_RECORD_HEADER);
 	ring->size = size;
 	ring->version = SCXL_VERSION;
-	atomic_thread_fence(memory_order_release);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
 	ring->magic = SCXL_RING_MAGIC;
 	return SCXL_OK;
 }
@@ -180,7 +187,7 @@ static inline scxl_u64 *scxl_ring_place(const struct scxl_end *end, uint64_t at)
 static inline uint64_t scxl_ring_there(const struct scxl_end *end, uint64_t at)
 {
 	uint64_t header = scxl_load(scxl_ring_place(end, at));
-	return header & SCXL_RECORD_THERE ? scxl_room_of((uint32_t)header & ~SCXL_RECORD_THERE) : header ? UINT64_MAX : 0;
+	return header & SCXL_RECORD_THERE ? scxl_room_of((uint32_t)header & ~SCXL_RECORD_THERE) : header ? ~0ull : 0;
 }
 
 /* Take one end of the ring at `at`, of which `available` bytes may be touched, and go on where its last owner was. */
@@ -253,7 +260,7 @@ static inline enum scxl_result scxl_ring_push(struct scxl_end *end, const void *
 	}
 	scxl_ring_in(end, end->own + SCXL_RECORD_HEADER, bytes, length);
 	SCXL_POINT();
-	atomic_store_explicit(scxl_ring_place(end, end->own + room), 0, memory_order_relaxed);
+	__atomic_store_n(scxl_ring_place(end, end->own + room), 0, __ATOMIC_RELAXED);
 	SCXL_POINT();
 	scxl_store(scxl_ring_place(end, end->own), (uint64_t)kind << 32 | length | SCXL_RECORD_THERE);
 	SCXL_POINT();
@@ -293,7 +300,7 @@ static inline void scxl_ring_take(struct scxl_end *end, void *to, uint32_t lengt
 /* Say that one end has gone, be it one's own or that of who died. The other's last records are still there to take. */
 static inline void scxl_ring_close(struct scxl_ring *ring, bool producer)
 {
-	atomic_fetch_or_explicit(&ring->closed, producer ? 1 : 2, memory_order_acq_rel);
+	__atomic_fetch_or(&ring->closed, producer ? 1 : 2, __ATOMIC_ACQ_REL);
 }
 
 /* -- queue ----------------------------------------------------------------------------------------------------- */
@@ -373,7 +380,7 @@ static inline enum scxl_result scxl_queue_make(void *at, uint64_t available, uin
 	queue->cells = cells;
 	queue->stride = stride;
 	queue->version = SCXL_VERSION;
-	atomic_thread_fence(memory_order_release);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
 	queue->magic = SCXL_QUEUE_MAGIC;
 	return SCXL_OK;
 }
@@ -558,7 +565,7 @@ static inline bool scxl_queue_mend(struct scxl_user *user, uint32_t cell_number,
 
 static inline void scxl_queue_close(struct scxl_queue *queue, bool consumers)
 {
-	atomic_fetch_or_explicit(&queue->closed, consumers ? 2 : 1, memory_order_acq_rel);
+	__atomic_fetch_or(&queue->closed, consumers ? 2 : 1, __ATOMIC_ACQ_REL);
 }
 
 /* -- calls ----------------------------------------------------------------------------------------------------- */
@@ -617,7 +624,7 @@ static inline enum scxl_result scxl_calls_make(void *at, uint64_t available, uin
 	calls->cells = cells;
 	calls->stride = stride;
 	calls->version = SCXL_VERSION;
-	atomic_thread_fence(memory_order_release);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
 	calls->magic = SCXL_CALLS_MAGIC;
 	return SCXL_OK;
 }

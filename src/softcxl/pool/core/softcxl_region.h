@@ -346,9 +346,9 @@ static inline bool scxl_region_move(const struct scxl_opened *one, uint8_t *to, 
 
 static inline void scxl_region_phase(const struct scxl_opened *one, uint64_t writes, uint32_t slot, unsigned first, enum scxl_phase phase)
 {
-	atomic_thread_fence(memory_order_seq_cst); /* memcpy may have gone past the caches */
+	scxl_fence(); /* memcpy may have gone past the caches */
 	scxl_store(&one->region->seq, phase == SCXL_IDLE ? (writes + 1) << 24 : writes << 24 | slot << 8 | first << 2 | phase);
-	atomic_thread_fence(memory_order_seq_cst);
+	scxl_fence();
 	SCXL_POINT();
 }
 
@@ -357,7 +357,7 @@ static inline unsigned scxl_torn_unit(uint64_t size)
 {
 	unsigned shift = 0;
 
-	while (size >> shift > UINT32_MAX)
+	while (size >> shift > 0xffffffffu)
 		shift++;
 	return shift;
 }
@@ -373,12 +373,12 @@ static inline void scxl_region_tear(const struct scxl_opened *one, uint64_t at, 
 	mask = (1ull << unit) - 1;
 	end = (at + length + mask) >> unit;
 	at >>= unit;
-	if (torn & UINT32_MAX) {
-		uint64_t last = (torn >> 32) + (torn & UINT32_MAX);
+	if (torn & 0xffffffffu) {
+		uint64_t last = (torn >> 32) + (torn & 0xffffffffu);
 		at = at < torn >> 32 ? at : torn >> 32;
 		end = end > last ? end : last;
 	}
-	end = end - at > UINT32_MAX ? at + UINT32_MAX : end;
+	end = end - at > 0xffffffffu ? at + 0xffffffffu : end;
 	scxl_store(&one->region->torn, at << 32 | (end - at));
 }
 
@@ -388,11 +388,11 @@ static inline bool scxl_region_torn(const struct scxl_opened *one, uint64_t offs
 	uint64_t torn = scxl_load(&one->region->torn), at, end;
 	unsigned unit;
 
-	if (!(torn & UINT32_MAX))
+	if (!(torn & 0xffffffffu))
 		return false;
 	unit = scxl_torn_unit(one->size);
 	at = torn >> 32 << unit;
-	end = at + ((torn & UINT32_MAX) << unit);
+	end = at + ((torn & 0xffffffffu) << unit);
 	return at < offset + length && offset < end;
 }
 
@@ -547,11 +547,11 @@ static inline void scxl_region_heal(const struct scxl_opened *one, uint64_t offs
 	uint64_t torn = scxl_peek(&one->region->torn), at, end;
 	unsigned unit;
 
-	if (!(torn & UINT32_MAX))
+	if (!(torn & 0xffffffffu))
 		return;
 	unit = scxl_torn_unit(one->size);
 	at = torn >> 32 << unit;
-	end = at + ((torn & UINT32_MAX) << unit);
+	end = at + ((torn & 0xffffffffu) << unit);
 	if (offset <= at && offset + length >= (end < one->size ? end : one->size))
 		scxl_store(&one->region->torn, 0);
 }
@@ -607,10 +607,10 @@ static inline enum scxl_result scxl_region_write(const struct scxl_opened *one, 
 		return SCXL_OK;
 	}
 	if (!(clean & (clean - 1)) && (one->copies > 1 || region->flags & SCXL_REGION_ATOMIC)) {
-		while (atomic_exchange_explicit(one->pool->journalling, 1, memory_order_acquire))
+		while (__atomic_exchange_n(one->pool->journalling, 1, __ATOMIC_ACQUIRE))
 			; /* another thread of this process, for as long as a write of a journal's length takes */
 		result = scxl_region_redo(one, offset, bytes, length, targets, at);
-		atomic_store_explicit(one->pool->journalling, 0, memory_order_release);
+		__atomic_store_n(one->pool->journalling, 0, __ATOMIC_RELEASE);
 		return result;
 	}
 	scxl_region_intent(one, offset, length);
@@ -705,7 +705,7 @@ static inline enum scxl_result scxl_region_read(const struct scxl_opened *one, u
 			continue;
 		}
 		memcpy(to, at + offset, length);
-		atomic_thread_fence(memory_order_acquire);
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 		if (scxl_region_torn(one, offset, length))
 			return SCXL_BUSY; /* look again within the lock, whether that is to be mended */
 		if (scxl_region_kept(before, scxl_load(&region->seq), copy) && layout == scxl_load(&region->layout) &&
@@ -739,7 +739,7 @@ static inline enum scxl_result scxl_region_read_locked(const struct scxl_opened 
 		if (!from)
 			return result;
 		memcpy(to, from + offset, length);
-		atomic_thread_fence(memory_order_acquire);
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 		if (scxl_load(&region->healthy) >> copy & 1 && !(scxl_load(&region->poisoned) & ~trusted & 1u << copy))
 			return SCXL_OK;
 	}
