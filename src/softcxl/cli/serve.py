@@ -125,6 +125,8 @@ def serve(
         for name in [hosts.host(one) for one in booted]:
             hosts.perform(_Boot(), name, _nowhere, lambda text: click.echo(text, nl=False, err=True))
         path = socket or _default(topology, folder)
+        # before any guest can come: what the pool has is in the guest's machine from its beginning
+        pool = stack.enter_context(serve_pool(hosts.fabric, path)) if hosts.fabric.topology.pool else None
         try:
             stack.enter_context(Door(Service(hosts, VERBS), path))
         except DoorInUse as error:
@@ -132,7 +134,6 @@ def serve(
         except DoorError as error:
             raise BuildError(str(error)) from error
         told = ""
-        pool = stack.enter_context(serve_pool(hosts.fabric, path)) if hosts.fabric.topology.pool else None
         if pool:
             told = f" for programs at {pool}, and"
         if fm_kernel:
