@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.pool.crashing import CrashBuild, build
+from tests.pool.served import served
+
+__all__ = ["crash_build", "served"]
 
 
 @pytest.fixture(scope="session")

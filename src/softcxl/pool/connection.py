@@ -63,18 +63,18 @@ class Connection:
         self._left_over: deque[Callable[[], object]] = deque()
         self._tries = 0
         mapped = link.attach(name, Place())
+        self._callers: queue.SimpleQueue[Caller] = queue.SimpleQueue()
         try:
             self._take(mapped)
+            header, slot = self.header, mapped.place.slot
+            calls = Queue(self.directory, header.queue_at, header.queue_size, slot)
+            at = header.calls_at + slot * header.calls_stride
+            for _ in range(layout.CALLS):
+                self._callers.put(Caller(self.directory, at, header.calls_stride, calls))
         except BaseException:
             link.close()
             raise
-        self._callers: queue.SimpleQueue[Caller] = queue.SimpleQueue()
-        header = self.header
-        calls = Queue(self.directory, header.queue_at, header.queue_size, self.place.slot)
-        at = header.calls_at + self.place.slot * header.calls_stride
-        for _ in range(layout.CALLS):
-            self._callers.put(Caller(self.directory, at, header.calls_stride, calls))
-        self._slot_at = header.slots_at + 256 * self.place.slot
+        self._slot_at = header.slots_at + 256 * slot
         self._live = self.place.epoch << 24 | SlotState.LIVE
         _all.add(self)
         self._bell = _Bell()
@@ -209,6 +209,7 @@ class Connection:
 
     def renew(self) -> None:
         """Have memory mapped that has come since. Raises `NoServer`, `Stale`."""
+        self.check()
         with self._coming:
             self._attach()
 
@@ -251,6 +252,7 @@ class Connection:
     def __del__(self) -> None:
         if hasattr(self, "_bell"):
             self._bell.ring()  # for the watching thread to end
+            self.link.close()
 
     # -- what the watching thread does -----------------------------------------------------------------------
 

@@ -285,8 +285,8 @@ class Region:
             if chosen.source not in pool.sources:
                 pool.renew()
             memory = pool.map(chosen.source)
-            if not 0 <= chosen.offset <= len(memory) - self.size:
-                raise Corrupt(f"{self._called()} would be outside of source {chosen.source}")
+            if chosen.offset % layout.LINE or not 0 <= chosen.offset <= len(memory) - self.size:
+                raise Corrupt(f"{self._called()} would be at {chosen.offset:#x} of source {chosen.source}")
             buffer = exported(memory, chosen.offset, self.size)
         except BaseException:
             pool.unpin_later(self.index, self.generation)
@@ -496,6 +496,8 @@ class Region:
         record = self._pool.record(self.index)
         if record.word != self.generation << 24 | RegionState.LIVE:
             raise Stale(f"region {self.index} was freed")
+        if not 1 <= record.copies <= layout.MAX_COPIES or record.size != self.size:
+            raise Corrupt(f"region {self.index}: its record says {record.copies} copies of {record.size} bytes")
         return record
 
     def _may_write(self) -> bool:
