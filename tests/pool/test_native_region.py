@@ -105,6 +105,21 @@ def test_a_region_that_is_let_go_gives_its_lock_back() -> None:
     pool.open(slot=2).write(0, b"free")
 
 
+def test_a_lock_stays_the_parents_where_a_process_forks() -> None:
+    pool = Directory()
+    pool.region()
+    one = pool.open()
+    one.lock()
+    child = os.fork()
+    if not child:
+        del one
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    with pytest.raises(errors.Busy):
+        pool.open(slot=2).lock(0)
+    one.unlock()
+
+
 def test_a_lock_of_the_dead_is_mended() -> None:
     pool = Directory()
     pool.region()

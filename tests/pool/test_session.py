@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -194,6 +194,12 @@ def test_who_is_taken_for_dead_is_told(served: Served) -> None:
             region.write(0, b"x")
 
 
+def more(by: int, count: Callable[[], int], working: list[Future[None]]) -> None:
+    """Wait until so much more was done, or the threads have failed."""
+    before = count()
+    wait_until(lambda: count() > before + by or any(one.done() for one in working))
+
+
 def test_restarts_under_load_lose_nothing(served: Served) -> None:
     """Threads allocate, count and free while the server is stopped and started."""
     with served.connect() as pool:
@@ -212,10 +218,7 @@ def test_restarts_under_load_lose_nothing(served: Served) -> None:
         with ThreadPoolExecutor(4) as threads:
             working = [threads.submit(work, number) for number in range(4)]
             for _ in range(5):
-                before = sum(counts)
-                wait_until(
-                    lambda before=before: sum(counts) > before + 50 or any(one.done() for one in working)
-                )
+                more(50, lambda: sum(counts), working)
                 served.stop()
                 served.start()
             stop.set()
@@ -290,10 +293,7 @@ def test_a_server_that_is_killed_under_load_loses_nothing(tmp_path: Path) -> Non
         with ThreadPoolExecutor(3) as threads:
             working = [threads.submit(work) for _ in range(3)]
             for _ in range(3):
-                before = len(made)
-                wait_until(
-                    lambda before=before: len(made) > before + 20 or any(one.done() for one in working)
-                )
+                more(20, lambda: len(made), working)
                 server.send_signal(signal.SIGKILL)
                 server.communicate()
                 server = start()

@@ -39,6 +39,10 @@ def lines(offset: int, size: int) -> tuple[int, int]:
     return offset // LINE * LINE, -(-(offset + size) // LINE) * LINE
 
 
+def _nothing(offset: int, size: int) -> None:
+    """What a closed view would do."""
+
+
 class Managed:
     """A region's memory as one host of several has it: `buffer` is its bytes, `flush` and `invalidate` move them.
 
@@ -76,9 +80,10 @@ class Managed:
         self._drop(*self._check(offset, size))
 
     def close(self) -> None:
-        """Be through with it."""
+        """Be through with it: what is left of it holds no memory."""
         self._open = False
         self._whole = memoryview(b"")
+        self._flush = self._drop = _nothing
 
     def __enter__(self) -> Self:
         return self
@@ -177,17 +182,22 @@ class Shadow(Managed):
     def __init__(self, cache: Cache) -> None:
         whole = memoryview(cache.held)
         super().__init__(whole.toreadonly() if cache.readonly else whole, cache.flush, cache.invalidate)
-        self._cache = cache
+        self._changed, self._evict = cache.changed, cache.evict
 
     @property
     def unflushed(self) -> list[int]:
         """Offsets of the lines that were written and not flushed: nobody else will ever see them."""
-        return self._cache.changed(*self._check(0, None))
+        return self._changed(*self._check(0, None))
 
     def evict(self) -> None:
         """Let lines come and go now."""
         self._check(0, 0)
-        self._cache.evict()
+        self._evict()
+
+    def close(self) -> None:
+        if self._open:
+            del self._changed, self._evict
+        super().close()
 
 
 def over(memory: Memory, at: int, whole: memoryview) -> Managed:

@@ -497,7 +497,9 @@ class Region:
         if record.word != self.generation << 24 | RegionState.LIVE:
             raise Stale(f"region {self.index} was freed")
         if not 1 <= record.copies <= layout.MAX_COPIES or record.size != self.size:
-            raise Corrupt(f"region {self.index}: its record says {record.copies} copies of {record.size} bytes")
+            raise Corrupt(
+                f"region {self.index}: its record says {record.copies} copies of {record.size} bytes"
+            )
         return record
 
     def _may_write(self) -> bool:
@@ -519,7 +521,5 @@ class _Gone:
     def __getattr__(self, name: str) -> NoReturn:
         raise self.why()
 
-
-_immortal: list[Any] = []
 
 __all__ = ["Copy", "Region", "RegionInfo", "RegionStat"]

@@ -15,6 +15,7 @@ typedef struct {
 	struct scxl_pool pool;
 	struct scxl_opened opened;
 	unsigned long holder; /* the thread that has the lock, by lock() */
+	pid_t process;        /* and its process: what forks has not, in the child */
 	bool held;
 	int32_t spin;
 } Region;
@@ -27,7 +28,7 @@ static void region_dealloc(PyObject *object)
 	Region *self = (Region *)object;
 	PyTypeObject *type = Py_TYPE(object);
 
-	if (self->held) {
+	if (self->held && self->process == getpid()) {
 		scxl_region_unlock(&self->opened);
 		wake(self->directory, &self->opened.region->waiting);
 	}
@@ -212,6 +213,7 @@ static PyObject *region_lock(PyObject *object, PyObject *args)
 	if (result != SCXL_OK)
 		return fail(result);
 	self->held = true;
+	self->process = getpid();
 	self->holder = PyThread_get_thread_ident();
 	Py_RETURN_NONE;
 }
