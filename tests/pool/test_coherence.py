@@ -19,15 +19,15 @@ Step = Callable[[Managed], None]
 SEEDS = range(20)
 
 
-def hosts(served: Served, **more: float) -> tuple[Region, Shadow, Shadow]:
+def hosts(served: Served, evict: float = 0, seed: int = 0) -> tuple[Region, Shadow, Shadow]:
     """Two hosts' views of one region."""
     one, other = served.connect("one", drop_unflushed=True), served.connect("other", drop_unflushed=True)
     region = one.allocate(4096, name="shared")
     theirs = other.open("shared")
     return (
         region,
-        region.view(coherence="managed", drop=True, **more),  # type: ignore[arg-type]
-        theirs.view(coherence="managed", drop=True, **more),  # type: ignore[arg-type]
+        region.view(coherence="managed", drop=True, evict=evict, seed=seed),
+        theirs.view(coherence="managed", drop=True, evict=evict, seed=seed),
     )
 
 

@@ -364,10 +364,6 @@ class Region:
     def end(self, why: PoolError) -> None:
         """Raise that from now on: for the child of a fork, which has nothing to close."""
         if not self._closed:
-            with contextlib.suppress(AttributeError):
-                _immortal.append(
-                    object.__getattribute__(self, "_native")
-                )  # a lock that it has is the parent's
             self._end(why)
 
     def _lock(self, timeout: float | None) -> native.Region:
