@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import softcxl
-from softcxl.pool.errors import Lost, NoWorker, PoolError
+from softcxl.pool.errors import Lost, NoServer, NoWorker, PoolError
+from softcxl.pool.session import Pool
 
 CLIENTS = 6
 REGIONS = (2, 2, 3)
@@ -81,6 +82,18 @@ class Log:
         return sum(one[0] == what for one in self.lines)
 
 
+def joined(address: str, name: str) -> Pool:
+    """A client of the pool; whoever comes while no server is there tries again."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return softcxl.connect(address, name=name)
+        except NoServer:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
 class Client:
     """Works at random until it is told to stop."""
 
@@ -90,7 +103,7 @@ class Client:
         self.stop = folder / "stop"
         self.number = number
         self.random = random.Random(os.urandom(8))
-        self.pool = softcxl.connect(address, name=f"soak-{number}")
+        self.pool = joined(address, f"soak-{number}")
         self.regions = [self.pool.open(shared(one)) for one in range(len(REGIONS))]
         self.counter = self.pool.open("soak counter")
         self.service = self.pool.client("soak")
@@ -178,7 +191,7 @@ class Client:
 def serve(address: str, folder: Path, number: int) -> None:
     """A worker of the service, which writes down what it runs."""
     log = Log(folder / f"service-{number}.log")
-    pool = softcxl.connect(address, name=f"soak service {number}")
+    pool = joined(address, f"soak service {number}")
 
     @pool.service("soak")
     def run(client: int, call: int) -> int:

@@ -278,7 +278,9 @@ def test_without_a_server_it_is_3(
         assert err.startswith("softcxl: ")
         assert err.count("\n") == 1
     assert main(["pool", "--pool", "tcp:x", "stat"]) == 1
-    assert capsys.readouterr().err == "softcxl: 'tcp:x' is no address of a pool; it has the form unix:PATH\n"
+    assert capsys.readouterr().err.startswith(
+        "softcxl: 'tcp:x' is no address of a pool; it has the form unix:PATH"
+    )
 
 
 def test_the_one_server_that_runs_is_found(

@@ -8,6 +8,8 @@ import click
 import pytest
 
 from softcxl.cli import cli
+from softcxl.cli.serve_pool import serve_pool
+from softcxl.fabric.build import Fabric
 
 PAGES = [
     Path("README.md"),
@@ -25,8 +27,22 @@ def blocks():
                 yield pytest.param(block, id=f"{page.name}-{number}")
 
 
+@pytest.fixture
+def pool(tmp_path, monkeypatch):
+    """A pool that `softcxl.connect()` finds."""
+    topology = tmp_path / "pool.yaml"
+    topology.write_text(
+        "{devices: {a: {volatile: 256MiB}, b: {volatile: 256MiB}}, pool: {memory: [a, b], arena: 64MiB}}"
+    )
+    with Fabric.load(topology, serves=True) as fabric, serve_pool(fabric, tmp_path / "control") as address:
+        monkeypatch.setenv("SOFTCXL_POOL", address)
+        yield
+
+
 @pytest.mark.parametrize("block", list(blocks()))
-def test_python_blocks_run(block, capsys):
+def test_python_blocks_run(block, capsys, request):
+    if "softcxl.connect(" in block:
+        request.getfixturevalue("pool")
     exec(compile(block, "<page>", "exec"), {})
 
 

@@ -346,10 +346,11 @@ assert REGION["lock"] == 64
 
 
 def _lock(fd: int) -> int:
-    # An open file of its own: clients are handed the other one, and would hold the lock as long as they live
+    # An open file of its own: clients are handed the other one, and would hold the lock as long as they live. Not by
+    # flock, which the arena's owner may have taken for itself
     mine = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.fcntl(mine, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     except OSError as error:
         os.close(mine)
         raise ArenaUnfit("another server has this arena") from error

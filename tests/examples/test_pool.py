@@ -1,0 +1,80 @@
+"""The programs of examples/pool*.py, at a server of examples/pool.yaml."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import softcxl
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SERVE = "import sys; from softcxl.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.fixture
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of the example's pool, in a server of its own; programs find it."""
+    topology = shutil.copy(EXAMPLES / "pool.yaml", tmp_path)
+    ours = os.environ | {"PYTHONPATH": str(Path(softcxl.__file__).parents[1])}
+    command = [
+        sys.executable,
+        "-c",
+        SERVE,
+        "serve",
+        topology,
+        "--socket",
+        f"unix:{tmp_path}/control",
+        "--json",
+    ]
+    with subprocess.Popen(command, env=ours, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = str(json.loads(server.stdout.readline())["pool"])
+            monkeypatch.setenv("SOFTCXL_POOL", address)
+            monkeypatch.setenv("PYTHONPATH", ours["PYTHONPATH"])
+            yield address
+        finally:
+            server.terminate()
+            assert server.wait(30) == 0
+
+
+def run(name: str, *arguments: str) -> tuple[int, str, str]:
+    """Status and what was printed of an example."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_map_is_shared(pool: str) -> None:
+    for key, value in (("colour", "blue"), ("size", "large"), ("colour", "green")):
+        assert run("pool_map.py", "put", key, value) == (0, "", "")
+    assert run("pool_map.py", "get", "colour") == (0, "green\n", "")
+    assert run("pool_map.py", "list") == (0, "colour=green\nsize=large\n", "")
+    assert run("pool_map.py", "get", "shape") == (1, "", "pool_map: there is no 'shape'\n")
+    assert run("pool_map.py", "put", "k", "v" * 300)[0] == 1
+    status, out, err = run("pool_map.py")
+    assert (status, out) == (2, "")
+    assert "pool_map.py put KEY VALUE" in err
+
+
+def test_an_array_is_shared(pool: str) -> None:
+    assert run("pool_numpy.py") == (0, "4 processes squared 32 MiB in place: right\n", "")
+    with softcxl.connect(pool) as session:
+        assert list(session.regions()) == []
+
+
+def test_without_a_server_they_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOFTCXL_POOL", f"unix:{tmp_path}/nobody")
+    for name, arguments in (("pool_map.py", ["list"]), ("pool_numpy.py", [])):
+        status, out, err = run(name, *arguments)
+        assert (status, out) == (1, "")
+        assert err.startswith(f"{name.removesuffix('.py')}: no pool answers at unix:")
+        assert err.count("\n") == 1
