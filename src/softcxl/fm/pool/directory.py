@@ -133,7 +133,9 @@ class Directory:
         wanted = (plan.sources_at, plan.slots_at, plan.regions_at, plan.calls_at, plan.queue_at)
         sizes = (header.calls_stride, header.queue_size, header.sources)
         sizes_wanted = (layout.CALLS_STRIDE, layout.QUEUE_SIZE, layout.MAX_SOURCES + 1)
-        fits = header.heap_at == plan.heap_at and plan.size <= size and 1 < header.slots <= 65536
+        fits = (
+            header.heap_at == plan.heap_at and plan.heap > 0 and plan.size <= size and 1 < plan.slots <= 65536
+        )
         if found != wanted or sizes != sizes_wanted or not fits:
             raise ArenaUnfit(f"the arena's directory is damaged: it says {header}")
         return plan
