@@ -37,7 +37,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 State = Literal["granting", "granted", "ending", "held"]
 Tell = Callable[..., None]
-"""Told what happens: a kind (``granted``, ``lease-ended``, ``held``, ``fenced``), the grant's host, and more by name."""
+"""Told what happens: a kind (``granted``, ``lease-ended``, ``held``, ``fenced``), the host, and more by name."""
 
 
 class GrantError(FmError):
@@ -58,8 +58,8 @@ class LeaseEnded(GrantError):
 
 @dataclass(slots=True)
 class Grant:
-    """`size` bytes that `host` has for itself, and where they are: a `Binding` of a logical device, or the `Capacity` of
-    a tag. `reason` says why it ends, or is held; `lease` is in seconds, `until` by the grants' clock."""
+    """`size` bytes that `host` has for itself, and where they are: a `Binding` of a logical device, or the `Capacity`
+    of a tag. `reason` says why it ends, or is held; `lease` is in seconds, `until` by the grants' clock."""
 
     number: int
     host: str
@@ -185,7 +185,7 @@ class Grants:
                 await switch.bind(place.vcs, place.vppb, place.port, place.ld)
                 return
             regions = (await device.dc_regions(place.host)).regions
-            free = [number for number, one in enumerate(regions) if not one.flags.sharable] or [0]
+            free = [number for number, one in enumerate(regions) if not one.attributes.shareable] or [0]
             await device.dc_add(place.host, place.length, region=free[0], tag=place.tag)
         await self._fence.taken(place)
 
@@ -245,7 +245,7 @@ class Grants:
                     if not regions:
                         continue
                     block = next(
-                        (each.block_size for each in regions if not each.flags.sharable),
+                        (each.block_size for each in regions if not each.attributes.shareable),
                         regions[0].block_size,
                     )
                     rounded = -(-size // block) * block
