@@ -10,6 +10,7 @@
 #include <structmember.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -143,6 +144,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
 	PyObject *module = PyModule_Create(&definition);
 
+	pthread_atfork(NULL, NULL, journal_is_free);
 	if (!module || add(module, "Memory", &memory_spec, &memory_type) || add(module, "Ring", &ring_spec, &ring_type) ||
 	    add(module, "Queue", &queue_spec, &queue_type) || add(module, "Caller", &caller_spec, &caller_type) ||
 	    add(module, "Worker", &worker_spec, &worker_type) || add(module, "Region", &region_spec, &region_type) || PyModule_AddIntConstant(module, "VERSION", SCXL_VERSION))

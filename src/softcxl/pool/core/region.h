@@ -23,6 +23,12 @@ typedef struct {
 static PyObject *region_type;
 static scxl_u32 journalling; /* a process has one slot in a pool, and one journal */
 
+/* In a child: the thread that had the journal is the parent's. */
+static void journal_is_free(void)
+{
+	scxl_store(&journalling, 0);
+}
+
 static void region_dealloc(PyObject *object)
 {
 	Region *self = (Region *)object;
