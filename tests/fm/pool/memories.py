@@ -28,9 +28,14 @@ class FakeSource:
         self.fd = os.memfd_create(name)
         os.truncate(self.fd, size)
         self.memory = mmap.mmap(self.fd, size)
-        self.lines: set[int] = set()
+        self._bad = mmap.mmap(-1, size // 64)  # shared with processes that are forked, as the memory is
         self.observer: SourceObserver | None = None
         self.reason = ""
+
+    @property
+    def lines(self) -> set[int]:
+        """Offsets of the lines that are poisoned."""
+        return {at * 64 for at, bad in enumerate(self._bad[:]) if bad} if any(self._bad[:]) else set()
 
     def watch(self, observer: SourceObserver) -> None:
         self.observer = observer
@@ -56,7 +61,7 @@ class FakeSource:
         if self.observer:
             self.observer.poisoned(told)
         for line, _ in told:
-            self.lines.add(line)
+            self._bad[line // 64] = 1
             self.memory[line : line + 64] = b"\xbd" * 64
 
     def poisoned(self, offset: int, size: int) -> list[tuple[int, int]]:
@@ -65,7 +70,7 @@ class FakeSource:
     def clear_poison(self, offset: int, length: int) -> None:
         for line in range(offset, offset + length, 64):
             if line in self.lines:
-                self.lines.remove(line)
+                self._bad[line // 64] = 0
                 self.memory[line : line + 64] = bytes(64)
 
 

@@ -42,6 +42,8 @@ class Clearing:
         self._busy: set[int] = set()
         self._ready: list[int] = []
         self._under_way = 0
+        self.at_work: set[int] = set()
+        """Regions that the server copies: it has the lock of one in the same name as what is cleared."""
         self._mine = (directory.epoch & _EPOCHS) << 8 | 1
         self.wake: Callable[[], None] = lambda: None
         self.held = False
@@ -61,7 +63,7 @@ class Clearing:
         """A region has left, or is looked at no more."""
         if self._known[index].pins or index in self._busy:
             return
-        if not self.held and self._seize(index):
+        if not self.held and index not in self.at_work and self._seize(index):
             self._ready.append(index)
             if len(self._ready) == 1:
                 self.wake()

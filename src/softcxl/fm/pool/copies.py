@@ -37,18 +37,19 @@ assert _HEALTH % 8 == _POISON % 8 == 0
 class Copies:
     """The copies of the region `index`. Bitmaps have bit 0 for copy 0."""
 
-    __slots__ = ("_at", "_memory", "count", "size")
+    __slots__ = ("_memory", "at", "count", "index", "size")
 
     def __init__(self, directory: Directory, index: int) -> None:
         self._memory = directory.memory
-        self._at = directory.region_at(index)
+        self.index = index
+        self.at = directory.region_at(index)
         record = directory.region(index)
         self.count, self.size = record.copies, record.size
 
     @property
     def state(self) -> tuple[int, int]:
         """Which are healthy, and which joining."""
-        word = self._memory.load(self._at + _HEALTH)
+        word = self._memory.load(self.at + _HEALTH)
         return word & _LOW, word >> 32
 
     @property
@@ -64,12 +65,12 @@ class Copies:
     @property
     def poisoned(self) -> int:
         """Those that have poison somewhere."""
-        return self._memory.load(self._at + _POISON) & _LOW
+        return self._memory.load(self.at + _POISON) & _LOW
 
     @property
     def layout(self) -> int:
         """How often a copy has got another place."""
-        return self._memory.load(self._at + _POISON) >> 32
+        return self._memory.load(self.at + _POISON) >> 32
 
     @property
     def own(self) -> int:
@@ -78,7 +79,7 @@ class Copies:
 
     def extent(self, copy: int) -> int:
         """The pool address of a copy."""
-        return self._memory.load(self._at + _EXTENTS + 8 * copy)
+        return self._memory.load(self.at + _EXTENTS + 8 * copy)
 
     def extents(self) -> dict[int, int]:
         """The pool addresses of the region's own copies, and of one that is being moved to."""
@@ -92,7 +93,7 @@ class Copies:
     def drop(self, copies: int) -> bool:
         """These have failed: neither read nor written from now on. Without the lock. Returns whether that is new."""
         while True:
-            word = self._memory.load(self._at + _HEALTH)
+            word = self._memory.load(self.at + _HEALTH)
             healthy, joining = word & _LOW, word >> 32
             if not healthy:
                 return False  # what there was at the end stays to be known
@@ -100,34 +101,34 @@ class Copies:
             new = left | (stay if left else healthy) << 32
             if new == word:
                 return False
-            if self._memory.swap(self._at + _HEALTH, word, new):
+            if self._memory.swap(self.at + _HEALTH, word, new):
                 return True
 
     def revive(self, copies: int) -> bool:
         """The memory of these is as it was: where no other copy is healthy, those that were when the last one was lost
         are again. Without the lock. Returns whether one is."""
         while True:
-            word = self._memory.load(self._at + _HEALTH)
+            word = self._memory.load(self.at + _HEALTH)
             last = word >> 32 & copies & self.own
             if word & _LOW or not last:
                 return False
-            if self._memory.swap(self._at + _HEALTH, word, last):
+            if self._memory.swap(self.at + _HEALTH, word, last):
                 return True
 
     def forget(self, copies: int) -> None:
         """The memory of these has not kept what it held: no copy that was lost comes back from there."""
         while True:
-            word = self._memory.load(self._at + _HEALTH)
-            if word & _LOW or self._memory.swap(self._at + _HEALTH, word, word & ~(copies << 32)):
+            word = self._memory.load(self.at + _HEALTH)
+            if word & _LOW or self._memory.swap(self.at + _HEALTH, word, word & ~(copies << 32)):
                 return
 
     def place(self, copy: int, address: int) -> None:
         """Where a copy is from now on. Within the lock; a healthy one has the same bytes there."""
-        self._memory.store(self._at + _EXTENTS + 8 * copy, address)
+        self._memory.store(self.at + _EXTENTS + 8 * copy, address)
 
     def displaced(self) -> None:
         """What readers have read meanwhile, they read again."""
-        self._memory.add(self._at + _POISON, 1 << 32)
+        self._memory.add(self.at + _POISON, 1 << 32)
 
     def join(self, copy: int) -> bool:
         """A copy is written from now on, and not read. Within the lock. False: no healthy one is left to rebuild it."""
@@ -141,10 +142,10 @@ class Copies:
         """A copy that joined has everything, and is read from now on. False: it was dropped meanwhile."""
         bit = 1 << copy
         while True:
-            word = self._memory.load(self._at + _HEALTH)
+            word = self._memory.load(self.at + _HEALTH)
             if not word & _LOW or not word >> 32 & bit:
                 return False
-            if self._memory.swap(self._at + _HEALTH, word, (word | bit) & ~(bit << 32)):
+            if self._memory.swap(self.at + _HEALTH, word, (word | bit) & ~(bit << 32)):
                 return True
 
     def set_poisoned(self, copies: int) -> None:
@@ -157,18 +158,18 @@ class Copies:
 
     def _change(self, to: Callable[[int, int], tuple[int, int]]) -> bool:
         while True:
-            word = self._memory.load(self._at + _HEALTH)
+            word = self._memory.load(self.at + _HEALTH)
             healthy, joining = word & _LOW, word >> 32
             if not healthy:
                 return False
             healthy, joining = to(healthy, joining)
-            if self._memory.swap(self._at + _HEALTH, word, healthy | joining << 32):
+            if self._memory.swap(self.at + _HEALTH, word, healthy | joining << 32):
                 return True
 
     def _poison(self, to: Callable[[int], int]) -> None:
         while True:
-            word = self._memory.load(self._at + _POISON)
-            if self._memory.swap(self._at + _POISON, word, word & ~_LOW | to(word & _LOW)):
+            word = self._memory.load(self.at + _POISON)
+            if self._memory.swap(self.at + _POISON, word, word & ~_LOW | to(word & _LOW)):
                 return
 
 

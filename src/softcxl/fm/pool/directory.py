@@ -300,11 +300,6 @@ class Directory:
         at = self._regions_at + 256 * index
         self.memory.store(at, self.memory.load(at) >> _WORD << _WORD | RegionState.FREE)
 
-    def no_more_moves(self, index: int, copies: int) -> None:
-        """Have a region have no copies but its own: where another was being moved to is nobody's."""
-        at = self.region_at(index) + REGION["healthy"]
-        self.memory.store(at, self.memory.load(at) & ((1 << copies) - 1) * 0x1_0000_0001)
-
     def disown_region(self, index: int) -> None:
         """The owner of a region that stays has gone."""
         self._store32(self.region_at(index) + REGION["owner"], layout.SERVER)

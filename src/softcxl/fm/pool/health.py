@@ -42,6 +42,7 @@ class Health:
         self._later = later
         self._changed = changed
         self._event = event
+        self._expected: set[tuple[int, int]] = set()
 
     def watch(self) -> None:
         """Hear from all sources from now on, and what is so already."""
@@ -95,6 +96,30 @@ class Health:
         if touched:
             self._changed()
 
+    def cleared(self, held: Held, ranges: Ranges) -> None:
+        """Lines are good again, and nothing is in them. Where it was not for a repair, copies that others can replace
+        are made anew; one that is the last stays as it is, marked."""
+        strange = [one for one in ranges if (held.number, one[0]) not in self._expected]
+        with self._lock:
+            for index in self._touched(held, strange):
+                copies = Copies(self._directory, index)
+                bits = self._bits(copies, held)
+                if copies.healthy & ~bits:
+                    copies.drop(bits)
+            self._directory.health_changed()
+        if strange:
+            self._changed()
+
+    def clear(self, held: Held, offset: int, length: int) -> None:
+        """Make lines good again of which it is known that nothing is in them then. Without the server's lock."""
+        assert held.source is not None
+        lines = {(held.number, line) for line in range(offset, offset + length, 64)}
+        self._expected |= lines
+        try:
+            held.source.clear_poison(offset, length)
+        finally:
+            self._expected -= lines
+
     # -- later -----------------------------------------------------------------------------------------------
 
     def _empty(self, held: Held, failures: int) -> None:
@@ -136,6 +161,7 @@ class Health:
 
     def _mark(self, held: Held, ranges: Ranges) -> bool:
         with self._lock:
+            held.poisonings += 1
             touched = self._touched(held, ranges)
             for index in touched:
                 copies = Copies(self._directory, index)
@@ -184,4 +210,4 @@ class _Observer:
         self._health.poisoned(self._held, ranges)
 
     def cleared(self, ranges: Ranges) -> None:
-        """What is in these lines is not what was: copies with bytes there stay marked until they are written anew."""
+        self._health.cleared(self._held, ranges)

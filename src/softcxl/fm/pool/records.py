@@ -81,8 +81,6 @@ def recover(directory: Directory, sources: Sources) -> tuple[dict[int, Known], l
         if record.name and not record.leaving and _name(record.name) is None:
             damaged.append(f"region {index} is set aside: its name {record.name!r} is none")
             record.leaving = True
-        if row[12] >> 32 >> len(record.extents):
-            directory.no_more_moves(index, len(record.extents))
         found[index] = record
     names: dict[str, int] = {}
     for index, record in found.items():

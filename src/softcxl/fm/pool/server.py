@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from softcxl.fm.pool.accounts import Accounts
 from softcxl.fm.pool.clients import Clients, Fence, Leaver
+from softcxl.fm.pool.defragment import Defragmenter
 from softcxl.fm.pool.directory import Directory
 from softcxl.fm.pool.errors import ArenaUnfit, Refusal
 from softcxl.fm.pool.health import Health
+from softcxl.fm.pool.rebuild import Rebuilder
 from softcxl.fm.pool.regions import Regions
 from softcxl.fm.pool.sources import Sources
 from softcxl.fm.pool.telling import Telling
@@ -115,6 +117,14 @@ class PoolServer:
                 directory, self.sources, self.clients.identities.__getitem__, self.accounts.charge
             )
             self.accounts.enforced = True
+            self.health = Health(
+                directory, self.sources, self.regions, self.lock,
+                later=self.later, changed=self.changed, event=self.event,
+            )  # fmt: skip
+            self.rebuilder = Rebuilder(
+                directory, self.sources, self.regions, self.health, self.lock, self.event
+            )
+            self.defragmenter = Defragmenter(self.rebuilder)
             self._recover()
         except PoolError as error:
             directory.close()
@@ -140,10 +150,8 @@ class PoolServer:
         self.clients.leavers += [self._forget, self.telling.forget, self.regions.gone]
         self.clients.see_to_the_dead()
         self.regions.clearing.wake = self._to_clear.set
-        self.health = Health(
-            directory, self.sources, self.regions, self.lock,
-            later=self.later, changed=self.changed, event=self.event,
-        )  # fmt: skip
+        self.on_change(self.rebuilder.changed)
+        self.tell("rebuild", self.rebuilder.told)
         self.health.watch()
 
     # -- what others add -------------------------------------------------------------------------------------
@@ -194,6 +202,7 @@ class PoolServer:
             thread.start()
             self._threads.append(thread)
         self._to_clear.set()
+        self.rebuilder.start()
         self.directory.ready()
 
     def close(self) -> None:
@@ -206,6 +215,7 @@ class PoolServer:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+        self.rebuilder.close()
         if not self.regions.clearing.held:
             self.regions.clearing.clear(self.lock)
             self.directory.ended()

@@ -49,6 +49,7 @@ class Held:
     state: SourceState = SourceState.HEALTHY
     reason: str = ""
     failures: int = 0
+    poisonings: int = 0
     regions: dict[int, int] = field(default_factory=dict)
     """Index of the region that has the extent at each offset."""
 
@@ -154,6 +155,13 @@ class Sources:
         offsets = (addresses & np.uint64(_OFFSET)) - np.uint64(self._begin[number])
         held.space = Space.restore(held.size, offsets, sizes)
         self.placement.replace_space(number, held.space)
+
+    def take_at(self, capacity: int, place: int) -> None:
+        """Have nobody given an extent: a pool address. ValueError: somebody has it."""
+        held = self.all.get(place >> 56)
+        if held is not None:
+            held.space.allocate_at((place & _OFFSET) - self._begin[held.number], capacity)
+            self.placement.replace_space(held.number, held.space)
 
     def give_back(self, capacity: int, extents: Sequence[int]) -> None:
         """Clear extents, and free them."""
