@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from softcxl.pool.errors import Corrupt, Poisoned
 from softcxl.pool.poison import Poison
 from softcxl.pool.protocol import PoisonAnswer, PoisonedRange, PoisonQuery
+from softcxl.pool.region import Region
+from tests.pool.served import Served
 
 SIZE = 1024
 
@@ -50,7 +58,7 @@ def test_all_of_it_is_asked_for(poisoned: list[tuple[int, int, int]], most: int)
         asked = PoisonQuery.unpack(query)
         assert (asked.index, asked.generation) == (7, 3)
         found = [(at, copy) for at, copy in lines if asked.offset - 64 < at < asked.offset + asked.length]
-        told = found[: max(most, 4)]
+        told = found[: max(most, 4)]  # more than there are copies
         answer = PoisonAnswer(
             more=len(found) > len(told),
             ranges=[PoisonedRange(copy=copy, offset=at, length=64) for at, copy in told],
@@ -60,3 +68,91 @@ def test_all_of_it_is_asked_for(poisoned: list[tuple[int, int, int]], most: int)
     found = Poison.of(7, 3, SIZE, 9, ask)
     assert found.health == 9
     assert {(copy, at) for copy, at, _ in found.ranges} == {(copy, at) for at, copy in lines}
+
+
+@pytest.mark.parametrize("offsets", [[], [0], [64, 0], [0, 0], [SIZE], [1 << 60]])
+def test_a_server_that_tells_of_poison_in_no_order_is_told(offsets: list[int]) -> None:
+    ranges = [PoisonedRange(copy=0, offset=offset, length=64) for offset in offsets]
+    with pytest.raises(Corrupt, match="and of more"):
+        Poison.of(7, 3, SIZE, 9, lambda query: PoisonAnswer(more=1, ranges=ranges).pack())
+
+
+# -- through a server ------------------------------------------------------------------------------------------------
+
+
+def poison(served: Served, region: Region, copy: int, *offsets: int) -> None:
+    where = region.info.copies[copy]
+    held = served.server.sources.all[where.source]
+    source = next(one for one in served.sources if one.name == held.name)
+    source.poison(*(where.offset + offset for offset in offsets))
+
+
+def test_each_line_is_read_from_a_copy_that_has_it(served: Served) -> None:
+    data = os.urandom(1 << 16)
+    with served.connect() as pool:
+        region = pool.allocate(len(data), replicas=2)
+        region.write(0, data)
+        poison(served, region, 0, 64, 640)
+        assert region.read() == data
+        poison(served, region, 1, 128, 4096)
+        assert region.read() == data
+        assert region.read(64, 128) == data[64:192]
+        into = bytearray(1000)
+        region.read_into(3, into)
+        assert into == data[3:1003]
+        with region.locked():
+            assert region.read() == data
+        assert region.load(640) == int.from_bytes(data[640:648], "little")
+        word = int.from_bytes(data[8:16], "little")
+        assert region.add(8, 5) == (word + 5) % (1 << 64)
+        assert not region.swap(8, word, 1)
+        assert region.swap(8, (word + 5) % (1 << 64), 1)
+        assert region.load(8) == 1
+
+
+def test_only_where_no_copy_has_a_line_there_is_an_error(served: Served) -> None:
+    data = os.urandom(8192)
+    with served.connect() as pool:
+        region = pool.allocate(len(data), name="one")
+        region.write(0, data)
+        poison(served, region, 0, 1024, 1088, 4096)
+        assert region.read(0, 1024) == data[:1024]
+        assert region.read(1152, 2944) == data[1152:4096]
+        for offset, size in ((0, 8192), (1100, 1), (1023, 4000)):
+            with pytest.raises(Poisoned, match="region 'one': no healthy copy has ") as found:
+                region.read(offset, size)
+            lost = {line for at, length in found.value.ranges for line in range(at, at + length)}
+            assert lost == set(range(offset, offset + size)) & {*range(1024, 1152), *range(4096, 4160)}
+        assert [(copy, at) for copy, at, _ in region.stat.poisoned] == [(0, 1024), (0, 1088), (0, 4096)]
+
+
+def test_many_poisoned_lines_are_asked_for_in_pieces(served: Served) -> None:
+    data = os.urandom(1 << 16)
+    with served.connect() as pool:
+        region = pool.allocate(len(data), replicas=2)
+        region.write(0, data)
+        poison(served, region, 0, *range(0, 1 << 16, 128))
+        poison(served, region, 1, *range(64, 1 << 16, 128))
+        assert region.read() == data
+
+
+def test_poison_that_comes_while_others_read_is_never_read(served: Served) -> None:
+    data = os.urandom(1 << 20)
+    with served.connect() as pool:
+        region = pool.allocate(len(data), replicas=2)
+        region.write(0, data)
+        stop = threading.Event()
+
+        def read() -> int:
+            count = 0
+            while not stop.is_set():
+                assert region.read() == data
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(2) as threads:
+            reading = [threads.submit(read) for _ in range(2)]
+            for number in range(60):
+                poison(served, region, number % 2, number * 4096 + 64 * (number % 2))
+            stop.set()
+        assert all(one.result() for one in reading)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from softcxl.pool.errors import Corrupt
 from softcxl.pool.protocol import PoisonAnswer, PoisonQuery
 
 Ask = Callable[[bytes], bytes]
@@ -27,12 +28,15 @@ class Poison:
         while True:
             asked = PoisonQuery(index=index, generation=generation, offset=start, length=size - start)
             answer = PoisonAnswer.unpack(ask(asked.pack()))
-            found.update((one.copy, one.offset, one.length) for one in answer.ranges)
-            last = max((one.offset + one.length for one in answer.ranges), default=size)
-            onward = max((one.offset for one in answer.ranges), default=size)
-            if not answer.more or onward >= size:
+            told = [(one.copy, one.offset, one.length) for one in answer.ranges]
+            found.update(told)
+            if not answer.more:
                 return cls(health, tuple(sorted(found, key=lambda one: one[1:])))
-            start = onward if onward > start else last
+            # More than it tells at once, in order: from the last on, which may be another copy's, too
+            offsets = [one[1] for one in told]
+            if not told or offsets != sorted(offsets) or not start < offsets[-1] < size:
+                raise Corrupt(f"the server tells of poison at {offsets} and of more, from {start} on")
+            start = offsets[-1]
 
     def plan(
         self, offset: int, size: int, copies: int

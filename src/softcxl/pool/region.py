@@ -164,6 +164,8 @@ class Region:
             raise Refused(f"{old:#x} and {new:#x}: a word has 64 bits, without a sign")
         try:
             return self._native.swap(offset, old, new)  # type: ignore[no-any-return]
+        except errors.Poisoned:
+            return self._change(offset, lambda found: new if found == old else found) == old
         except PoolError as error:
             return bool(self._again(lambda: self._native.swap(offset, old, new), error))
 
@@ -174,6 +176,8 @@ class Region:
         wrapped = ((by + (1 << 63)) & _WORD) - (1 << 63)
         try:
             return self._native.add(offset, wrapped)  # type: ignore[no-any-return]
+        except errors.Poisoned:
+            return (self._change(offset, lambda found: (found + by) & _WORD) + by) & _WORD
         except PoolError as error:
             return int(self._again(lambda: self._native.add(offset, wrapped), error))
 
@@ -370,6 +374,13 @@ class Region:
         one: native.Region = self._native
         one.lock(timeout)
         return one
+
+    def _change(self, offset: int, make: Callable[[int], int]) -> int:
+        """Replace a word, where copies have poison elsewhere. Returns what it was."""
+        with contextlib.nullcontext() if self._holder == threading.get_ident() else self.locked():
+            found = int.from_bytes(Region.read(self, offset, 8), "little")
+            Region.write(self, offset, make(found).to_bytes(8, "little"))
+        return found
 
     def _again(self, attempt: Callable[[], Any], error: PoolError | None = None) -> Any:
         for _ in range(_TRIES):

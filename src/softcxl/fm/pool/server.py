@@ -438,6 +438,7 @@ class PoolServer:
             begin = extent & (1 << 56) - 1
             for at, length in held.source.poisoned(begin + asked.offset, asked.length):
                 found.append(PoisonedRange(copy=copy, offset=max(at - begin, 0), length=length))
+        found.sort(key=lambda one: one.offset)  # who asks goes on from the last
         return PoisonAnswer(more=int(len(found) > _POISON_MOST), ranges=found[:_POISON_MOST]).pack()
 
     def _ring(self, slot: int, data: bytes) -> bytes:
