@@ -88,6 +88,7 @@ class PoolServer:
         self.lock = threading.RLock()
         self.event: Event = event or (lambda kind, subject, detail: None)
         self._closing = threading.Event()
+        self._grace: threading.Timer | None = None
         self._threads: list[threading.Thread] = []
         self._to_clear = threading.Event()
         self._hurry = threading.Event()
@@ -191,9 +192,9 @@ class PoolServer:
             # Clients of the server before may look at memory, of which this one knows nothing until they say so
             with self.lock:
                 self.regions.clearing.held = True
-            self._held = threading.Timer(self.clients.lease, self._settled)
-            self._held.daemon = True
-            self._held.start()
+            self._grace = threading.Timer(self.clients.lease, self._settled)
+            self._grace.daemon = True
+            self._grace.start()
         for name, run in (
             ("pool", self._run), ("pool housekeeping", self._keep_house), ("pool clearing", self._clear),
             ("pool work", self._work),
@@ -210,6 +211,9 @@ class PoolServer:
         if self._closing.is_set():
             return
         self._closing.set()
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace.join()
         self._to_clear.set()
         self._jobs.put(None)
         for thread in self._threads:
