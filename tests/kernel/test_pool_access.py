@@ -61,7 +61,8 @@ class Rack:
 
     def clients(self, host: str) -> list[str]:
         """Who is connected from a host, by name."""
-        return [one["name"] for one in self.server._tell_clients() if one["host"] == host]
+        with connect(self.address, name="observer") as pool:
+            return [one["name"] for one in pool.tell("clients") if one["host"] == host]
 
     def await_clients(self, host: str, wanted: list[str]) -> None:
         """Wait until those, and nobody else, are connected from a host."""
