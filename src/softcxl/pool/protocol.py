@@ -37,6 +37,7 @@ class Opcode(enum.IntEnum):
     SOURCES = 13
     CLOSE = 14
     HOLD = 40
+    ALLOCATE_MANY = 41
     ATTACH = 32
     DETACH = 33
     CALLS_OF = 34
@@ -147,6 +148,23 @@ class Allocate(Record, size=104):
     lease: int = u64("in milliseconds: how long it stays when nobody has it open, 0 for ever")
     reserved0: bytes = raw(8)
     name: bytes = raw(64, "empty for one without a name")
+
+
+class AllocateMany(Record, size=112):
+    """Make several regions alike: all of them, or none."""
+
+    count: int = u64("1 to 62")
+    each: bytes = raw(104, "an `Allocate`, without a name")
+
+
+MANY: Final = 62
+"""Regions that one request makes at most."""
+
+
+class LocatedMany(Record, size=0):
+    """Their records."""
+
+    places: bytes = tail("index and generation of each: u64 and u64")
 
 
 class Located(Record, size=24):

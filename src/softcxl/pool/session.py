@@ -33,7 +33,9 @@ from softcxl.pool.link import Coherence, Link
 from softcxl.pool.managed import ManagedRegion
 from softcxl.pool.native import Memory
 from softcxl.pool.protocol import (
+    MANY,
     Allocate,
+    AllocateMany,
     Hold,
     ListAnswer,
     ListQuery,
@@ -211,7 +213,50 @@ class Pool:
 
         Raises `Refused`, `NameTaken`, `NoRoom`, `QuotaExceeded`, `NoServer`.
         """
-        asked = Allocate(
+        asked = self._asking(size, name, replicas, policy, separate, atomic, mode, lease)
+        return self._located(self.ask(Opcode.ALLOCATE, asked.pack()), own=True)
+
+    def allocate_many(
+        self,
+        size: int | str,
+        count: int,
+        *,
+        replicas: int = 1,
+        policy: Literal["spread", "pack"] = "spread",
+        separate: Literal["device", "switch"] = "device",
+        atomic: bool = False,
+        mode: Literal["private", "read", "write"] = "write",
+    ) -> list[Region]:
+        """`count` regions of `size` bytes each, as of `allocate` without a name: with fewer questions to the server.
+
+        All are made or none. Raises what `allocate` does.
+        """
+        made: list[Region] = []
+        try:
+            while len(made) < _within(count, 0, 1 << 32, "count"):
+                each = self._asking(size, None, replicas, policy, separate, atomic, mode, 0)
+                asked = AllocateMany(count=min(count - len(made), MANY), each=each.pack())
+                places = self.ask(Opcode.ALLOCATE_MANY, asked.pack())
+                for index, generation in struct.iter_unpack("<2Q", places):
+                    made.append(self._region(index, generation, each.size, own=True))
+        except BaseException:
+            for region in made:
+                region.close()
+            raise
+        return made
+
+    def _asking(
+        self,
+        size: int | str,
+        name: str | None,
+        replicas: int,
+        policy: str,
+        separate: str,
+        atomic: bool,
+        mode: str,
+        lease: float,
+    ) -> Allocate:
+        return Allocate(
             size=_size(size),
             request=next(self._requests),
             copies=_within(replicas, 1, layout.MAX_COPIES, "replicas"),
@@ -224,7 +269,6 @@ class Pool:
             reserved0=b"",
             name=_encoded(name) if name is not None else b"",
         )
-        return self._located(self.ask(Opcode.ALLOCATE, asked.pack()), own=True)
 
     def open(self, name: str) -> Region:
         """The region of that name. Raises `NoSuchName`, `Denied`."""
@@ -365,10 +409,13 @@ class Pool:
             raise Corrupt(
                 f"the server says that region {index} has {found.size} bytes, its record {record_size}"
             )
+        return self._region(index, generation, found.size, own)
+
+    def _region(self, index: int, generation: int, size: int, own: bool) -> Region:
         self._count(index, generation, opened=1)
         try:
             region = Region if self.coherence == "host" else ManagedRegion
-            return region(self, index, generation, found.size, own)
+            return region(self, index, generation, size, own)
         except BaseException:
             self.close_later(index, generation)
             raise

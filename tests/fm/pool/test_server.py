@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -13,8 +14,10 @@ from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.layout import MAX_SOURCES, Plan, RegionFlag
 from softcxl.pool.protocol import (
     LARGEST,
+    MANY,
     PROTOCOL,
     Allocate,
+    AllocateMany,
     Hello,
     Journal,
     ListAnswer,
@@ -478,3 +481,57 @@ def test_channels_are_in_the_arena(server: PoolServer, sources: list[FakeSource]
     client = Client(server, sources)
     made = client.allocate(4096, flags=RegionFlag.CHANNEL)
     assert server.regions.known[made.index].extents[0] >> 56 == 0
+
+
+def many(count: int, **changes: object) -> bytes:
+    return AllocateMany(count=count, each=asking(**changes).pack()).pack()  # type: ignore[arg-type]
+
+
+def test_many_are_made_by_one_request(server: PoolServer, sources: list[FakeSource]) -> None:
+    client = Client(server, sources)
+    answer = client.execute(Opcode.ALLOCATE_MANY, many(MANY, size=8192, request=9))
+    made = list(struct.iter_unpack("<2Q", answer))
+    assert len(set(made)) == MANY
+    for index, generation in made:
+        assert server.regions.known[index].generation == generation
+        assert server.directory.region(index).size == 8192
+    assert client.execute(Opcode.ALLOCATE_MANY, many(MANY, size=8192, request=9)) == answer
+
+
+def test_many_are_made_or_none(server: PoolServer, sources: list[FakeSource]) -> None:
+    client = Client(server, sources)
+    assert ask(client, Opcode.ALLOCATE_MANY, many(3, size=SOURCE - 4096))[0] == Status.NO_ROOM
+    client.execute(Opcode.ALLOCATE_MANY, many(2, size=SOURCE))
+
+
+@pytest.mark.parametrize("count", [0, MANY + 1, 1 << 63])
+def test_many_are_so_many(server: PoolServer, sources: list[FakeSource], count: int) -> None:
+    assert ask(Client(server, sources), Opcode.ALLOCATE_MANY, many(count))[0] == Status.MALFORMED
+
+
+def test_many_have_no_name(server: PoolServer, sources: list[FakeSource]) -> None:
+    assert ask(Client(server, sources), Opcode.ALLOCATE_MANY, many(2, name=b"x"))[0] == Status.MALFORMED
+
+
+def test_many_that_were_half_made_by_a_server_that_died_are_made_whole(sources: list[FakeSource]) -> None:
+    fd = arena()
+    first = PoolServer(fd, sources, plan=PLAN)
+    client = Client(first, sources)
+    client.execute(
+        Opcode.ALLOCATE_MANY, many(3, request=9)
+    )  # as of one that was killed after the third of five
+    first.close()
+    with PoolServer(fd, sources, plan=PLAN) as second:
+        status, answer = second.execute(client.slot, Opcode.ALLOCATE_MANY, many(5, request=9))
+        assert status == 0
+        assert len({index for index, _ in struct.iter_unpack("<2Q", answer)}) == 5
+        assert (
+            len(
+                [
+                    one
+                    for one in second.regions.known.values()
+                    if one.owner == client.slot and one.size == 4096
+                ]
+            )
+            == 5
+        )

@@ -213,7 +213,7 @@ class Directory:
     ) -> int:
         """Give a free slot to a client. Returns its epoch."""
         at = self.slot_at(slot)
-        epoch = (self.memory.load(at) >> _WORD) + 1
+        epoch = (self.memory.load(at) >> _WORD) + 1 & _EPOCHS
         record = layout.Slot(
             word=epoch << _WORD | SlotState.DEAD,
             pid=pid,

@@ -39,7 +39,7 @@ class _Holdings:
     own: set[int] = field(default_factory=set)
     opened: dict[int, int] = field(default_factory=dict)
     pins: dict[int, int] = field(default_factory=dict)
-    requests: dict[int, tuple[int, int]] = field(default_factory=dict)
+    requests: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
 
 class Regions:
@@ -76,20 +76,30 @@ class Regions:
 
     def allocate(self, slot: int, asked: Allocate, *, free_of_charge: bool = False) -> Located:
         """Make a region. Asked twice by the same number, it is the same one."""
-        index, generation = self._allocate(slot, asked, 0 if free_of_charge else self._client_of(slot))
+        ((index, generation),) = self._allocate(slot, asked, 0 if free_of_charge else self._client_of(slot))
         return Located(index=index, generation=generation, size=asked.size)
 
     def allocate_packed(self, slot: int, data: bytes) -> bytes:
         """The same, as bytes."""
         asked = Allocate.unpack(data)
-        index, generation = self._allocate(slot, asked, self._client_of(slot))
+        ((index, generation),) = self._allocate(slot, asked, self._client_of(slot))
         return located(index, generation, self.known[index].size)
 
-    def _allocate(self, slot: int, asked: Allocate, client: int) -> tuple[int, int]:
+    def allocate_many(self, slot: int, asked: Allocate, count: int) -> list[tuple[int, int]]:
+        """Make several alike, all of them or none: index and generation of each. Asked twice they are the same."""
+        if asked.name.rstrip(b"\0"):
+            raise Refusal(Status.MALFORMED, f"{count} regions cannot have one name")
+        return self._allocate(slot, asked, self._client_of(slot), count)
+
+    def _allocate(self, slot: int, asked: Allocate, client: int, count: int = 1) -> list[tuple[int, int]]:
         holdings = self._holdings[slot]
         request, size, copies = asked.request, asked.size, asked.copies
-        if request and (made := holdings.requests.get(request)) is not None:
-            return self._again(*made)
+        if request and (before := holdings.requests.get(request)) is not None:
+            self._there(before)
+            if len(before) >= count:
+                return before
+        else:
+            before = []
         if not 0 < size <= 1 << 55:
             raise Refusal(Status.MALFORMED, f"a size of {size} bytes: a region has 1 or more")
         if not 0 < copies <= layout.MAX_COPIES:
@@ -104,6 +114,32 @@ class Regions:
             if name in self.names:
                 raise Refusal(Status.EXISTS, f"there is a region {name!r} already")
         capacity = layout.room(size)
+        what = (size, slot, flags, copies, asked.mode, request, client, asked.lease, capacity)
+        state = (0, 0, 0, 0, (1 << copies) - 1, 0, 0, 0, 0, 0)
+        made = list(before)
+        while len(made) < count:
+            try:
+                made.append(self._make(what, state, raw, name, asked, holdings))
+            except Refusal:
+                for index, _ in made[len(before) :]:
+                    self._leave(index)
+                raise
+        if request:
+            holdings.requests[request] = made
+            if len(holdings.requests) > _REMEMBERED:
+                del holdings.requests[next(iter(holdings.requests))]
+        return made
+
+    def _make(
+        self,
+        what: tuple[int, int, int, int, int, int, int, int, int],
+        state: tuple[int, ...],
+        raw: bytes,
+        name: str,
+        asked: Allocate,
+        holdings: _Holdings,
+    ) -> tuple[int, int]:
+        size, slot, flags, copies, mode, _, client, lease, capacity = what
         self._charge(client, capacity * copies)
         try:
             index = self._free.pop() if self._free else self._index()
@@ -115,33 +151,22 @@ class Regions:
         except Refusal:
             self._charge(client, -capacity * copies)
             raise
-        generation = self._directory.make_region(
-            index,
-            (
-                size, slot, flags, copies, asked.mode, request, client, asked.lease, capacity,
-                0, 0, 0, 0, (1 << copies) - 1, 0, 0, 0, 0, 0,
-                *extents, *_NOWHERE[copies:], raw,
-            ),
-        )  # fmt: skip
-        self.known[index] = Known(
-            generation, size, capacity, slot, client, flags, asked.mode, asked.lease, extents, name
-        )
+        generation = self._directory.make_region(index, (*what, *state, *extents, *_NOWHERE[copies:], raw))
+        self.known[index] = Known(generation, size, capacity, slot, client, flags, mode, lease, extents, name)
         self._sources.note(index, extents)
         if name:
             self.names[name] = index
         holdings.own.add(index)
         holdings.opened[generation << _INDEX | index] = 1
-        if request:
-            holdings.requests[request] = index, generation
-            if len(holdings.requests) > _REMEMBERED:
-                del holdings.requests[next(iter(holdings.requests))]
         return index, generation
 
-    def _again(self, index: int, generation: int) -> tuple[int, int]:
-        one = self.known.get(index)
-        if one is None or one.generation != generation or one.leaving:
-            raise Refusal(Status.GONE, f"region {index}, which this request has made, is not there any more")
-        return index, generation
+    def _there(self, made: list[tuple[int, int]]) -> None:
+        for index, generation in made:
+            one = self.known.get(index)
+            if one is None or one.generation != generation or one.leaving:
+                raise Refusal(
+                    Status.GONE, f"region {index}, which this request has made, is not there any more"
+                )
 
     def open(self, slot: int, asked: Named) -> Located:
         """Find a region, and note that this client uses it."""
@@ -315,7 +340,7 @@ class Regions:
             holdings.own.add(index)
             holdings.opened[one.generation << _INDEX | index] = one.opened = 1
             if one.request:
-                holdings.requests[one.request] = index, one.generation
+                holdings.requests.setdefault(one.request, []).append((index, one.generation))
         for holdings in self._holdings.values():
             latest = sorted(holdings.requests)[-_REMEMBERED:]  # numbers go up
             holdings.requests = {request: holdings.requests[request] for request in latest}

@@ -6,8 +6,10 @@ at once: what it held is let go."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
+import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -28,7 +30,9 @@ from softcxl.pool.layout import SERVER, Plan
 from softcxl.pool.native import Caller, Queue, Worker
 from softcxl.pool.protocol import (
     LARGEST,
+    MANY,
     Allocate,
+    AllocateMany,
     Hello,
     Hold,
     Journal,
@@ -55,6 +59,7 @@ JOURNAL_SIZE = 1 << 20
 
 _LIST_MOST = (LARGEST - ListAnswer.__layout__.size) // 8
 _POISON_MOST = (LARGEST - PoisonAnswer.__layout__.size) // PoisonedRange.__layout__.size
+_PLACES = [struct.Struct(f"<{2 * count}Q") for count in range(MANY + 1)]
 _SLICE = 0.2
 _GATHER = 0.01  # seconds in which freed memory is gathered before it is cleared at once
 _FREEING = 10.0  # seconds for which a request waits for memory that is being cleared
@@ -136,6 +141,7 @@ class PoolServer:
         self.telling = Telling(self)
         self._handlers: dict[int, Handler] = {
             Opcode.ALLOCATE: self._allocate,
+            Opcode.ALLOCATE_MANY: self._allocate_many,
             Opcode.OPEN: lambda slot, data: self.regions.open(slot, Named.unpack(data)).pack(),
             Opcode.CLOSE: self._named(self.regions.close),
             Opcode.FREE: self._named(self.regions.free),
@@ -385,11 +391,27 @@ class PoolServer:
         try:
             return self.regions.allocate_packed(slot, data)
         except Refusal as refusal:
-            if refusal.status not in (Status.NO_ROOM, Status.QUOTA) or not self._memory_comes():
-                raise
+            self._wait_for_memory(slot, refusal)
+        return self.regions.allocate_packed(slot, data)
+
+    def _allocate_many(self, slot: int, data: bytes) -> bytes:
+        asked = AllocateMany.unpack(data)
+        each, count = Allocate.unpack(asked.each), asked.count
+        if not 0 < count <= MANY:
+            raise Refusal(Status.MALFORMED, f"{count} regions: one request makes 1 to {MANY}")
+        try:
+            made = self.regions.allocate_many(slot, each, count)
+        except Refusal as refusal:
+            self._wait_for_memory(slot, refusal)
+            made = self.regions.allocate_many(slot, each, count)
+        return _PLACES[count].pack(*itertools.chain.from_iterable(made[:count]))
+
+    def _wait_for_memory(self, slot: int, refusal: Refusal) -> None:
+        """Wait for memory that is being cleared, where that is what was refused. Raises `refusal` where none is."""
+        if refusal.status not in (Status.NO_ROOM, Status.QUOTA) or not self._memory_comes():
+            raise refusal
         if slot not in self.names:
             raise Refusal(Status.GONE, f"nobody is in slot {slot}")
-        return self.regions.allocate_packed(slot, data)
 
     def _memory_comes(self) -> bool:
         """Wait for memory that is being cleared. Returns whether there was any."""
