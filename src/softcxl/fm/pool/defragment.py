@@ -51,7 +51,8 @@ def windows(
     """Where `need` bytes can be made free on a source of `size` bytes, by moving the least: up to eight, best first.
 
     `allocations` are offset and size of each, by offset; those that are `fixed` stay where they are. A best window
-    begins where free bytes begin, or ends where they end, or touches one that is fixed, or an end of the source: all of these are looked at.
+    begins where free bytes begin, or ends where they end, or touches one that is fixed, or an end of the source: all of
+    these are looked at.
     """
     table = np.array(allocations, np.int64).reshape(-1, 2)
     starts, ends = table[:, 0], table[:, 0] + table[:, 1]
@@ -106,6 +107,11 @@ class Defragmenter:
         self._sources = rebuilder.sources
         self._regions = rebuilder.regions
         self.moved = 0
+
+    def can_help(self, need: int, copies: int = 1) -> bool:
+        """Whether there are as many bytes on as many devices, in whatever pieces."""
+        with self._lock:
+            return len({one.device for one in self._usable() if one.space.available >= need}) >= copies
 
     def make_room(self, need: int, copies: int = 1) -> bool:
         """Have `need` bytes in one piece on as many devices as there will be `copies`. False: there is no way.

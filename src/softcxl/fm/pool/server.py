@@ -158,7 +158,7 @@ class PoolServer:
         self.clients.see_to_the_dead()
         self.regions.clearing.wake = self._to_clear.set
         self.on_change(self.rebuilder.changed)
-        self.tell("rebuild", self.rebuilder.told)
+        self.tell("rebuild", lambda: {**self.rebuilder.told(), "moved": self.defragmenter.moved})
         self.health.watch()
 
     # -- what others add -------------------------------------------------------------------------------------
@@ -269,6 +269,8 @@ class PoolServer:
                 log.error("the pool's queue of calls: %s", error)
                 continue
             status, answer = self.execute(worker.current[0], worker.kind, data)
+            if status == Status.NO_ROOM and worker.kind == Opcode.ALLOCATE and self._make_room(data):
+                continue
             worker.answer(answer, status)
 
     def _keep_house(self) -> None:
@@ -412,6 +414,23 @@ class PoolServer:
             raise refusal
         if slot not in self.names:
             raise Refusal(Status.GONE, f"nobody is in slot {slot}")
+
+    def _make_room(self, data: bytes) -> bool:
+        """There is as much as was asked for, in pieces: answer once regions have been moved. False: there is not."""
+        asked = Allocate.unpack(data)
+        size, call = layout.room(asked.size), self._worker.current
+        if asked.source or asked.flags & layout.RegionFlag.CHANNEL:
+            return False
+        if not self.defragmenter.can_help(size, asked.copies):
+            return False
+
+        def answer() -> None:
+            self.defragmenter.make_room(size, asked.copies)
+            status, said = self.execute(call[0], Opcode.ALLOCATE, data)
+            self._worker.answer(said, status, call)
+
+        self.rebuilder.do(answer)
+        return True
 
     def _memory_comes(self) -> bool:
         """Wait for memory that is being cleared. Returns whether there was any."""
