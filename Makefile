@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 JOBS ?= $(shell nproc)
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
 
-.PHONY: help demo demo-linux demo-pooling test test-unit test-guest coverage-table lint format docs bench clean venv
+.PHONY: help demo demo-linux demo-pooling demo-pool test test-unit test-guest coverage-table lint format docs bench clean venv
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -38,6 +38,9 @@ demo-linux: $(RUNS) ## boot Linux over two CXL devices written in Python; fetche
 
 demo-pooling: $(RUNS) ## two Linux guests share a switch and its memory, and a fabric manager says who has what
 	@$(BIN)/python examples/demo_pooling.py
+
+demo-pool: $(RUNS) ## processes and two Linux guests share a pool of memory, while devices, programs and its server die
+	@$(BIN)/python examples/demo_pool.py
 
 test: test-unit test-guest ## everything: unit tests, then tests in real guests
 

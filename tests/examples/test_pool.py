@@ -78,3 +78,12 @@ def test_without_a_server_they_say_so(tmp_path: Path, monkeypatch: pytest.Monkey
         assert (status, out) == (1, "")
         assert err.startswith(f"{name.removesuffix('.py')}: no pool answers at unix:")
         assert err.count("\n") == 1
+
+
+def test_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without guests, which tests/kernel has: all is as it should be, and is said."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(softcxl.__file__).parents[1]))
+    status, out, err = run("demo_pool.py", "--no-guests")
+    assert (status, err) == (0, "")
+    assert "WRONG" not in out
+    assert out.splitlines()[-1] == "ok    nothing that was acknowledged is lost, and nothing is there by half"
