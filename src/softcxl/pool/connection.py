@@ -33,7 +33,7 @@ _RETRY: Final = 0.05
 _RARELY: Final = 1.0
 _GOODBYE: Final = 1.0
 
-_DONE_ONCE: Final = {Opcode.FREE, Opcode.CLOSE, Opcode.UNPIN, Opcode.GOODBYE}
+_DONE_ONCE: Final = {Opcode.FREE, Opcode.CLOSE, Opcode.UNPIN, Opcode.DETACH, Opcode.GOODBYE}
 _FORKED: Final = "this connection to the pool is of the process that forked this one: connect anew"
 _CLOSED: Final = "this connection to the pool was closed"
 

@@ -192,7 +192,9 @@ class ChannelHead(Record, size=0x440):
     owner0: int = u64("of a ring's producer's end, or of a client's calls: slot + 1, 0 nobody's")
     owner1: int = u64("of a ring's consumer's end: slot + 1, 0 nobody's")
     cells: int = u64("of a queue")
-    _reserved: None = reserved(24)
+    request0: int = u64("number of the request by which the producer's end was taken")
+    request1: int = u64("the consumer's")
+    _reserved: None = reserved(8)
     users: bytes = raw(512, "bitmap of slots that have it open")
     workers: bytes = raw(512, "bitmap of slots that serve it")
 

@@ -294,7 +294,7 @@ class Attach(Record, size=88):
     flags: int = u16("1: only if it is there")
     cells: int = u32("of a queue: a power of two, 2 or more; 0 for whatever there is")
     size: int = u64("in bytes: of a ring, or of a queue's records; 0 for whatever there is")
-    _reserved: None = reserved(8)
+    request: int = u64("the client's number for it: asked twice, an end is taken once")
     name: bytes = raw(64)
 
 

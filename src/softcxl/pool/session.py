@@ -25,8 +25,10 @@ from typing import Any, Literal, Self
 from softcxl.pool import address as addresses
 from softcxl.pool import layout
 from softcxl.pool.coherence import Cache
+from softcxl.pool.channel import Queue, Ring
 from softcxl.pool.connection import Connection
 from softcxl.pool.errors import Closed, Corrupt, Refused, Stale
+from softcxl.pool.exchange import Exchange
 from softcxl.pool.info import RegionInfo
 from softcxl.pool.layout import HEADER, Mode, RegionFlag
 from softcxl.pool.link import Coherence, Link
@@ -48,6 +50,8 @@ from softcxl.pool.protocol import (
     TellQuery,
 )
 from softcxl.pool.region import Region
+from softcxl.pool.rpc import Client
+from softcxl.pool.service import Service
 from softcxl.wire import WireError
 from softcxl.wire.sizes import parse_size
 
@@ -120,6 +124,7 @@ class Pool:
         self._connection = Connection(
             link, name, _within(patience, 0, 1e9, "patience"), _weakly(self, Pool._returned)
         )
+        self._exchange = Exchange(self)
         _pools.add(self)
 
     # -- who and where ---------------------------------------------------------------------------------------
@@ -314,6 +319,53 @@ class Pool:
                 except ValueError as error:
                     raise Corrupt(f"what the server tells of {what!r} is no JSON: {error}") from None
 
+    # -- channels and services -------------------------------------------------------------------------------
+
+    def ring(self, name: str, size: int | str | None = None) -> Ring:
+        """The ring of that name, which has one producer and one consumer: `ring(...).producer()`, `.consumer()`.
+
+        It is made where there is none, for `size` bytes of records or more, 1 MiB unless told. Raises `Refused`, and
+        `NameTaken` for one that is there and smaller.
+        """
+        return self._exchange.ring(name, size)
+
+    def queue(self, name: str, *, cells: int | None = None, size: int | str | None = None) -> Queue:
+        """The queue of that name, of which this client takes part from then on.
+
+        It is made where there is none, for `cells` records (a power of two) of `size` bytes or more; 256 of 1008
+        unless told. Raises `Refused`, and `NameTaken` for one that is there and smaller.
+        """
+        return self._exchange.queue(name, cells, size)
+
+    def remove(self, *, ring: str | None = None, queue: str | None = None) -> None:
+        """Remove a channel that nobody has open, with what is left in it. Raises `NoSuchName`, `Busy`."""
+        self._exchange.remove(ring, queue)
+
+    def service(self, name: str, *, workers: int = 1) -> Service:
+        """The service of that name, which this client serves with the functions that it is given:
+
+        >>> @pool.service("index")                        # doctest: +SKIP
+        ... def lookup(key: int) -> bytes: ...
+
+        Other clients may serve it, too. `workers` are the threads here.
+        """
+        return self._exchange.service(name, workers)
+
+    def client(self, name: str, *, timeout: float | None = None) -> Client:
+        """The functions of a service: `pool.client("index").lookup(7)`.
+
+        `timeout` is for how long a call waits, in seconds, None for ever. Raises `NoWorker` where nobody serves it.
+        """
+        return self._exchange.client(name, timeout)
+
+    def referred(self, index: int, generation: int) -> Region:
+        """The region of that record, as `open`. Raises `Stale` where it has gone, `Denied`."""
+        return self._located(self.ask(Opcode.OPEN, named(index, generation).pack()), own=False)
+
+    def adopted(self, index: int, generation: int, size: int) -> Region:
+        """A region that was given to this client, and has been taken."""
+        return self._located(Located(index=index, generation=generation, size=size).pack(), own=True)
+
     # -- asking ----------------------------------------------------------------------------------------------
 
     def ask(self, opcode: int, data: bytes) -> bytes:
@@ -446,6 +498,8 @@ class Pool:
     def close(self) -> None:
         """Leave. Regions without a name are freed, views of any region are void, and nothing of the pool may be used
         here any more."""
+        if not self._connection.ended:
+            self._exchange.close()
         with self._lock:
             made = list(self._made)
         for region in made:
@@ -456,6 +510,7 @@ class Pool:
         """This is the child of a fork: nothing of the parent's is its."""
         self._lock = threading.Lock()
         self._connection.forked()
+        self._exchange.forked()
         for region in list(self._made):
             region.end(Stale(self._connection.ended))
 

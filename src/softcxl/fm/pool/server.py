@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from softcxl.fm.pool.accounts import Accounts
+from softcxl.fm.pool.channels import Channels
 from softcxl.fm.pool.clients import Clients, Fence, Leaver
 from softcxl.fm.pool.defragment import Defragmenter
 from softcxl.fm.pool.directory import Directory
 from softcxl.fm.pool.errors import ArenaUnfit, Refusal
 from softcxl.fm.pool.health import Health
+from softcxl.fm.pool.heap import Heap
 from softcxl.fm.pool.rebuild import Rebuilder
 from softcxl.fm.pool.regions import Regions
 from softcxl.fm.pool.sources import Sources
@@ -132,6 +134,8 @@ class PoolServer:
             )
             self.defragmenter = Defragmenter(self.rebuilder)
             self._recover()
+            heap = Heap(directory, self.regions, self._queue, self.names)
+            self.channels = Channels(heap, directory.plan.slots, lease=lease)
         except PoolError as error:
             directory.close()
             raise ArenaUnfit(f"the arena's directory is damaged: {error}") from error
@@ -154,7 +158,9 @@ class PoolServer:
             Opcode.GOODBYE: self._goodbye,
         }
         self._unlocked: dict[int, Handler] = {Opcode.POISON: self._poison, Opcode.RING: self._ring}
-        self.clients.leavers += [self._forget, self.telling.forget, self.regions.gone]
+        self._handlers |= self.channels.handlers
+        self._on_tick.append(self.channels.tick)
+        self.clients.leavers += [self._forget, self.channels.mend, self.telling.forget, self.regions.gone]
         self.clients.see_to_the_dead()
         self.regions.clearing.wake = self._to_clear.set
         self.on_change(self.rebuilder.changed)

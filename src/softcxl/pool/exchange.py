@@ -1,0 +1,93 @@
+"""A client's channels and services: what `Pool` hands on to here."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from softcxl.pool import layout
+from softcxl.pool.buffer import Buffers
+from softcxl.pool.channel import Consumer, Producer, Queue, Ring
+from softcxl.pool.errors import Refused
+from softcxl.pool.protocol import ChannelKind, Opcode, Remove
+from softcxl.pool.rpc import Client, Table
+from softcxl.pool.service import Service
+from softcxl.wire.sizes import parse_size
+
+if TYPE_CHECKING:
+    from softcxl.pool.session import Pool
+
+
+class Exchange:
+    """What a client takes part in. From any thread."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._buffers = Buffers(pool)
+        self._table: Table | None = None
+        self._services: dict[str, Service] = {}
+        self._parts: weakref.WeakSet[Queue | Producer | Consumer] = weakref.WeakSet()
+
+    def ring(self, name: str, size: int | str | None = None) -> Ring:
+        """The ring of that name; one that is made holds `size` bytes or more, 1 MiB unless told."""
+        return Ring(self._pool, name, _size(size), self._parts.add)
+
+    def queue(self, name: str, cells: int | None = None, size: int | str | None = None) -> Queue:
+        """The queue of that name; one that is made has `cells` cells, a power of two, of `size` bytes or more, 256
+        of 1008 unless told."""
+        if cells is not None and cells < 2:
+            raise Refused(f"{cells} cells: a queue has a power of two, 2 or more")
+        made = Queue(self._pool, name, cells or 0, _size(size))
+        self._parts.add(made)
+        return made
+
+    def remove(self, ring: str | None, queue: str | None) -> None:
+        """Remove a channel that nobody has open."""
+        for kind, name in ((ChannelKind.RING, ring), (ChannelKind.QUEUE, queue)):
+            if name is not None:
+                self._pool.ask(Opcode.REMOVE, Remove(kind=kind, name=layout.encode_name(name)).pack())
+
+    def service(self, name: str, workers: int = 1) -> Service:
+        """The service of that name which this client serves, or is going to."""
+        with self._lock:
+            known = self._services.get(name)
+            if known is None or known.closed:
+                known = self._services[name] = Service(self._pool, self._buffers, name, workers=workers)
+            return known
+
+    def client(self, name: str, timeout: float | None = None) -> Client:
+        """The functions of a service."""
+        with self._lock:
+            if self._table is None:
+                self._table = Table(self._pool, self._buffers)
+        return Client(self._table, name, timeout=timeout)
+
+    def close(self) -> None:
+        """Serve no more."""
+        with self._lock:
+            services, self._services = self._services, {}
+        for service in services.values():
+            service.close()
+        for part in list(self._parts):
+            part.end()  # the server frees it, as this client leaves
+
+    def forked(self) -> None:
+        """This is the child of a fork: nothing of the parent's is its."""
+        self._lock = threading.Lock()
+        self._services = {}
+        for part in list(self._parts):
+            part.end()
+
+
+def _size(size: int | str | None) -> int:
+    if size is None:
+        return 0
+    try:
+        found = parse_size(size) if isinstance(size, str) else int(size)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+    if not 0 < found <= 1 << 40:
+        raise Refused(f"{found} bytes: it has 1 to {1 << 40}")
+    return found

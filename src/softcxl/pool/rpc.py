@@ -1,0 +1,361 @@
+"""Calls of services: the client's side.
+
+A request lies in a cell of the client's own table of calls, and a note of it goes through the service's queue. A
+worker takes the call by compare-and-swap, so that it is run once at most, whoever dies or comes again; a call that was
+given up before is not run at all. What does not fit a cell goes by a buffer (`softcxl.pool.buffer`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from softcxl.pool import buffer, codec, layout
+from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Lost, NoSuchName, NoWorker, Stale
+from softcxl.pool.native import Caller, Queue
+from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Detach, Opcode, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from softcxl.pool.buffer import Buffer
+    from softcxl.pool.session import Pool
+
+CALLS: Final = 32
+"""Calls of a client that can be under way."""
+CALL_STRIDE: Final = 4096 + 64
+ROOM: Final = CALL_STRIDE - 16
+"""Bytes of a request or an answer that go without a buffer."""
+TABLE: Final = 128 + CALLS * CALL_STRIDE
+
+_PAUSE = 0.0002
+_Answer = bytes | tuple[bytes, int] | tuple[bytes, int, tuple[int, int]]
+
+
+class Table:
+    """A client's calls to services, of which it has one table, whatever the services."""
+
+    def __init__(self, pool: Pool, buffers: buffer.Buffers) -> None:
+        request = CallsOf(slot=pool.slot)
+        self.place = Attached.unpack(pool.ask(Opcode.CALLS_OF, request.pack()))
+        self.pool = pool
+        self.buffers = buffers
+
+    def word_at(self, call: tuple[int, int]) -> int:
+        """Where the word of a call's cell is in the arena."""
+        return self.place.at + 128 + call[0] * CALL_STRIDE
+
+
+class Client:
+    """The functions of a service: `client.lookup(7)` calls, `client.lookup.start(7)` does not wait.
+
+    `timeout` is in seconds, None for ever. Any thread may call. Raises NoWorker where nobody serves it.
+    """
+
+    def __init__(self, table: Table, name: str, *, timeout: float | None = None) -> None:
+        request = Attach(
+            kind=ChannelKind.SERVICE,
+            role=Role.CLIENT,
+            flags=1,
+            cells=0,
+            size=0,
+            request=0,
+            name=layout.encode_name(name),
+        )
+        try:
+            place = Attached.unpack(table.pool.ask(Opcode.ATTACH, request.pack()))
+        except NoSuchName:
+            raise NoWorker(f"there is no service {name!r}") from None
+        self._name = name
+        self._table = table
+        self._place = place
+        self._timeout = timeout
+        memory = table.pool.directory
+        queue = Queue(memory, place.at, place.size, table.pool.slot)
+        self._caller = Caller(memory, table.place.at, table.place.size, queue)
+        self._idempotent: frozenset[str] | None = None
+
+    def __getattr__(self, name: str) -> Function:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        function = Function(self, name)
+        self.__dict__[name] = function
+        return function
+
+    def __repr__(self) -> str:
+        return f"<client of {self._name!r}>"
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def within(self, timeout: float | None) -> Client:
+        """The same service with another timeout, in seconds."""
+        other = object.__new__(Client)
+        other.__dict__.update({name: value for name, value in self.__dict__.items() if name.startswith("_")})
+        other._timeout = timeout
+        return other
+
+    def functions(self) -> dict[str, str]:
+        """The service's functions: name to signature."""
+        return {name: text for name, (text, _) in self._describe().items()}
+
+    def close(self) -> None:
+        """Have it no more."""
+        request = Detach(index=self._place.index, generation=self._place.generation, role=Role.CLIENT)
+        self._table.pool.ask(Opcode.DETACH, request.pack())
+
+    def _describe(self) -> dict[str, tuple[str, bool]]:
+        return cast("dict[str, tuple[str, bool]]", getattr(self, codec.DESCRIBE)())
+
+    def _may_repeat(self, function: str) -> bool:
+        if self._idempotent is None:
+            found = {name for name, (_, idempotent) in self._describe().items() if idempotent}
+            self._idempotent = frozenset(found)
+        return function in self._idempotent
+
+    def _told(self, error: Exception, function: str) -> Exception:
+        """The same, saying which call it is of."""
+        where = f"{self._name}.{function}"
+        if isinstance(error, Empty):
+            return Empty(f"{where}: no answer in time")
+        if isinstance(error, Full):
+            return Full(f"{where}: no room for one more call in time")
+        if isinstance(error, Lost):
+            return Lost(f"{where}: the worker that had taken the call died; whether it was done is not known")
+        if isinstance(error, Closed):
+            return NoWorker(f"{where}: nobody serves it now")
+        return error
+
+
+class Function:
+    """A function of a service."""
+
+    __slots__ = ("_call", "_client", "_name", "_number", "_plain")
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._number = codec.number_of(name)
+        self._plain = self._number | codec.PLAIN
+        self._call = client._caller.call
+
+    def __repr__(self) -> str:
+        return f"<{self._client._name}.{self._name}>"
+
+    def __call__(self, *positional: Any, **named: Any) -> Any:
+        """Call it, and wait for the result. What it raises there is raised here."""
+        if named:
+            return self._slowly(*codec.encode_arguments(positional, named))
+        data: codec.Buffer
+        if len(positional) == 1 and type(positional[0]) is bytes:
+            data = positional[0]
+            kind = self._number
+        else:
+            try:
+                data = codec.encode(positional)
+            except (TypeError, ValueError, OverflowError, RecursionError):
+                return self._slowly(*codec.encode_arguments(positional, named))
+            kind = self._plain
+        if len(data) > ROOM:
+            return self._slowly(data, kind & ~codec.NUMBER)
+        try:
+            answer = self._call(data, kind, self._client._timeout)
+        except Full:
+            return self._slowly(data, kind & ~codec.NUMBER)
+        except Lost as error:
+            if not self._client._may_repeat(self._name):
+                raise self._client._told(error, self._name) from None
+            return self._slowly(data, kind & ~codec.NUMBER)
+        except (Empty, Closed) as error:
+            raise self._client._told(error, self._name) from None
+        if type(answer) is bytes:
+            return answer
+        return self._read(answer)
+
+    def start(self, *positional: Any, **named: Any) -> Pending:
+        """Call it without waiting: the result is the pending call's."""
+        return Pending(self, *codec.encode_arguments(positional, named), self._client._timeout)
+
+    async def ask(self, *positional: Any, **named: Any) -> Any:
+        """Call it, and await the result. Cancelled, it is given up."""
+        return await self.start(*positional, **named)
+
+    def _slowly(self, data: codec.Buffer, how: int) -> Any:
+        return Pending(self, data, how, self._client._timeout).result()
+
+    def _read(self, answer: _Answer) -> Any:
+        """What an answer says; the cell of one that came by a buffer is freed."""
+        if isinstance(answer, bytes):
+            return answer
+        data, kind = answer[0], answer[1]
+        if len(answer) == 3:
+            try:
+                data = buffer.copy(self._client._table.pool, buffer.Spot.unpack(data))
+            except Stale:
+                raise Lost(f"{self!r}: the worker died before its answer was read") from None
+            finally:
+                self._client._caller.cancel(answer[2])
+            kind = kind & ~(codec.KEPT | codec.REFERENCE)
+            if not kind:
+                return data
+            kind |= codec.MARKED
+        if kind == codec.VALUE:
+            try:
+                return codec.decode(data)
+            except ValueError as error:
+                raise Corrupt(f"{self!r}: an answer that cannot be read: {error}") from None
+        if kind == codec.FAILURE:
+            raise codec.decode_failure(data)
+        if kind == codec.UNSERVED:
+            raise NoWorker(f"{self._client._name}.{self._name}: nobody serves it now")
+        raise Corrupt(f"{self!r}: an answer of kind {kind:#x}")
+
+
+class Pending:
+    """A call that was started. It is given up where nobody refers to it any more."""
+
+    def __init__(self, function: Function, data: codec.Buffer, how: int, timeout: float | None) -> None:
+        self._function = function
+        self._client = function._client
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._lock = threading.Lock()  # of what is below
+        self._turn = threading.Lock()  # to wait: one thread's at a time
+        self._call: tuple[int, int] | None = None
+        self._place: Buffer | None = None
+        self._done = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._kind = function._number | how
+        length = memoryview(data).nbytes
+        if length > ROOM:
+            self._place = self._client._table.buffers.put(data)
+            data = self._place.spot(length).pack()
+            self._kind |= codec.REFERENCE
+        self._data = data
+        self._ask()
+
+    def _left(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def _ask(self) -> None:
+        while True:
+            try:
+                self._call = self._client._caller.start(self._data, self._kind, self._left())
+            except Full as error:
+                if self._left() == 0:
+                    self._finish(error=self._client._told(error, self._function._name))
+                    raise self._client._told(error, self._function._name) from None
+                time.sleep(_PAUSE)  # cells get free as this process's own calls end
+            except Exception as error:  # noqa: BLE001  whatever it was, the call is over
+                told = self._client._told(error, self._function._name)
+                self._finish(error=told)
+                raise told from None
+            else:
+                return
+
+    def _finish(self, value: Any = None, error: BaseException | None = None) -> None:
+        with self._lock:
+            if not self._done:
+                self._settle(value, error)
+
+    def _settle(self, value: Any, error: BaseException | None) -> None:
+        self._done = True
+        self._value = value
+        self._error = error
+        call, self._call = self._call, None
+        place, self._place = self._place, None
+        if place is not None:
+            if call is None:
+                self._client._table.buffers.give_back(place)
+            else:
+                self._client._table.buffers.give_back_after(place, self._client._table.word_at(call), call[1])
+
+    def _look(self, timeout: float | None) -> None:
+        """Wait so long for the answer. Raises Empty where there is none yet."""
+        if not self._turn.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
+            raise Empty
+        try:
+            while not self._done:
+                call = self._call
+                if call is None:
+                    continue  # another thread is giving it up
+                try:
+                    answer = self._client._caller.result(call, timeout)
+                except Empty:
+                    raise
+                except Lost as error:
+                    if self._client._may_repeat(self._function._name):
+                        self._ask()
+                    else:
+                        self._finish(error=self._client._told(error, self._function._name))
+                except Exception as error:  # noqa: BLE001  for `result` to raise
+                    self._finish(error=error)
+                else:
+                    try:
+                        self._finish(self._function._read(answer))
+                    except Exception as error:  # noqa: BLE001  for `result` to raise
+                        self._finish(error=error)
+        finally:
+            self._turn.release()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the result, at most until the client's timeout, or for `timeout` seconds if that is less.
+
+        Raises Empty where it is not there by then: past the client's timeout the call is given up, before that it goes
+        on; and what the function raised.
+        """
+        left = self._left()
+        wait = timeout if left is None else left if timeout is None else min(left, timeout)
+        try:
+            self._look(wait)
+        except Empty:
+            if self._left() == 0:
+                self.cancel()
+            raise Empty(f"{self._function!r}: no answer in time") from None
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def done(self) -> bool:
+        """Whether there is an answer."""
+        try:
+            self._look(0)
+        except Empty:
+            return False
+        return True
+
+    def cancel(self) -> bool:
+        """Give it up: not begun, it is not run at all. Whether there was something to give up."""
+        with self._lock:
+            if self._done:
+                return False
+            if self._call is not None:
+                self._client._caller.cancel(self._call)
+            self._settle(None, CancelledError(f"{self._function!r} was given up"))
+            return True
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> Any:
+        pause = 0.0
+        try:
+            while not self.done():
+                if self._left() == 0:
+                    return self.result(0)
+                await asyncio.sleep(pause)
+                pause = min(pause + 0.00005, 0.002)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return self.result(0)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_done", True):
+            self.cancel()

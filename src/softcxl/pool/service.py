@@ -1,0 +1,239 @@
+"""Services: functions that others call, each call run by one of some workers.
+
+A worker is a thread. Several processes may serve one service: their workers take from the same queue. Whatever a
+function raises goes to who called; the worker stays.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+from softcxl.pool import buffer, codec, layout
+from softcxl.pool.errors import BadCall, Closed, Corrupt, Empty, NoServer, PoolError, Stale
+from softcxl.pool.native import Queue, Worker
+from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Detach, Opcode, Role
+from softcxl.pool.rpc import CALL_STRIDE, ROOM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from softcxl.pool.session import Pool
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_LOOK: Final = 0.1
+"""Seconds after which a worker looks whether it is to stop."""
+_ABANDONED: Final = 4
+_here = threading.local()
+
+
+class _Entry:
+    def __init__(self, name: str, function: Callable[..., Any], idempotent: bool) -> None:
+        self.name = name
+        self.function = function
+        self.signature = codec.Signature(function)
+        self.idempotent = idempotent
+
+
+class Service:
+    """A service that this client is a worker of, from its first function on, until it is closed.
+
+    `workers` are its threads here. As a decorator it takes one more function.
+    """
+
+    def __init__(self, pool: Pool, buffers: buffer.Buffers, name: str, *, workers: int = 1) -> None:
+        if workers < 1:
+            raise ValueError(f"a service has 1 worker or more, not {workers}")
+        self.name = name
+        self._pool = pool
+        self._name = layout.encode_name(name)
+        self._workers = workers
+        self._threads: list[threading.Thread] = []
+        self._place: Attached | None = None
+        self._stopping = False
+        self._lock = threading.Lock()
+        self._entries: dict[int, _Entry] = {}
+        self._buffers = buffers
+        self._add(_Entry(codec.DESCRIBE, self._describe, True))
+
+    def __repr__(self) -> str:
+        return f"<service {self.name!r}: {', '.join(self.functions())}>"
+
+    @overload
+    def __call__(self, function: F, /) -> F: ...
+    @overload
+    def __call__(self, /, *, idempotent: bool = ...) -> Callable[[F], F]: ...
+    def __call__(self, function: F | None = None, /, *, idempotent: bool = False) -> F | Callable[[F], F]:
+        """Let clients call this function.
+
+        `idempotent`: a call whose worker died is run again, by another one. Raises TypeError for a function that takes
+        `*args` or `**kwargs`, or whose annotations are of no type that can be sent.
+        """
+        if function is None:
+            return lambda given: self._take(given, idempotent)
+        return self._take(function, idempotent)
+
+    def _take(self, function: F, idempotent: bool) -> F:
+        self._add(_Entry(function.__name__, function, idempotent))
+        self.start()
+        return function
+
+    def _add(self, entry: _Entry) -> None:
+        known = self._entries.setdefault(codec.number_of(entry.name), entry)
+        if known is not entry:
+            if known.name == entry.name:
+                raise ValueError(f"service {self.name!r} has a function {entry.name} already")
+            raise ValueError(f"{entry.name} and {known.name} have one number: another name is needed")
+
+    @property
+    def closed(self) -> bool:
+        """Whether it serves no more."""
+        return self._stopping
+
+    def functions(self) -> list[str]:
+        """The names of its functions."""
+        return [entry.name for entry in self._entries.values() if entry.name != codec.DESCRIBE]
+
+    def _describe(self) -> dict[str, tuple[str, bool]]:
+        own = [entry for entry in list(self._entries.values()) if entry.name != codec.DESCRIBE]
+        return {entry.name: (str(entry.signature), entry.idempotent) for entry in own}
+
+    def start(self) -> None:
+        """Begin to serve."""
+        with self._lock:
+            if self._place is not None or self._stopping:
+                return
+            request = Attach(
+                kind=ChannelKind.SERVICE,
+                role=Role.WORKER,
+                flags=0,
+                cells=0,
+                size=0,
+                request=0,
+                name=self._name,
+            )
+            self._place = Attached.unpack(self._pool.ask(Opcode.ATTACH, request.pack()))
+            for number in range(self._workers):
+                thread = threading.Thread(target=self._run, name=f"{self.name} {number}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Finish the calls that were begun, and serve no more. Calls that nobody else serves fail with NoWorker.
+
+        Raises TimeoutError where a function has not come to its end by then, in seconds.
+        """
+        self._stopping = True
+        for thread in self._threads:
+            thread.join(timeout)
+            if thread.is_alive():
+                raise TimeoutError(f"service {self.name!r}: a function has not come to its end")
+        with self._lock:
+            place, self._place = self._place, None
+            if place is not None:
+                request = Detach(index=place.index, generation=place.generation, role=Role.WORKER)
+                self._pool.ask(Opcode.DETACH, request.pack())
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- a worker --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        assert self._place is not None
+        memory = self._pool.directory
+        worker = Worker(memory, Queue(memory, self._place.at, self._place.size, self._pool.slot))
+        tables: dict[int, int] = {}
+        _here.worker, _here.tables, _here.memory = worker, tables, memory
+        entries = self._entries
+        while not self._stopping:
+            try:
+                data = worker.next(_LOOK)
+            except Empty:
+                continue
+            except KeyError as unknown:
+                learnt = self._learn(worker, tables, unknown.args)
+                if learnt is None:
+                    continue
+                data = learnt
+            except (Closed, Corrupt):
+                # The server has given the service up: it was taken for dead, or removed
+                return
+            kind = worker.kind
+            entry = entries.get(kind & codec.NUMBER)
+            try:
+                if entry is None:
+                    raise self._unknown()
+                if not kind & ~codec.NUMBER:
+                    result = entry.function(*entry.signature.raw(data))
+                elif kind & codec.REFERENCE:
+                    result = self._by_reference(entry, kind, data)
+                else:
+                    positional, named = entry.signature.arguments(kind, data)
+                    result = entry.function(*positional, **named) if named else entry.function(*positional)
+                if type(result) is not bytes or len(result) > ROOM:
+                    self._answer(worker, tables, *codec.encode_result(result))
+                    continue
+            except BaseException as error:  # noqa: BLE001  a service's mistake is its caller's to hear of
+                self._fail(worker, error)
+                continue
+            worker.answer(result)
+
+    def _unknown(self) -> BadCall:
+        return BadCall(
+            f"service {self.name!r} has no such function; it has {', '.join(self.functions()) or 'none'}"
+        )
+
+    def _learn(self, worker: Worker, tables: dict[int, int], call: Any) -> bytes | None:
+        """A call of a client that has not been heard of before. None where it is not to be had."""
+        try:
+            place = Attached.unpack(self._pool.ask(Opcode.CALLS_OF, CallsOf(slot=call[0]).pack()))
+            worker.learn(call[0], place.at, place.size)
+            tables[call[0]] = place.at
+            return worker.take(call)
+        except NoServer:
+            # It is asked again, by this worker or, should this one stop, by another
+            return None if self._stopping else self._learn(worker, tables, call)
+        except (PoolError, IndexError):
+            return None  # somebody has put a note there that is of nobody's call
+
+    def _by_reference(self, entry: _Entry, kind: int, data: bytes) -> Any:
+        try:
+            request = buffer.copy(self._pool, buffer.Spot.unpack(data))
+        except (Corrupt, Stale) as error:
+            raise BadCall(f"{entry.signature}: the arguments are not there: {error}") from error
+        positional, named = entry.signature.arguments(kind & ~codec.REFERENCE, request)
+        return entry.function(*positional, **named)
+
+    def _answer(self, worker: Worker, tables: dict[int, int], data: codec.Buffer, kind: int) -> None:
+        length = memoryview(data).nbytes
+        if length <= ROOM:
+            worker.answer(data, kind)
+            return
+        place = self._buffers.put(data)
+        call = worker.current
+        mark = kind & ~codec.MARKED | codec.KEPT | codec.REFERENCE
+        if worker.answer(place.spot(length).pack(), mark, call):
+            word_at = tables[call[0]] + 128 + call[1] * CALL_STRIDE
+            self._buffers.give_back_after(place, word_at, call[2])
+        else:
+            self._buffers.give_back(place)
+
+    def _fail(self, worker: Worker, error: BaseException) -> None:
+        trace = "" if isinstance(error, BadCall) else "".join(traceback.format_exception(error))
+        worker.answer(codec.encode_failure(error, trace), codec.FAILURE)
+
+
+def abandoned() -> bool:
+    """In a service's function: whether nobody waits for the result any more, so that it may as well stop."""
+    worker: Worker | None = getattr(_here, "worker", None)
+    if worker is None:
+        raise RuntimeError("this is no call of a service")
+    client, cell, number = worker.current
+    word: int = _here.memory.load(_here.tables[client] + 128 + cell * CALL_STRIDE)
+    return word >> 24 != number or word & 0xFF == _ABANDONED

@@ -1,0 +1,415 @@
+"""Rings and queues between clients of a pool: order, back-pressure, ends and whose they are, references, deaths."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from softcxl.pool.errors import (
+    Busy,
+    Closed,
+    Denied,
+    Empty,
+    Full,
+    NameTaken,
+    NoSuchName,
+    Refused,
+    Stale,
+    TooLong,
+)
+from softcxl.pool.protocol import Attach, ChannelKind, Detach, Give, Opcode
+from softcxl.pool.session import Pool
+from tests.pool.exchanging import Served, peer, serving
+
+LONG = 30.0
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with serving(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+def pool(served: Served) -> Pool:
+    return served.client("first")
+
+
+@pytest.fixture
+def other(served: Served) -> Pool:
+    return served.client("second")
+
+
+# -- rings ---------------------------------------------------------------------------------------------------------
+
+
+def test_records_come_in_order_whole_and_with_their_kind(pool: Pool, other: Pool) -> None:
+    with pool.ring("orders").producer() as producer, other.ring("orders").consumer() as consumer:
+        for number in range(50):
+            producer.send(b"x" * number, kind=number)
+        for number in range(50):
+            record = consumer.receive_record(timeout=0)
+            assert (record.data, record.kind, record.reference) == (b"x" * number, number, None)
+        with pytest.raises(Empty, match="orders"):
+            consumer.receive(timeout=0)
+
+
+def test_a_full_ring_holds_the_producer_back(pool: Pool, other: Pool) -> None:
+    producer = pool.ring("small", size=1024).producer()
+    consumer = other.ring("small").consumer()
+    assert producer.size == 1024
+    sent = 0
+    with pytest.raises(Full, match="no room"):
+        while True:
+            producer.send(b"12345678", timeout=0)
+            sent += 1
+    assert sent == 1024 // 16
+    thread = threading.Thread(target=producer.send, args=(b"late",))
+    thread.start()
+    assert [consumer.receive(LONG) for _ in range(sent)] == [b"12345678"] * sent
+    assert consumer.receive(LONG) == b"late"
+    thread.join()
+    with pytest.raises(TooLong):
+        producer.send(bytes(2000))
+
+
+def test_iteration_ends_with_the_producer(pool: Pool, other: Pool) -> None:
+    with pool.ring("orders").producer() as producer:
+        producer.send(b"one")
+        producer.send(b"two")
+        consumer = other.ring("orders").consumer()
+    assert list(consumer) == [b"one", b"two"]
+    with pytest.raises(Closed, match="producer has gone"):
+        consumer.receive(LONG)
+
+
+def test_an_end_is_one_client_s(pool: Pool, other: Pool) -> None:
+    ring = pool.ring("orders")
+    with ring.producer():
+        for somebody in (pool, other):
+            with pytest.raises(
+                Busy, match=f"ring 'orders' has a producer: 'first', slot {pool.slot}, process"
+            ):
+                somebody.ring("orders").producer()
+        with other.ring("orders").consumer(), pytest.raises(Busy, match="a consumer: 'second'"):
+            ring.consumer()
+
+
+def test_the_next_producer_goes_on(pool: Pool, other: Pool) -> None:
+    consumer = other.ring("orders").consumer()
+    with pool.ring("orders").producer() as producer:
+        producer.send(b"one")
+    assert consumer.receive(LONG) == b"one"
+    with pytest.raises(Closed):
+        consumer.receive(LONG)
+    with pool.ring("orders").producer() as producer:
+        with pytest.raises(Empty):
+            consumer.receive(0)
+        producer.send(b"two")
+    assert list(consumer) == [b"two"]
+
+
+def test_what_is_left_waits_for_a_consumer(served: Served, pool: Pool, other: Pool) -> None:
+    with pool.ring("orders").producer() as producer:
+        producer.send(b"kept")
+    with pytest.raises(NameTaken, match="1 GiB|1073741824"):
+        pool.ring("orders", size="1GiB").producer()
+    with other.ring("orders").consumer() as consumer:
+        assert consumer.receive(LONG) == b"kept"
+    assert served.regions() == 0
+
+
+def test_a_channel_nobody_has_open_can_be_removed_with_what_is_in_it(served: Served, pool: Pool) -> None:
+    producer = pool.ring("orders").producer()
+    producer.send(b"never read")
+    with pytest.raises(Busy, match="somebody has ring 'orders' open"):
+        pool.remove(ring="orders")
+    producer.close()
+    pool.remove(ring="orders")
+    assert served.regions() == 0
+    with pytest.raises(NoSuchName, match="there is no ring 'orders'"):
+        pool.remove(ring="orders")
+
+
+def test_a_closed_end_says_so(pool: Pool) -> None:
+    producer = pool.ring("orders").producer()
+    producer.close()
+    producer.close()
+    with pytest.raises(Closed, match="closed here"):
+        producer.send(b"")
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (lambda pool: pool.ring("").producer(), "no name"),
+        (lambda pool: pool.ring("x" * 64).producer(), "no name"),
+        (lambda pool: pool.ring("x" * 60).producer(), "1 to 58 bytes"),
+        (lambda pool: pool.ring("a\nb").consumer(), "no name"),
+        (lambda pool: pool.ring("x", size=0), "0 bytes"),
+        (lambda pool: pool.ring("x", size="many"), "many"),
+        (lambda pool: pool.queue("x", cells=1), "1 cells"),
+        (lambda pool: pool.queue("x", cells=3), "not 3 of"),
+        (lambda pool: pool.queue("x", size=65536), "65520 bytes"),
+        (lambda pool: pool.ring("x").producer().send(b"", kind=1 << 30), "kind 1073741824"),
+        (lambda pool: pool.ring("x").producer().send(b"", kind=-1), "kind -1"),
+    ],
+)
+def test_what_cannot_be_is_refused(pool: Pool, what: Callable[[Pool], object], said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        what(pool)
+
+
+def test_a_ring_larger_than_the_arena_is_refused(served: Served, pool: Pool) -> None:
+    from softcxl.pool.errors import NoRoom
+
+    with pytest.raises(NoRoom):
+        pool.ring("huge", size="64GiB").producer()
+    assert served.regions() == 0
+
+
+def test_requests_that_lie_are_refused(served: Served, pool: Pool, other: Pool) -> None:
+    mine = pool.ring("orders").producer()
+    place = mine.place
+    odd = Attach(kind=77, role=1, flags=0, cells=0, size=0, request=0, name=b"x")
+    with pytest.raises(Refused, match="kind 77"):
+        pool.ask(Opcode.ATTACH, odd.pack())
+    with pytest.raises(Refused, match="a queue has no producer"):
+        pool.ask(Opcode.ATTACH, odd.replace(kind=ChannelKind.QUEUE).pack())
+    with pytest.raises(Stale):
+        other.ask(Opcode.DETACH, Detach(index=place.index, generation=place.generation, role=1).pack())
+    with pytest.raises(Stale):
+        pool.ask(Opcode.DETACH, Detach(index=place.index, generation=place.generation + 1, role=1).pack())
+    region = other.allocate("4KiB")
+    gift = Give(
+        index=region.index,
+        generation=region.generation,
+        channel=place.index,
+        channel_generation=place.generation,
+    )
+    with pytest.raises(Denied, match="no part in ring 'orders'"):
+        other.ask(Opcode.GIVE, gift.pack())
+    with pytest.raises(Denied, match="another's"):
+        pool.ask(Opcode.GIVE, gift.pack())
+    with pytest.raises(Stale, match="not on its way"):
+        pool.ask(Opcode.ADOPT, gift.pack())
+    mine.send(b"still works")
+
+
+# -- queues --------------------------------------------------------------------------------------------------------
+
+
+def test_many_put_and_many_get_each_record_once(served: Served) -> None:
+    queues = [served.client(f"user {number}").queue("work", cells=8, size=64) for number in range(4)]
+    assert {(queue.cells, queue.room) for queue in queues} == {(8, 112)}
+    got: list[bytes] = []
+
+    def put(queue: int) -> None:
+        for number in range(200):
+            queues[queue].put(b"%d of %d" % (number, queue), kind=number)
+
+    def get(queue: int) -> None:
+        got.extend(queues[queue])
+
+    putters = [threading.Thread(target=put, args=(number,)) for number in (0, 1)]
+    getters = [threading.Thread(target=get, args=(number,)) for number in (2, 3, 3)]
+    for thread in putters + getters:
+        thread.start()
+    for thread in putters:
+        thread.join()
+    queues[0].finish()
+    for thread in getters:
+        thread.join()
+    assert sorted(got) == sorted(b"%d of %d" % (number, queue) for number in range(200) for queue in (0, 1))
+    with pytest.raises(Closed, match="was finished"):
+        queues[1].put(b"too late")
+
+
+def test_a_queue_polls_and_refuses(pool: Pool, other: Pool) -> None:
+    with pool.queue("work", cells=2) as queue:
+        with pytest.raises(Empty, match="queue 'work'"):
+            queue.get(timeout=0)
+        queue.put(b"1", kind=3)
+        queue.put(b"2")
+        with pytest.raises(Full, match="queue 'work'"):
+            queue.put(b"3", timeout=0)
+        with pytest.raises(TooLong):
+            queue.put(bytes(queue.room + 1))
+        assert other.queue("work").get_record(LONG)[:2] == (b"1", 3)
+        with pytest.raises(NameTaken, match="2 cells of 1008 bytes; 4 of 0 were asked for"):
+            other.queue("work", cells=4)
+
+
+# -- references ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_lent_is_read_where_it_is(pool: Pool, other: Pool) -> None:
+    with pool.ring("large").producer() as producer, other.ring("large").consumer() as consumer:
+        with pool.allocate("1MiB") as region:
+            region.write(4096, b"abcdefgh")
+            producer.send_reference(region, 4096, 8, kind=9)
+            producer.send_reference(region, 4098, 3)
+            record = consumer.receive_record(LONG)
+            assert record.kind == 9
+            assert record.reference is not None
+            assert bytes(record.reference.view()) == record.reference.read() == b"abcdefgh"
+            region.view()[4096:4100] = b"ABCD"
+            assert bytes(record.reference.view()) == b"ABCDefgh"
+            assert consumer.receive(LONG) == b"CDe"
+            producer.send_reference(region)
+            with pytest.raises(Refused, match="the region has 1048576"):
+                producer.send_reference(region, 1 << 20, 1)
+        with pytest.raises(Stale):
+            consumer.receive(LONG)
+        with pytest.raises(Stale):
+            record.reference.view()
+
+
+def test_what_is_given_is_the_receivers_to_free(served: Served, pool: Pool, other: Pool) -> None:
+    producer, consumer = pool.ring("gifts").producer(), other.ring("gifts").consumer()
+    region = pool.allocate("64KiB")
+    region.view()[:4] = b"gift"
+    before = served.regions()
+    producer.send_reference(region, 0, 4, give=True)
+    with pytest.raises(Stale):
+        producer.send_reference(region, 0, 4, give=True)
+    record = consumer.receive_record(LONG)
+    assert record.reference is not None
+    with record.reference as reference:
+        assert reference.read() == b"gift"
+        assert served.regions() == before
+    assert served.regions() == before - 1
+    named = pool.allocate("64KiB", name="kept")
+    with pytest.raises(Denied, match="it has a name"):
+        producer.send_reference(named, give=True)
+
+
+def test_what_could_not_be_sent_stays_the_givers(pool: Pool) -> None:
+    queue = pool.queue("gifts", cells=2)
+    queue.put(b"")
+    queue.put(b"")
+    region = pool.allocate("4KiB")
+    with pytest.raises(Full):
+        queue.put_reference(region, give=True, timeout=0)
+    region.write(0, b"still mine")
+    pool.free(region)
+
+
+def test_a_gift_nobody_takes_goes_with_its_channel(served: Served, pool: Pool) -> None:
+    with pool.queue("gifts") as queue:
+        queue.put_reference(pool.allocate("4KiB"), give=True)
+    pool.remove(queue="gifts")
+    assert served.regions() == 0
+
+
+# -- deaths --------------------------------------------------------------------------------------------------------
+
+
+def test_a_producer_that_is_killed_leaves_what_it_had_sent(served: Served, pool: Pool) -> None:
+    with peer("produce", served) as producer:
+        assert producer.hears() == "sent"
+        consumer = pool.ring("numbers").consumer()
+        assert consumer.receive(LONG) == b"0"
+    assert list(consumer) == [b"%d" % number for number in range(1, 100)]
+    with pool.ring("numbers").producer() as successor:
+        successor.send(b"next")
+        assert consumer.receive(LONG) == b"next"
+
+
+def test_a_consumer_that_is_killed_makes_room_for_another(served: Served, pool: Pool) -> None:
+    with pool.ring("numbers", size=1024).producer() as producer:
+        with peer("consume", served) as consumer:
+            producer.send(b"first")
+            assert consumer.hears() == "first"
+        with pytest.raises(Closed, match="its consumer has gone"):
+            while True:
+                producer.send(b"12345678")
+        with pool.ring("numbers").consumer() as successor:
+            assert successor.receive(LONG) == b"12345678"
+
+
+def test_killed_users_of_a_queue_stop_nobody(served: Served, pool: Pool) -> None:
+    queue = pool.queue("numbers", cells=8)
+    for _ in range(3):
+        with peer("fill", served) as filler:
+            got = [queue.get(LONG) for _ in range(600)]
+            assert filler.hears() == "filling"
+        assert got[0] == b"0"
+        while True:  # what is left comes, in order, and then the queue is as good as new
+            try:
+                got.append(queue.get(0))
+            except Empty:
+                if len(served.server.names) == 1:
+                    break
+        assert got == [b"%d" % number for number in range(len(got))]
+    queue.put(b"on")
+    assert queue.get(LONG) == b"on"
+
+
+def test_a_gift_outlives_its_giver(served: Served, pool: Pool) -> None:
+    consumer = pool.ring("gifts").consumer()
+    with peer("give", served) as giver:
+        assert giver.hears() == "given"
+    assert consumer.receive(LONG) == b"a gift"
+    with pytest.raises(Closed):
+        consumer.receive(LONG)
+    consumer.close()
+    assert served.regions() == 0
+
+
+def test_a_gift_does_not_outlive_its_taker(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        pool = served.client()
+        producer = pool.ring("gifts").producer()
+        region = pool.allocate("64KiB")
+        region.write(0, b"a gift")
+        producer.send_reference(region, 0, 6, give=True)
+        with peer("take", served) as taker:
+            assert taker.hears() == "a gift"
+        with pytest.raises(Closed):
+            while True:
+                producer.send(bytes(1000))
+        producer.close()
+        pool.remove(ring="gifts")
+        assert served.regions() == 0
+
+
+def test_a_gift_on_its_way_when_its_taker_died_is_freed_after_a_lease(tmp_path: Path) -> None:
+    now = [0.0]
+    with serving(tmp_path) as served:
+        channels = served.server.channels
+        channels._clock = lambda: now[0]
+        pool = served.client()
+        queue = pool.queue("gifts")
+        queue.put_reference(pool.allocate("4KiB"), give=True)
+        queue.put_reference(pool.allocate("4KiB"), give=True)
+        queue._queue.take(0)  # and dies before it has adopted what it took
+        with served.server.lock:
+            now[0] = 11
+            channels.tick()
+            assert served.regions() == 2
+            now[0] = 30
+            channels.tick()
+        assert served.regions() == 2
+        assert len(queue.get(LONG)) == 4096
+
+
+def test_channels_outlive_their_server(served: Served, pool: Pool, other: Pool) -> None:
+    producer, consumer = pool.ring("orders").producer(), other.ring("orders").consumer()
+    queue = pool.queue("work")
+    queue.put_reference(pool.allocate("4KiB"), 0, 4, give=True)
+    producer.send(b"before")
+    served.stop()
+    producer.send(b"meanwhile")
+    served.start()
+    producer.send(b"after")
+    assert [consumer.receive(LONG) for _ in range(3)] == [b"before", b"meanwhile", b"after"]
+    with pytest.raises(Busy, match="'second'"):
+        pool.ring("orders").consumer()
+    assert other.queue("work").get(LONG) == bytes(4)
+    producer.close()
+    with pytest.raises(Closed):
+        consumer.receive(LONG)
