@@ -1,96 +1,51 @@
-"""A pool that is served by this process, for tests of its clients."""
+"""For tests of channels and services: a pool that is served here, and programs beside this one that are killed."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from softcxl.fm.pool.door import PoolDoor
-from softcxl.fm.pool.server import PoolServer
-from softcxl.fm.pool.source import SourceObserver
 from softcxl.pool.layout import Plan
-from softcxl.pool.session import Pool, connect
+from softcxl.pool.session import Pool
+from tests.pool.served import Served
 
 PLAN = Plan(slots=64, regions=4096, heap=64 << 20)
 
 
-class Memfd:
-    """A source of memory that nothing ever befalls."""
+class Exchanging(Served):
+    """A served pool, and its clients in this process."""
 
-    def __init__(self, name: str, size: int) -> None:
-        self.name = self.device = name
-        self.switch = None
-        self.size = size
-        self.offset = 0
-        self.fd = os.memfd_create(name)
-        os.truncate(self.fd, size)
-
-    def watch(self, observer: SourceObserver) -> None: ...
-
-    def poisoned(self, offset: int, size: int) -> list[tuple[int, int]]:
-        return []
-
-    def clear_poison(self, offset: int, length: int) -> None: ...
-
-
-@dataclass
-class Served:
-    """A server, the door to it, and clients in this process."""
-
-    folder: Path
-    lease: float = 10.0
-    clients: list[Pool] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.arena = os.memfd_create("arena")
-        os.truncate(self.arena, PLAN.size)
-        self.memory = Memfd("mem0", 64 << 20)
-        self.start()
-
-    @property
-    def address(self) -> str:
-        return f"unix:{self.folder / 'pool'}"
-
-    def start(self) -> None:
-        """Start a server on the arena as it is."""
-        self.server = PoolServer(self.arena, [self.memory], plan=PLAN, lease=self.lease)
-        self.server.start()
-        self.door = PoolDoor(self.server, self.folder / "pool")
-        self.door.open()
-
-    def stop(self) -> None:
-        """Stop it, as if it had been killed: nobody is told."""
-        self.door.close()
-        self.server.close()
+    def __init__(self, folder: Path, **more: Any) -> None:
+        super().__init__(folder / "pool.sock", plan=PLAN, **more)
+        self.clients: list[Pool] = []
 
     def client(self, name: str = "test") -> Pool:
         """One more client."""
-        pool = connect(self.address, name=name)
+        pool = self.connect(name)
         self.clients.append(pool)
         return pool
 
     def regions(self) -> int:
         """How many regions there are."""
-        return len(self.server.regions.known)
+        with self.server.lock:
+            return sum(not one.leaving for one in self.server.regions.known.values())
 
 
 @contextlib.contextmanager
-def serving(folder: Path, lease: float = 10.0) -> Iterator[Served]:
+def serving(folder: Path, **more: Any) -> Iterator[Exchanging]:
     """A served pool, and its end."""
-    served = Served(folder, lease)
+    served = Exchanging(folder, **more)
+    served.start()
     try:
         yield served
         for pool in served.clients:
             pool.close()
     finally:
         served.stop()
-        os.close(served.arena)
-        os.close(served.memory.fd)
 
 
 class Peer:
@@ -109,6 +64,12 @@ class Peer:
         """The next line that it says, empty at its end."""
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
+
+    def tell(self) -> None:
+        """Tell it to go on."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""

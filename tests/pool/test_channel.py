@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from softcxl.pool.channel import Producer
 from softcxl.pool.errors import (
     Busy,
     Closed,
@@ -22,24 +23,24 @@ from softcxl.pool.errors import (
 )
 from softcxl.pool.protocol import Attach, ChannelKind, Detach, Give, Opcode
 from softcxl.pool.session import Pool
-from tests.pool.exchanging import Served, peer, serving
+from tests.pool.exchanging import Exchanging, peer, serving
 
 LONG = 30.0
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
+def served(tmp_path: Path) -> Iterator[Exchanging]:
     with serving(tmp_path) as one:
         yield one
 
 
 @pytest.fixture
-def pool(served: Served) -> Pool:
+def pool(served: Exchanging) -> Pool:
     return served.client("first")
 
 
 @pytest.fixture
-def other(served: Served) -> Pool:
+def other(served: Exchanging) -> Pool:
     return served.client("second")
 
 
@@ -61,12 +62,11 @@ def test_a_full_ring_holds_the_producer_back(pool: Pool, other: Pool) -> None:
     producer = pool.ring("small", size=1024).producer()
     consumer = other.ring("small").consumer()
     assert producer.size == 1024
-    sent = 0
+    sent = 1024 // 16 - 1
+    for _ in range(sent):
+        producer.send(b"12345678", timeout=0)
     with pytest.raises(Full, match="no room"):
-        while True:
-            producer.send(b"12345678", timeout=0)
-            sent += 1
-    assert sent == 1024 // 16
+        producer.send(b"12345678", timeout=0)
     thread = threading.Thread(target=producer.send, args=(b"late",))
     thread.start()
     assert [consumer.receive(LONG) for _ in range(sent)] == [b"12345678"] * sent
@@ -112,17 +112,17 @@ def test_the_next_producer_goes_on(pool: Pool, other: Pool) -> None:
     assert list(consumer) == [b"two"]
 
 
-def test_what_is_left_waits_for_a_consumer(served: Served, pool: Pool, other: Pool) -> None:
+def test_what_is_left_waits_for_a_consumer(served: Exchanging, pool: Pool, other: Pool) -> None:
     with pool.ring("orders").producer() as producer:
         producer.send(b"kept")
-    with pytest.raises(NameTaken, match="1 GiB|1073741824"):
+    with pytest.raises(NameTaken, match="1073741824"):
         pool.ring("orders", size="1GiB").producer()
     with other.ring("orders").consumer() as consumer:
         assert consumer.receive(LONG) == b"kept"
     assert served.regions() == 0
 
 
-def test_a_channel_nobody_has_open_can_be_removed_with_what_is_in_it(served: Served, pool: Pool) -> None:
+def test_a_channel_nobody_has_open_can_be_removed_with_what_is_in_it(served: Exchanging, pool: Pool) -> None:
     producer = pool.ring("orders").producer()
     producer.send(b"never read")
     with pytest.raises(Busy, match="somebody has ring 'orders' open"):
@@ -163,7 +163,7 @@ def test_what_cannot_be_is_refused(pool: Pool, what: Callable[[Pool], object], s
         what(pool)
 
 
-def test_a_ring_larger_than_the_arena_is_refused(served: Served, pool: Pool) -> None:
+def test_a_ring_larger_than_the_arena_is_refused(served: Exchanging, pool: Pool) -> None:
     from softcxl.pool.errors import NoRoom
 
     with pytest.raises(NoRoom):
@@ -171,7 +171,7 @@ def test_a_ring_larger_than_the_arena_is_refused(served: Served, pool: Pool) -> 
     assert served.regions() == 0
 
 
-def test_requests_that_lie_are_refused(served: Served, pool: Pool, other: Pool) -> None:
+def test_requests_that_lie_are_refused(served: Exchanging, pool: Pool, other: Pool) -> None:
     mine = pool.ring("orders").producer()
     place = mine.place
     odd = Attach(kind=77, role=1, flags=0, cells=0, size=0, request=0, name=b"x")
@@ -192,7 +192,7 @@ def test_requests_that_lie_are_refused(served: Served, pool: Pool, other: Pool) 
     )
     with pytest.raises(Denied, match="no part in ring 'orders'"):
         other.ask(Opcode.GIVE, gift.pack())
-    with pytest.raises(Denied, match="another's"):
+    with pytest.raises(Denied, match=r"another's"):
         pool.ask(Opcode.GIVE, gift.pack())
     with pytest.raises(Stale, match="not on its way"):
         pool.ask(Opcode.ADOPT, gift.pack())
@@ -202,7 +202,7 @@ def test_requests_that_lie_are_refused(served: Served, pool: Pool, other: Pool) 
 # -- queues --------------------------------------------------------------------------------------------------------
 
 
-def test_many_put_and_many_get_each_record_once(served: Served) -> None:
+def test_many_put_and_many_get_each_record_once(served: Exchanging) -> None:
     queues = [served.client(f"user {number}").queue("work", cells=8, size=64) for number in range(4)]
     assert {(queue.cells, queue.room) for queue in queues} == {(8, 112)}
     got: list[bytes] = []
@@ -262,13 +262,14 @@ def test_what_is_lent_is_read_where_it_is(pool: Pool, other: Pool) -> None:
             producer.send_reference(region)
             with pytest.raises(Refused, match="the region has 1048576"):
                 producer.send_reference(region, 1 << 20, 1)
+            pool.free(region)
         with pytest.raises(Stale):
             consumer.receive(LONG)
         with pytest.raises(Stale):
             record.reference.view()
 
 
-def test_what_is_given_is_the_receivers_to_free(served: Served, pool: Pool, other: Pool) -> None:
+def test_what_is_given_is_the_receivers_to_free(served: Exchanging, pool: Pool, other: Pool) -> None:
     producer, consumer = pool.ring("gifts").producer(), other.ring("gifts").consumer()
     region = pool.allocate("64KiB")
     region.view()[:4] = b"gift"
@@ -298,17 +299,26 @@ def test_what_could_not_be_sent_stays_the_givers(pool: Pool) -> None:
     pool.free(region)
 
 
-def test_a_gift_nobody_takes_goes_with_its_channel(served: Served, pool: Pool) -> None:
+def test_a_gift_nobody_takes_goes_with_its_channel(served: Exchanging, pool: Pool) -> None:
     with pool.queue("gifts") as queue:
         queue.put_reference(pool.allocate("4KiB"), give=True)
     pool.remove(queue="gifts")
     assert served.regions() == 0
 
 
+def died(producer: Producer) -> bool:
+    """Send until it is told that there is no room, and that its consumer has gone."""
+    while True:
+        try:
+            producer.send(b"12345678")
+        except Closed as error:
+            return "its consumer has gone" in str(error)
+
+
 # -- deaths --------------------------------------------------------------------------------------------------------
 
 
-def test_a_producer_that_is_killed_leaves_what_it_had_sent(served: Served, pool: Pool) -> None:
+def test_a_producer_that_is_killed_leaves_what_it_had_sent(served: Exchanging, pool: Pool) -> None:
     with peer("produce", served) as producer:
         assert producer.hears() == "sent"
         consumer = pool.ring("numbers").consumer()
@@ -319,19 +329,17 @@ def test_a_producer_that_is_killed_leaves_what_it_had_sent(served: Served, pool:
         assert consumer.receive(LONG) == b"next"
 
 
-def test_a_consumer_that_is_killed_makes_room_for_another(served: Served, pool: Pool) -> None:
+def test_a_consumer_that_is_killed_makes_room_for_another(served: Exchanging, pool: Pool) -> None:
     with pool.ring("numbers", size=1024).producer() as producer:
         with peer("consume", served) as consumer:
             producer.send(b"first")
             assert consumer.hears() == "first"
-        with pytest.raises(Closed, match="its consumer has gone"):
-            while True:
-                producer.send(b"12345678")
+        assert died(producer)
         with pool.ring("numbers").consumer() as successor:
             assert successor.receive(LONG) == b"12345678"
 
 
-def test_killed_users_of_a_queue_stop_nobody(served: Served, pool: Pool) -> None:
+def test_killed_users_of_a_queue_stop_nobody(served: Exchanging, pool: Pool) -> None:
     queue = pool.queue("numbers", cells=8)
     for _ in range(3):
         with peer("fill", served) as filler:
@@ -349,7 +357,7 @@ def test_killed_users_of_a_queue_stop_nobody(served: Served, pool: Pool) -> None
     assert queue.get(LONG) == b"on"
 
 
-def test_a_gift_outlives_its_giver(served: Served, pool: Pool) -> None:
+def test_a_gift_outlives_its_giver(served: Exchanging, pool: Pool) -> None:
     consumer = pool.ring("gifts").consumer()
     with peer("give", served) as giver:
         assert giver.hears() == "given"
@@ -369,9 +377,7 @@ def test_a_gift_does_not_outlive_its_taker(tmp_path: Path) -> None:
         producer.send_reference(region, 0, 6, give=True)
         with peer("take", served) as taker:
             assert taker.hears() == "a gift"
-        with pytest.raises(Closed):
-            while True:
-                producer.send(bytes(1000))
+        assert died(producer)
         producer.close()
         pool.remove(ring="gifts")
         assert served.regions() == 0
@@ -397,7 +403,7 @@ def test_a_gift_on_its_way_when_its_taker_died_is_freed_after_a_lease(tmp_path: 
         assert len(queue.get(LONG)) == 4096
 
 
-def test_channels_outlive_their_server(served: Served, pool: Pool, other: Pool) -> None:
+def test_channels_outlive_their_server(served: Exchanging, pool: Pool, other: Pool) -> None:
     producer, consumer = pool.ring("orders").producer(), other.ring("orders").consumer()
     queue = pool.queue("work")
     queue.put_reference(pool.allocate("4KiB"), 0, 4, give=True)

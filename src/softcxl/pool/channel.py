@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 MOST_KIND: Final = (1 << 30) - 1
 REFERENCE: Final = 1 << 31
 GIVEN: Final = 1 << 30
-_OPEN: Final = 256
+_OPEN: Final = 16
+"""Regions of others that are kept open for the next reference to them."""
 _numbers = itertools.count(time.monotonic_ns() << 8 & (1 << 63) - 1 | 1)
 
 
@@ -167,6 +168,8 @@ class _Part:
             size = region.size - offset
         if offset < 0 or size < 0 or offset + size > region.size:
             raise Refused(f"{size} bytes at {offset}: the region has {region.size}")
+        if region.closed:
+            raise Stale(f"region {region.index} is not this client's any more")
         spot = Spot(region.index, region.generation, offset, size)
         buffer.check(self._pool, spot)
         if give:
@@ -334,9 +337,7 @@ class Consumer(_Part):
 class Ring:
     """A ring by name: take the end that you are at. It is made with the first end that is taken."""
 
-    def __init__(
-        self, pool: Pool, name: str, size: int, made: Callable[[Producer | Consumer], None]
-    ) -> None:
+    def __init__(self, pool: Pool, name: str, size: int, made: Callable[[Producer | Consumer], None]) -> None:
         self._pool = pool
         self.name = name
         self._size = size

@@ -93,6 +93,11 @@ class Region:
         )
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed, freed or given away here."""
+        return self._closed
+
+    @property
     def writable(self) -> bool:
         """Whether this client may write it."""
         return self._writable

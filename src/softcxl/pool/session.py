@@ -24,8 +24,8 @@ from typing import Any, Literal, Self
 
 from softcxl.pool import address as addresses
 from softcxl.pool import layout
-from softcxl.pool.coherence import Cache
 from softcxl.pool.channel import Queue, Ring
+from softcxl.pool.coherence import Cache
 from softcxl.pool.connection import Connection
 from softcxl.pool.errors import Closed, Corrupt, Refused, Stale
 from softcxl.pool.exchange import Exchange

@@ -51,6 +51,10 @@ _ROLES: Final = {
     ChannelKind.QUEUE: (Role.USER,),
     ChannelKind.SERVICE: (Role.WORKER, Role.CLIENT),
 }
+_LENGTH: Final = 0x7FFFFFFF
+"""Of the first word of a ring's record: its length in bytes."""
+_READY: Final = 2
+_TAKING: Final = 3
 _CLOSED_AT: Final = 208
 """Of the word of a ring or a queue that says which side has gone."""
 
@@ -114,8 +118,16 @@ class Channel:
         while not self._memory.swap(self.at + _CLOSED_AT, word, word & ~bits):
             word = self._memory.load(self.at + _CLOSED_AT)
 
+    @property
+    def ring_size(self) -> int:
+        """Bytes of a ring's records."""
+        return 1 << (self.room - 256).bit_length() - 1
+
     def empty(self) -> bool:
         """Whether nothing is left in it."""
+        if self.kind is ChannelKind.RING:  # its producer's index may be behind, where he died
+            head = self._memory.load(self.at + 128)
+            return not self._memory.load(self.at + 256 + head % self.ring_size // 8 * 8)
         return self._memory.load(self.at + 64) == self._memory.load(self.at + 128)
 
 
@@ -511,27 +523,29 @@ class Channels:
         arena, at = self._heap.map, channel.at
         if channel.kind is ChannelKind.QUEUE:
             stride = (channel.room - 256) // channel.head.cells // 64 * 64
-            places = [at + 256 + cell * stride + 8 for cell in range(channel.head.cells)]
+            cells = [at + 256 + cell * stride for cell in range(channel.head.cells)]
+            places = [cell + 8 for cell in cells if self._memory.load(cell) & 0xFF in (_READY, _TAKING)]
         else:
             places = self._records(channel)
         for place in places:
             length, kind = struct.unpack_from("<II", arena, place)
-            if kind & (REFERENCE | GIVEN) == REFERENCE | GIVEN and length == 32:
+            if kind & (REFERENCE | GIVEN) == REFERENCE | GIVEN and length & _LENGTH == 32:
                 yield Spot.unpack(self._wrapped(channel, place + 8))
 
     def _records(self, channel: Channel) -> list[int]:
-        tail, head = self._memory.load(channel.at + 64), self._memory.load(channel.at + 128)
-        size = 1 << (channel.room - 256).bit_length() - 1
+        head, size = self._memory.load(channel.at + 128), channel.ring_size
         places: list[int] = []
-        while head < tail and len(places) < size // 8:
-            place = channel.at + 256 + head % size
+        while len(places) < size // 8:
+            place = channel.at + 256 + head % size // 8 * 8
+            header = self._memory.load(place)
+            if not header:
+                break
             places.append(place)
-            head += 8 + (struct.unpack_from("<I", self._heap.map, place)[0] + 7 & ~7)
+            head += 8 + ((header & _LENGTH) + 7 & ~7)
         return places
 
     def _wrapped(self, channel: Channel, place: int) -> bytes:
         if channel.kind is ChannelKind.QUEUE:
             return self._heap.map[place : place + 32]
-        size = 1 << (channel.room - 256).bit_length() - 1
-        start = place - channel.at - 256
+        size, start = channel.ring_size, place - channel.at - 256
         return bytes(self._heap.map[channel.at + 256 + (start + step) % size] for step in range(32))
