@@ -2,6 +2,7 @@
  * states a reader sees the old or the new, whole, or waits; in the end all copies are alike, and what was acknowledged is
  * there. Prints a line for each way to write, the number of points; exits with 1 and a sentence where something is wrong. */
 #define SCXL_STEP 512
+#define SCXL_STREAM 1024 /* longer ones go past the caches */
 #include "dies.h"
 #include "softcxl_region.h"
 

@@ -25,6 +25,9 @@
 #define SOFTCXL_REGION_H
 
 #include "softcxl_pool.h"
+#if defined(__SSE2__) && !defined(__KERNEL__)
+#include <emmintrin.h>
+#endif
 
 #define SCXL_POOL_MAGIC 0x4c4f4f504c584353ull /* "SCXLPOOL" */
 #define SCXL_SOURCES 256
@@ -33,9 +36,15 @@
 #define SCXL_EPOCHS ((1ull << 40) - 1)
 #define SCXL_OFFSETS ((1ull << 56) - 1)
 
-/* After so many bytes a writer looks whether it still has the lock; tests die at each such point. */
+/* After so many bytes a writer looks whether it still has the lock: one that was taken for dead, stopped and not dead,
+ * writes no more than that when it goes on. (Across hosts its memory is taken from it first: fencing.) */
 #ifndef SCXL_STEP
-#define SCXL_STEP (16ull << 20)
+#define SCXL_STEP (1ull << 20)
+#endif
+
+/* From so many bytes on a write goes past the caches: it would push everything else out of them. */
+#ifndef SCXL_STREAM
+#define SCXL_STREAM (4ull << 20)
 #endif
 
 /* How often a reader tries without the lock. */
@@ -332,11 +341,39 @@ static inline enum scxl_result scxl_region_unlock(struct scxl_opened *one)
 	return mine ? SCXL_OK : SCXL_STALE;
 }
 
+/* Copy past the caches, where that can be said. */
+static inline void scxl_stream(uint8_t *to, const uint8_t *from, uint64_t length)
+{
+#if defined(__SSE2__) && !defined(__KERNEL__)
+	uint64_t head = -(uintptr_t)to & (SCXL_LINE - 1), at = head < length ? head : length;
+
+	memcpy(to, from, at);
+	for (; length - at >= SCXL_LINE; at += SCXL_LINE) {
+		const __m128i *source = (const __m128i *)(from + at);
+		__m128i *target = (__m128i *)(to + at), a = _mm_loadu_si128(source), b = _mm_loadu_si128(source + 1);
+		__m128i c = _mm_loadu_si128(source + 2), d = _mm_loadu_si128(source + 3);
+
+		_mm_stream_si128(target, a);
+		_mm_stream_si128(target + 1, b);
+		_mm_stream_si128(target + 2, c);
+		_mm_stream_si128(target + 3, d);
+	}
+	_mm_sfence();
+	memcpy(to + at, from + at, length - at);
+#else
+	memcpy(to, from, length);
+#endif
+}
+
 /* Copy within the lock. false: one was taken for dead, and must not write any further. */
 static inline bool scxl_region_move(const struct scxl_opened *one, uint8_t *to, const uint8_t *from, uint64_t length)
 {
 	for (uint64_t at = 0; at < length; at += SCXL_STEP) {
-		memcpy(to + at, from + at, length - at < SCXL_STEP ? length - at : SCXL_STEP);
+		uint64_t part = length - at < SCXL_STEP ? length - at : SCXL_STEP;
+		if (length < SCXL_STREAM)
+			memcpy(to + at, from + at, part);
+		else
+			scxl_stream(to + at, from + at, part);
 		SCXL_POINT();
 		if (!scxl_region_mine(one))
 			return false;
@@ -346,7 +383,7 @@ static inline bool scxl_region_move(const struct scxl_opened *one, uint8_t *to, 
 
 static inline void scxl_region_phase(const struct scxl_opened *one, uint64_t writes, uint32_t slot, unsigned first, enum scxl_phase phase)
 {
-	scxl_fence(); /* memcpy may have gone past the caches */
+	scxl_fence(); /* the copy may have gone past the caches */
 	scxl_store(&one->region->seq, phase == SCXL_IDLE ? (writes + 1) << 24 : writes << 24 | slot << 8 | first << 2 | phase);
 	scxl_fence();
 	SCXL_POINT();
