@@ -27,8 +27,10 @@ def started(process: int | str = "self") -> int:
 class Directory:
     """An arena with slots 0 and on, all of them live, and `copies` sources, one for each copy of each region."""
 
-    def __init__(self, sources: int = 3, host: bytes = b"here", journal: int = 1 << 20) -> None:
-        self.buffers = [mmap.mmap(-1, ARENA), *(mmap.mmap(-1, SOURCE) for _ in range(sources))]
+    def __init__(
+        self, sources: int = 3, host: bytes = b"here", journal: int = 1 << 20, source: int = SOURCE
+    ) -> None:
+        self.buffers = [mmap.mmap(-1, ARENA), *(mmap.mmap(-1, source) for _ in range(sources))]
         self.memories: list[Memory | None] = [Memory(buffer) for buffer in self.buffers]
         self.arena = self.buffers[0]
         struct.pack_into(

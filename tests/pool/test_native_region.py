@@ -41,6 +41,20 @@ def test_a_large_write_gives_the_interpreter_free_and_comes_whole() -> None:
     assert all(pool.copy(copy, len(data)) == data for copy in range(3))
 
 
+@pytest.mark.parametrize("offset", [0, 1, 63, 4096])
+def test_a_write_that_goes_past_the_caches_is_the_same(offset: int) -> None:
+    pool = Directory(sources=2, source=12 << 20)
+    pool.region(size=12 << 20, copies=2)
+    one = pool.open()
+    data = os.urandom((5 << 20) + 4097)
+    one.write(offset, data)
+    into = bytearray(12 << 20)
+    one.read_into(0, into)
+    expected = bytes(offset) + data + bytes((12 << 20) - offset - len(data))
+    assert into == expected
+    assert pool.copy(0, 12 << 20) == pool.copy(1, 12 << 20) == expected
+
+
 @pytest.mark.parametrize(("offset", "size"), [(0, 65537), (65536, 1), (1 << 63, 8), (8, (1 << 64) - 8)])
 def test_out_of_range_is_an_index_error(offset: int, size: int) -> None:
     pool = Directory()

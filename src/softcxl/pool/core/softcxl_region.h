@@ -341,29 +341,38 @@ static inline enum scxl_result scxl_region_unlock(struct scxl_opened *one)
 	return mine ? SCXL_OK : SCXL_STALE;
 }
 
-/* Copy past the caches, where that can be said. */
+#if defined(__SSE2__) && !defined(__KERNEL__)
+static inline void scxl_stream_line(uint8_t *to, const uint8_t *from)
+{
+	const __m128i *source = (const __m128i *)from;
+	__m128i *target = (__m128i *)to, a = _mm_loadu_si128(source), b = _mm_loadu_si128(source + 1);
+	__m128i c = _mm_loadu_si128(source + 2), d = _mm_loadu_si128(source + 3);
+
+	_mm_stream_si128(target, a);
+	_mm_stream_si128(target + 1, b);
+	_mm_stream_si128(target + 2, c);
+	_mm_stream_si128(target + 3, d);
+}
+
+/* Copy past the caches: lines of four pages in turn, as memory has more than one of its banks at work then. */
 static inline void scxl_stream(uint8_t *to, const uint8_t *from, uint64_t length)
 {
-#if defined(__SSE2__) && !defined(__KERNEL__)
+	const uint64_t page = 4096, block = 4 * page;
 	uint64_t head = -(uintptr_t)to & (SCXL_LINE - 1), at = head < length ? head : length;
 
 	memcpy(to, from, at);
-	for (; length - at >= SCXL_LINE; at += SCXL_LINE) {
-		const __m128i *source = (const __m128i *)(from + at);
-		__m128i *target = (__m128i *)(to + at), a = _mm_loadu_si128(source), b = _mm_loadu_si128(source + 1);
-		__m128i c = _mm_loadu_si128(source + 2), d = _mm_loadu_si128(source + 3);
-
-		_mm_stream_si128(target, a);
-		_mm_stream_si128(target + 1, b);
-		_mm_stream_si128(target + 2, c);
-		_mm_stream_si128(target + 3, d);
-	}
+	for (; length - at >= block; at += block)
+		for (uint64_t line = at; line < at + page; line += SCXL_LINE)
+			for (uint64_t each = line; each < line + block; each += page)
+				scxl_stream_line(to + each, from + each);
+	for (; length - at >= SCXL_LINE; at += SCXL_LINE)
+		scxl_stream_line(to + at, from + at);
 	_mm_sfence();
 	memcpy(to + at, from + at, length - at);
-#else
-	memcpy(to, from, length);
-#endif
 }
+#else
+#define scxl_stream memcpy
+#endif
 
 /* Copy within the lock. false: one was taken for dead, and must not write any further. */
 static inline bool scxl_region_move(const struct scxl_opened *one, uint8_t *to, const uint8_t *from, uint64_t length)
