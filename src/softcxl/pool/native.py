@@ -12,7 +12,7 @@ from softcxl.pool import errors
 
 try:
     from softcxl.pool._native import Caller, Memory, Queue, Region, Ring, Worker, set_errors
-except ImportError:
+except ModuleNotFoundError:  # one that is there and cannot be loaded says so itself
     from softcxl.pool.fallback import (  # type: ignore[assignment]
         Caller,
         Memory,
