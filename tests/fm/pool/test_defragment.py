@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from softcxl.fm.pool.copying import CHUNK
 from softcxl.fm.pool.defragment import windows
-from softcxl.fm.pool.rebuild import CHUNK
 from softcxl.pool.errors import NoRoom
 from softcxl.pool.layout import split
 from softcxl.pool.protocol import Located, Named, Opcode
@@ -170,11 +170,11 @@ def test_what_somebody_looks_at_stays_where_it_is() -> None:
 def test_what_happens_on_the_way_ends_the_move_and_leaks_nothing(
     what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("softcxl.fm.pool.rebuild.PATIENCE", 0.01)
+    monkeypatch.setattr("softcxl.fm.pool.copying.PATIENCE", 0.01)
     pool = Pool(FakeSource("mem0", 8 * MIB), FakeSource("mem1", 2 * MIB))
     pool.client.allocate(2 * MIB - PAGE, source=3)
     regions = scattered(pool)
-    copied, done = pool.rebuilder._copy_chunk, [0]
+    copied, done = pool.rebuilder.copier.copy_chunk, [0]
     holders: list[threading.Thread] = []
     release = threading.Event()
 
@@ -204,10 +204,10 @@ def test_what_happens_on_the_way_ends_the_move_and_leaks_nothing(
                 holders.append(holder)
         return copied(region, copies, copy, at, length)
 
-    pool.rebuilder._copy_chunk = chunk  # type: ignore[method-assign]
+    pool.rebuilder.copier.copy_chunk = chunk  # type: ignore[method-assign]
     pool.server.defragmenter.make_room(3 * MIB)
     assert done[0] >= 2
-    pool.rebuilder._copy_chunk = copied  # type: ignore[method-assign]
+    pool.rebuilder.copier.copy_chunk = copied  # type: ignore[method-assign]
     release.set()
     for holder in holders:
         holder.join()

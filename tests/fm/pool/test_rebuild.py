@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from softcxl.fm.pool.copies import Copies
-from softcxl.fm.pool.rebuild import CHUNK
+from softcxl.fm.pool.copying import CHUNK
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool import errors
 from softcxl.pool.protocol import Located
@@ -151,7 +151,7 @@ def test_a_spare_that_fails_on_the_way_is_left_for_another() -> None:
     pool = Pool(*devices(4))
     located, data = pool.region(2)
     pool.sources[0].fail()
-    copied = pool.rebuilder._copy_chunk
+    copied = pool.rebuilder.copier.copy_chunk
     chunks: list[str] = []
 
     def fails(region: Any, copies: Copies, copy: int, at: int, length: int) -> bool:
@@ -161,7 +161,7 @@ def test_a_spare_that_fails_on_the_way_is_left_for_another() -> None:
             next(one for one in pool.sources if one.name == name).fail()
         return copied(region, copies, copy, at, length)
 
-    pool.rebuilder._copy_chunk = fails  # type: ignore[method-assign]
+    pool.rebuilder.copier.copy_chunk = fails  # type: ignore[method-assign]
     pool.rebuilder.round()
     assert chunks[:3] == ["mem2", "mem2", "mem3"]
     assert pool.where(located) == ["mem3", "mem1"]
@@ -173,8 +173,8 @@ def test_memory_that_does_not_hold_what_is_written_is_not_used() -> None:
     pool = Pool(*devices(4))
     located, data = pool.region(2)
     pool.sources[0].fail()
-    checksum = pool.rebuilder._checksum
-    pool.rebuilder._checksum = (  # type: ignore[method-assign]
+    checksum = pool.rebuilder.copier.checksum
+    pool.rebuilder.copier.checksum = (  # type: ignore[method-assign]
         lambda copies, copy, at, length: (
             checksum(copies, copy, at, length) + (pool.where(located)[copy] == "mem2" and at == CHUNK)
         )
@@ -195,7 +195,7 @@ def test_a_region_that_is_freed_meanwhile_is_none_of_its_business() -> None:
 
 
 def test_a_region_whose_lock_is_taken_is_done_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("softcxl.fm.pool.rebuild.PATIENCE", 0.01)
+    monkeypatch.setattr("softcxl.fm.pool.copying.PATIENCE", 0.01)
     pool = Pool(*devices(3))
     located, data = pool.region(2)
     pool.sources[0].fail()
@@ -254,13 +254,13 @@ def test_a_server_that_stops_leaves_the_rest_to_the_next() -> None:
     pool = Pool(*devices(3))
     located, data = pool.region(2)
     pool.sources[0].fail()
-    copied = pool.rebuilder._copy_chunk
+    copied = pool.rebuilder.copier.copy_chunk
 
     def closes(*arguments: Any) -> bool:
         pool.rebuilder.close()
         return copied(*arguments)
 
-    pool.rebuilder._copy_chunk = closes  # type: ignore[method-assign,assignment]
+    pool.rebuilder.copier.copy_chunk = closes  # type: ignore[method-assign,assignment]
     pool.rebuilder.round()
     assert pool.state(located) == (0b10, 0b01)
     assert pool.where(located) == ["mem2", "mem1"]

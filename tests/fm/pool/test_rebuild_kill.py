@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from softcxl.fm.pool.rebuild import CHUNK
+from softcxl.fm.pool.copying import CHUNK
 from softcxl.pool.native import Memory
 from softcxl.pool.protocol import Located
 from tests.fm.pool.memories import Client
@@ -67,7 +67,7 @@ def killed(pool: Pool, after: int, work: Callable[[Pool], None]) -> bool:
             death = Death(after)
             pool.server.sources.memories()
             pool.server.directory.memory = Words(pool.server.directory.memory, death)  # type: ignore[assignment]
-            pool.rebuilder._copy_chunk = death.before(pool.rebuilder._copy_chunk)  # type: ignore[method-assign]
+            pool.rebuilder.copier.copy_chunk = death.before(pool.rebuilder.copier.copy_chunk)  # type: ignore[method-assign]
             for source in pool.sources:
                 source.clear_poison = death.around(source.clear_poison)  # type: ignore[method-assign]
             work(pool)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from softcxl.fm.pool.errors import Refusal
-from softcxl.fm.pool.quota import OTHERS
 from softcxl.pool import layout
 from softcxl.pool.protocol import Status
 from softcxl.wire.sizes import format_size
+
+OTHERS = "*"
+"""Whoever has no quota of its own name: each of them may have as much."""
 
 NOBODY = 0
 """The server's own regions count for nobody."""

@@ -31,6 +31,7 @@ _EXTENTS = REGION["extent0"]
 
 assert REGION["joining"] == _HEALTH + 4
 assert REGION["layout"] == _POISON + 4
+assert REGION["copies"] % 8 == 0
 assert _HEALTH % 8 == _POISON % 8 == 0
 
 
@@ -43,8 +44,8 @@ class Copies:
         self._memory = directory.memory
         self.index = index
         self.at = directory.region_at(index)
-        record = directory.region(index)
-        self.count, self.size = record.copies, record.size
+        self.count = self._memory.load(self.at + REGION["copies"]) & _LOW
+        self.size = self._memory.load(self.at + REGION["size"])
 
     @property
     def state(self) -> tuple[int, int]:

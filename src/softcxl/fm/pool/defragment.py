@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softcxl.fm.pool.copies import Copies
-from softcxl.fm.pool.rebuild import Orphan, Progress, locked
+from softcxl.fm.pool.copying import Progress, locked
+from softcxl.fm.pool.rebuild import Orphan
 from softcxl.pool.errors import Busy, NoRoom, PoolError, Stale
 from softcxl.pool.layout import ARENA, MAX_COPIES, PAGE, SourceState, split
 
@@ -102,6 +103,7 @@ class Defragmenter:
 
     def __init__(self, rebuilder: Rebuilder) -> None:
         self._rebuilder = rebuilder
+        self._copier = rebuilder.copier
         self._lock = rebuilder.lock
         self._directory = rebuilder.directory
         self._sources = rebuilder.sources
@@ -171,10 +173,10 @@ class Defragmenter:
                 emptied.append(left.pop(0))
         finally:
             for move in emptied:
-                self._rebuilder.give_back(move.capacity, move.old)
+                self._copier.give_back(move.capacity, move.old)
             for move in left:
                 if not move.begun:
-                    self._rebuilder.give_back(move.capacity, move.new)
+                    self._copier.give_back(move.capacity, move.new)
             with self._lock:
                 self._sources.free(taken.free)
         return True
@@ -229,8 +231,8 @@ class Defragmenter:
         joined = False
         spare = copies.count
         try:
-            region = self._rebuilder.open(move.index, one)
-            self._rebuilder.clean(move.new, move.capacity)
+            region = self._copier.open(move.index, one)
+            self._copier.clean(move.new, move.capacity)
             with locked(region), self._lock:
                 if not self._still(one, move):
                     return False
@@ -239,7 +241,7 @@ class Defragmenter:
             name = self._sources.all[move.new >> 56].name
             progress = Progress(move.index, one.name, move.copy, name, copies.size)
             self._rebuilder.under_way[move.index] = progress
-            if not joined or not self._rebuilder.copy(region, copies, spare, progress):
+            if not joined or not self._copier.copy(region, copies, spare, progress):
                 return False
             with locked(region), self._lock:
                 if not self._still(one, move) or copies.poisoned or not copies.joining >> spare & 1:

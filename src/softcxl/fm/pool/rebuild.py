@@ -12,67 +12,29 @@ done when there is some.
 from __future__ import annotations
 
 import logging
-import mmap
 import threading
-import time
-import zlib
 from collections import deque
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from softcxl.fm.pool.copies import Copies, impaired
+from softcxl.fm.pool.copying import PATIENCE, Copier, Progress, locked
+from softcxl.fm.pool.repair import Repairer
 from softcxl.pool.errors import Busy, Failed, NoRoom, PoolError, Stale
-from softcxl.pool.layout import ARENA, REGION, SERVER, SourceState, split
+from softcxl.pool.layout import SourceState, split
 from softcxl.pool.native import Region
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from softcxl.fm.pool.directory import Directory
     from softcxl.fm.pool.health import Health
     from softcxl.fm.pool.regions import Known, Regions
-    from softcxl.fm.pool.sources import Held, Sources
+    from softcxl.fm.pool.sources import Sources
 
     Event = Callable[[str, str, Mapping[str, Any]], None]
 
 log = logging.getLogger(__name__)
-
-CHUNK = 256 << 10
-"""Bytes that are copied within one lock: writers wait as long as that and its checksums take."""
-
-PATIENCE = 1.0
-"""Seconds for which a region's lock is waited for; then others come first."""
-
-_LINE = 64
-_TRIES = 3
-
-_OTHERS = 2  # the phase of a write in which the first copy has it all: see softcxl_region.h
-
-
-@dataclass
-class Progress:
-    """A copy that is being made."""
-
-    region: int
-    name: str
-    copy: int
-    source: str
-    size: int
-    done: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def told(self) -> dict[str, Any]:
-        """For people and programs."""
-        return {
-            "region": self.region,
-            "name": self.name,
-            "copy": self.copy,
-            "source": self.source,
-            "size": self.size,
-            "done": self.done,
-            "seconds": round(time.monotonic() - self.started, 3),
-        }
 
 
 @dataclass(frozen=True)
@@ -107,19 +69,18 @@ class Rebuilder:
         self.directory = directory
         self.sources = sources
         self.regions = regions
-        self.health = health
         self.lock = lock
         self._event = event or (lambda kind, subject, detail: None)
-        self._maps: dict[int, memoryview] = {}
         self._refused: dict[int, set[int]] = {}
         self._wake = threading.Event()
-        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._jobs: deque[Callable[[], None]] = deque()
         self.orphans: list[Orphan] = []
         self.under_way: dict[int, Progress] = {}
         self.waiting: dict[int, str] = {}
         """Why a region is not whole, by index, where nothing can be done about it now."""
+        self.copier = Copier(directory, sources, health, lock, self._refuse)
+        self._repairer = Repairer(directory, sources, health, self.copier, lock, self._refuse, self._repaired)
         self._reserve()
 
     # -- running -------------------------------------------------------------------------------------------------------
@@ -132,7 +93,7 @@ class Rebuilder:
 
     def close(self) -> None:
         """Stop, after the chunk that is being copied. What joins goes on joining: the next server resumes it."""
-        self._closing.set()
+        self.copier.stopping.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
@@ -160,7 +121,7 @@ class Rebuilder:
             # What only somebody's lock stood in the way of is tried again
             self._wake.wait(PATIENCE if self.orphans or _BUSY in self.waiting.values() else None)
             self._wake.clear()
-            if self._closing.is_set():
+            if self.copier.stopping.is_set():
                 return
             try:
                 while self._jobs:
@@ -176,7 +137,7 @@ class Rebuilder:
         found = impaired(self.directory)
         self._settle()
         self.waiting = {index: why for index, why in self.waiting.items() if index in found}
-        while found and not self._closing.is_set():
+        while found and not self.copier.stopping.is_set():
             index = found.pop(0)
             if index not in seen:
                 seen.add(index)
@@ -199,14 +160,14 @@ class Rebuilder:
         copies = Copies(self.directory, index)
         why = ""
         try:
-            region = self.open(index, one)
+            region = self.copier.open(index, one)
             if copies.poisoned & copies.healthy:
-                why = self._repair(index, region, copies)
+                why = self._repairer.repair(region, copies)
             for copy in range(copies.count):
                 if not copies.healthy >> copy & 1:
                     why = self._rebuild(index, one, region, copies, copy) or why
             if not why and copies.poisoned:
-                why = self._repair(index, region, copies)
+                why = self._repairer.repair(region, copies)
         except Stale:
             return True  # it was freed
         except Busy:
@@ -223,7 +184,7 @@ class Rebuilder:
         if not why:
             self.waiting.pop(index, None)
             return True
-        if self.waiting.get(index) != why and not self._closing.is_set():
+        if self.waiting.get(index) != why and not self.copier.stopping.is_set():
             self.waiting[index] = why
             self._event("rebuild waits", self._called(index), {"region": index, "why": why})
         return False
@@ -244,14 +205,14 @@ class Rebuilder:
                 self.regions.clearing.at_work.add(orphan.index)
         if there:
             try:
-                with locked(self.open(orphan.index, orphan.one)):
+                with locked(self.copier.open(orphan.index, orphan.one)):
                     Copies(self.directory, orphan.index).leave(1 << orphan.copy)
             except (Busy, Stale):
                 return False
             finally:
                 with self.lock:
                     self.regions.clearing.at_work.discard(orphan.index)
-        self.give_back(orphan.one.capacity, orphan.place)
+        self.copier.give_back(orphan.one.capacity, orphan.place)
         return True
 
     def _reserve(self) -> None:
@@ -285,8 +246,8 @@ class Rebuilder:
         progress = Progress(index, one.name, copy, name, copies.size)
         self.under_way[index] = progress
         self._event("rebuild began", self._called(index), {"region": index, "copy": copy, "source": name})
-        if not self.copy(region, copies, copy, progress):
-            if self._closing.is_set():
+        if not self.copier.copy(region, copies, copy, progress):
+            if self.copier.stopping.is_set():
                 return "the server stops"
             self._wake.set()  # the memory it was copied to has failed: another one may do
             return f"{name} failed on the way"
@@ -315,7 +276,7 @@ class Rebuilder:
         number = split(new)[0]
         try:
             told = self.sources.all[number].poisonings
-            self.clean(new, one.capacity)
+            self.copier.clean(new, one.capacity)
             with locked(region), self.lock:
                 copies.place(copy, new)
                 copies.displaced()
@@ -333,9 +294,9 @@ class Rebuilder:
                     raise Failed("no copy is healthy")
         finally:
             if taken:
-                self.give_back(one.capacity, new)
+                self.copier.give_back(one.capacity, new)
             if given_up:
-                self.give_back(one.capacity, old)
+                self.copier.give_back(one.capacity, old)
 
     def _spare(self, index: int, one: Known, copies: Copies, copy: int) -> int:
         healthy, joining = copies.state
@@ -344,49 +305,6 @@ class Rebuilder:
             if other != copy and (healthy | joining) >> other & 1
         ]  # fmt: skip
         return self.sources.spare(one.capacity, [*others, *self._refused.get(index, ())])
-
-    def copy(self, region: Region, copies: Copies, copy: int, progress: Progress) -> bool:
-        """Copy a region to a copy that joins. False: that has failed meanwhile, or the server stops.
-
-        Raises `Busy`, `Stale`, `Failed` and `Poisoned` where no copy is there to copy from.
-        """
-        for at in range(0, copies.size, CHUNK):
-            if self._closing.is_set():
-                return False
-            length = min(CHUNK, copies.size - at)
-            with locked(region):
-                if not self._copy_chunk(region, copies, copy, at, length):
-                    return False
-            progress.done = at + length
-        return True
-
-    def _copy_chunk(self, region: Region, copies: Copies, copy: int, at: int, length: int) -> bool:
-        while copies.joining >> copy & 1 and copies.healthy:
-            good = self._good(copies, copy, at, length)
-            if good is None:
-                raise Failed(f"a part of it is poisoned in every copy, from byte {at:#x} on")
-            if copies.poisoned:
-                self._bytes(copies.extent(copy), at, length)[:] = self._bytes(copies.extent(good), at, length)
-            else:
-                region.rebuild(copy, at, length)
-            found, wanted = (self._checksum(copies, one, at, length) for one in (copy, good))
-            if not copies.joining >> copy & 1 or good not in self._clean(copies, at, length):
-                continue  # it has gone bad while it was read: what differs says nothing
-            if found == wanted:
-                return True
-            self._refuse(copies, copy, at)
-        return False
-
-    def _clean(self, copies: Copies, at: int, length: int) -> list[int]:
-        """The healthy copies that have these bytes."""
-        healthy, poisoned = copies.healthy, copies.poisoned
-        return [
-            one for one in range(copies.count)
-            if healthy >> one & 1 and (not poisoned >> one & 1 or not self._poison(copies, one, at, length))
-        ]  # fmt: skip
-
-    def _good(self, copies: Copies, but: int, at: int, length: int) -> int | None:
-        return next((one for one in self._clean(copies, at, length) if one != but), None)
 
     def _refuse(self, copies: Copies, copy: int, at: int) -> None:
         number, offset = split(copies.extent(copy))
@@ -398,122 +316,18 @@ class Rebuilder:
         self._event(
             "rebuild failed", self._called(index), {"region": index, "source": name, "offset": offset + at}
         )
+        self._wake.set()
 
-    def _checksum(self, copies: Copies, copy: int, at: int, length: int) -> int:
-        return zlib.crc32(self._bytes(copies.extent(copy), at, length))
-
-    # -- poison --------------------------------------------------------------------------------------------------------
-
-    def _repair(self, index: int, region: Region, copies: Copies) -> str:
-        """Write poisoned lines anew from copies that have them."""
-        lost = 0
-        for copy in range(copies.count):
-            if copies.poisoned >> copy & 1 and copies.healthy >> copy & 1:
-                lost += self._repair_copy(index, region, copies, copy)
-        return f"{lost} bytes are poisoned in every copy" if lost else ""
-
-    def _repair_copy(self, index: int, region: Region, copies: Copies, copy: int) -> int:
-        """Write the poisoned lines of a copy anew. Returns how many bytes of it no other copy has."""
-        number, _ = split(copies.extent(copy))
-        held = self.sources.all[number]
-        mended = lost = 0
-        for _ in range(_TRIES):
-            told = held.poisonings
-            ranges = self._poison(copies, copy)
-            done = [length for at, length in ranges if self._rewrite(held, region, copies, copy, at, length)]
-            mended += sum(done)
-            lost = sum(length for _, length in ranges) - sum(done)
-            if not ranges and self._set_clean(held, told, copies, copy):
-                break
-            if lost:
-                break
-        else:
-            # Its lines do not hold what is written there
-            self._refuse(copies, copy, 0)
-            self._wake.set()
-        if mended:
-            detail = {"region": index, "copy": copy, "source": held.name, "bytes": mended}
-            self._event("poison repaired", self._called(index), detail)
-        return lost
-
-    def _set_clean(self, held: Held, told: int, copies: Copies, copy: int) -> bool:
-        with self.lock:
-            if held.poisonings != told:
-                return False
-            copies.set_clean(1 << copy)
-            return True
-
-    def _rewrite(self, held: Held, region: Region, copies: Copies, copy: int, at: int, length: int) -> bool:
-        """Write a range of a copy anew. False: no other copy has it."""
-        with locked(region):
-            good = self._good(copies, copy, at, length)
-            if good is None or not copies.healthy >> copy & 1:
-                return False
-            # As if it were the end of a write of which the good copy has everything: whoever finds this server dead
-            # brings it to the others.
-            self._intend(copies, at, min(length, copies.size - at), good)
-            _, offset = split(copies.extent(copy))
-            self.health.clear(held, offset + at, length)
-            self._bytes(copies.extent(copy), at, length)[:] = self._bytes(copies.extent(good), at, length)
-            self._intend(copies, 0, 0, None)
-        return True
-
-    def _intend(self, copies: Copies, at: int, length: int, first: int | None) -> None:
-        memory, record = self.directory.memory, copies.at
-        writes = memory.load(record + REGION["sequence"]) >> 24
-        if first is None:
-            memory.store(record + REGION["sequence"], (writes + 1 & (1 << 40) - 1) << 24)
-            return
-        memory.store(record + REGION["intent_at"], at)
-        memory.store(record + REGION["intent_length"], length)
-        memory.store(record + REGION["sequence"], writes << 24 | SERVER << 8 | first << 2 | _OTHERS)
-
-    def _poison(
-        self, copies: Copies, copy: int, at: int = 0, length: int | None = None
-    ) -> list[tuple[int, int]]:
-        """The poisoned lines of a copy, by offset from its start and length: whole lines, the last one of which may go
-        beyond its bytes."""
-        number, offset = split(copies.extent(copy))
-        source = self.sources.all[number].source
-        if source is None:
-            return []
-        end = copies.size if length is None else at + length
-        first, last = (offset + at) // _LINE * _LINE, -(-(offset + end) // _LINE) * _LINE
-        return [(start - offset, size) for start, size in source.poisoned(first, last - first)]
+    def _repaired(self, copies: Copies, copy: int, size: int) -> None:
+        name = self.sources.all[copies.extent(copy) >> 56].name
+        detail = {"region": copies.index, "copy": copy, "source": name, "bytes": size}
+        self._event("poison repaired", self._called(copies.index), detail)
 
     # -- memory --------------------------------------------------------------------------------------------------------
-
-    def clean(self, extent: int, capacity: int) -> None:
-        """Free an extent that is about to be used of poison."""
-        number, offset = split(extent)
-        held = self.sources.all[number]
-        if held.source is not None:
-            for at, length in held.source.poisoned(offset, capacity):
-                self.health.clear(held, at, length)
 
     def _usable(self, extent: int) -> bool:
         held = self.sources.all.get(extent >> 56)
         return held is not None and held.state is SourceState.HEALTHY
-
-    def open(self, index: int, one: Known) -> Region:
-        memories = self.sources.memories()
-        arena = memories[ARENA]
-        assert arena is not None
-        return Region(arena, index, one.generation, memories, SERVER, self.directory.epoch & (1 << 40) - 1)
-
-    def give_back(self, capacity: int, place: int) -> None:
-        """Clear an extent, and give it to others. Without the server's lock."""
-        if place:
-            self.sources.clear([([place], capacity)])
-            with self.lock:
-                self.sources.free([place])
-
-    def _bytes(self, extent: int, at: int, length: int) -> memoryview:
-        number, offset = split(extent)
-        if number not in self._maps:
-            held = self.sources.all[number]
-            self._maps[number] = memoryview(mmap.mmap(held.fd, held.size, offset=held.offset))
-        return self._maps[number][offset + at : offset + at + length]
 
     def _name(self, index: int) -> str:
         one = self.regions.known.get(index)
@@ -524,13 +338,3 @@ class Rebuilder:
 
 
 _BUSY = "somebody has its lock"
-
-
-@contextmanager
-def locked(region: Region) -> Iterator[None]:
-    """A region's lock. Raises `Busy` where it is not to be had soon, `Stale` where the region was freed."""
-    region.lock(PATIENCE)
-    try:
-        yield
-    finally:
-        region.unlock()

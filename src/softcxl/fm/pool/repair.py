@@ -1,0 +1,114 @@
+"""Poisoned lines of a region's copies are written anew, from copies that have them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from softcxl.fm.pool.copying import locked
+from softcxl.pool.layout import REGION, SERVER, split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from softcxl.fm.pool.copies import Copies
+    from softcxl.fm.pool.copying import Copier
+    from softcxl.fm.pool.directory import Directory
+    from softcxl.fm.pool.health import Health
+    from softcxl.fm.pool.sources import Held, Sources
+    from softcxl.pool.native import Region
+
+_TRIES = 3
+
+_OTHERS = 2  # the phase of a write in which the first copy has it all: see softcxl_region.h
+
+
+class Repairer:
+    """Repairs regions of a server, whose lock is `lock`.
+
+    `refuse` is called with a copy whose lines go bad again as often as they are written.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        sources: Sources,
+        health: Health,
+        copier: Copier,
+        lock: Any,
+        refuse: Callable[[Copies, int, int], None],
+        repaired: Callable[[Copies, int, int], None],
+    ) -> None:
+        self._directory = directory
+        self._sources = sources
+        self._health = health
+        self._copier = copier
+        self._lock = lock
+        self._refuse = refuse
+        self._repaired = repaired
+
+    def repair(self, region: Region, copies: Copies) -> str:
+        """Write the poisoned lines of a region anew. Returns why that cannot be, or nothing.
+
+        Raises `Busy`, `Stale`.
+        """
+        lost = 0
+        for copy in range(copies.count):
+            if copies.poisoned >> copy & 1 and copies.healthy >> copy & 1:
+                lost += self._repair_copy(region, copies, copy)
+        return f"{lost} bytes are poisoned in every copy" if lost else ""
+
+    def _repair_copy(self, region: Region, copies: Copies, copy: int) -> int:
+        """Write the poisoned lines of a copy anew. Returns how many bytes of it no other copy has."""
+        number, _ = split(copies.extent(copy))
+        held = self._sources.all[number]
+        mended = lost = 0
+        for _ in range(_TRIES):
+            told = held.poisonings
+            ranges = self._copier.poison(copies, copy)
+            done = [length for at, length in ranges if self._rewrite(held, region, copies, copy, at, length)]
+            mended += sum(done)
+            lost = sum(length for _, length in ranges) - sum(done)
+            if not ranges and self._set_clean(held, told, copies, copy):
+                break
+            if lost:
+                break
+        else:
+            # Its lines do not hold what is written there
+            self._refuse(copies, copy, 0)
+        if mended:
+            self._repaired(copies, copy, mended)
+        return lost
+
+    def _set_clean(self, held: Held, told: int, copies: Copies, copy: int) -> bool:
+        with self._lock:
+            if held.poisonings != told:
+                return False
+            copies.set_clean(1 << copy)
+            return True
+
+    def _rewrite(self, held: Held, region: Region, copies: Copies, copy: int, at: int, length: int) -> bool:
+        """Write a range of a copy anew. False: no other copy has it."""
+        with locked(region):
+            good = self._copier.good(copies, copy, at, length)
+            if good is None or not copies.healthy >> copy & 1:
+                return False
+            # As if it were the end of a write of which the good copy has everything: whoever finds this server dead
+            # brings it to the others.
+            self._intend(copies, at, min(length, copies.size - at), good)
+            _, offset = split(copies.extent(copy))
+            self._health.clear(held, offset + at, length)
+            self._copier.bytes(copies.extent(copy), at, length)[:] = self._copier.bytes(
+                copies.extent(good), at, length
+            )
+            self._intend(copies, 0, 0, None)
+        return True
+
+    def _intend(self, copies: Copies, at: int, length: int, first: int | None) -> None:
+        memory, record = self._directory.memory, copies.at
+        writes = memory.load(record + REGION["sequence"]) >> 24
+        if first is None:
+            memory.store(record + REGION["sequence"], (writes + 1 & (1 << 40) - 1) << 24)
+            return
+        memory.store(record + REGION["intent_at"], at)
+        memory.store(record + REGION["intent_length"], length)
+        memory.store(record + REGION["sequence"], writes << 24 | SERVER << 8 | first << 2 | _OTHERS)
