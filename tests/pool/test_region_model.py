@@ -1,122 +1,164 @@
-"""A region is as one array of bytes, whatever happens to its copies and to whoever has its lock."""
+"""Whatever is allocated, written, failed, poisoned, restarted and freed, in any order: a read gets what was written."""
 
 from __future__ import annotations
 
-import struct
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
 
-import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from softcxl.pool import errors
-from tests.pool.directory import ATOMIC, DEAD, Directory
+from softcxl.pool.region import Region
+from softcxl.pool.session import Pool
+from tests.pool.served import Served
 
-SIZE = 1024
-HEALTHY, JOINING, POISONED = 96, 100, 104
-
-offsets = st.integers(0, SIZE)
-words = st.integers(0, SIZE // 8 - 1).map(lambda number: 8 * number)
-slots = st.sampled_from([1, 2])
+SOURCES = 4
+LOST = (errors.Failed, errors.Poisoned)
 
 
-class RegionMachine(RuleBasedStateMachine):
-    @initialize(
-        copies=st.integers(1, 4), flags=st.sampled_from([0, ATOMIC]), journal=st.sampled_from([64, 1 << 20])
+class Modelled:
+    """A region as two clients have it, and what is in it."""
+
+    def __init__(self, mine: Region, theirs: Region, replicas: int) -> None:
+        self.clients = (mine, theirs)
+        self.bytes = bytearray(mine.size)
+        self.replicas = replicas
+        self.hits = 0  # how often a copy of it has failed, or was poisoned
+
+    def read(self, client: int, offset: int, size: int) -> None:
+        try:
+            found = self.clients[client].read(offset, size)
+        except LOST:
+            assert self.hits >= self.replicas, "more was lost than has failed"
+        else:
+            assert found == self.bytes[offset : offset + size]
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Two clients of one pool, whose memory fails."""
+
+    regions = Bundle("regions")
+
+    @initialize()
+    def serve(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.served = Served(self.folder / "pool.sock", SOURCES)
+        self.served.start()
+        self.pools: list[Pool] = [self.served.connect("one"), self.served.connect("other")]
+        self.known: list[Modelled] = []
+        self.failed: set[int] = set()
+        self.count = 0
+
+    def teardown(self) -> None:
+        if hasattr(self, "served"):
+            for pool in self.pools:
+                pool.close()
+            self.served.stop()
+            shutil.rmtree(self.folder)
+
+    def _hit(self, name: str) -> None:
+        numbers = {held.number for held in self.served.server.sources.all.values() if held.name == name}
+        for one in self.known:
+            with contextlib.suppress(errors.Stale):
+                one.hits += any(copy.source in numbers for copy in one.clients[0].info.copies)
+
+    @rule(
+        target=regions,
+        size=st.sampled_from([1, 64, 100, 4096, 70_000]),
+        replicas=st.integers(1, 3),
+        atomic=st.booleans(),
     )
-    def begin(self, copies: int, flags: int, journal: int) -> None:
-        self.pool = Directory(sources=4, journal=journal)
-        self.at = self.pool.region(size=SIZE, copies=copies, flags=flags)
-        self.copies = copies
-        self.model = bytearray(SIZE)
-        self.regions = {slot: self.pool.open(slot=slot) for slot in (1, 2)}
+    def allocate(self, size: int, replicas: int, atomic: bool) -> Modelled | None:
+        self.count += 1
+        name = f"region {self.count}"
+        try:
+            mine = self.pools[0].allocate(size, name=name, replicas=replicas, atomic=atomic)
+        except errors.NoRoom:
+            assert replicas > SOURCES - len(self.failed)
+            return None
+        one = Modelled(mine, self.pools[1].open(name), replicas)
+        self.known.append(one)
+        one.read(1, 0, size)
+        return one
 
-    def bits(self, field: int) -> int:
-        return int(struct.unpack_from("<I", self.pool.arena, self.at + field)[0])
-
-    def set(self, field: int, value: int) -> None:
-        struct.pack_into("<I", self.pool.arena, self.at + field, value)
-
-    @rule(slot=slots, at=offsets, data=st.binary(max_size=200))
-    def write(self, slot: int, at: int, data: bytes) -> None:
-        if at + len(data) > SIZE:
-            with pytest.raises(IndexError):
-                self.regions[slot].write(at, data)
+    @rule(one=regions, client=st.integers(0, 1), data=st.data())
+    def write(self, one: Modelled | None, client: int, data: st.DataObject) -> None:
+        if one is None:
+            return
+        offset = data.draw(st.integers(0, len(one.bytes)))
+        size = data.draw(st.integers(0, min(len(one.bytes) - offset, 70_000)))
+        written = bytes([data.draw(st.integers(0, 255))]) * size
+        try:
+            one.clients[client].write(offset, written)
+        except errors.Failed:
+            assert one.hits >= one.replicas
         else:
-            self.regions[slot].write(at, data)
-            self.model[at : at + len(data)] = data
+            one.bytes[offset : offset + size] = written
 
-    @rule(slot=slots, at=words, by=st.integers(-(1 << 63), (1 << 63) - 1))
-    def add(self, slot: int, at: int, by: int) -> None:
-        (old,) = struct.unpack_from("<Q", self.model, at)
-        if self.bits(HEALTHY) & ~self.bits(POISONED):
-            struct.pack_into("<Q", self.model, at, old + by & (1 << 64) - 1)
-            assert self.regions[slot].add(at, by) == old + by & (1 << 64) - 1
+    @rule(one=regions, client=st.integers(0, 1), data=st.data())
+    def read(self, one: Modelled | None, client: int, data: st.DataObject) -> None:
+        if one is not None:
+            offset = data.draw(st.integers(0, len(one.bytes)))
+            one.read(client, offset, data.draw(st.integers(0, len(one.bytes) - offset)))
+
+    @rule(one=regions, client=st.integers(0, 1), by=st.integers(-(1 << 63), (1 << 63) - 1))
+    def count_word(self, one: Modelled | None, client: int, by: int) -> None:
+        if one is None or len(one.bytes) < 64:
+            return
+        value = (int.from_bytes(one.bytes[8:16], "little") + by) % (1 << 64)
+        try:
+            assert one.clients[client].add(8, by) == value
+        except LOST:
+            assert one.hits >= one.replicas
         else:
-            with pytest.raises(errors.Poisoned):
-                self.regions[slot].add(at, by)
+            one.bytes[8:16] = value.to_bytes(8, "little")
 
-    @rule(slot=slots, at=words, guess=st.booleans(), new=st.integers(0, (1 << 64) - 1))
-    @precondition(lambda self: self.bits(HEALTHY) & ~self.bits(POISONED))
-    def swap(self, slot: int, at: int, guess: bool, new: int) -> None:
-        (old,) = struct.unpack_from("<Q", self.model, at)
-        assert self.regions[slot].swap(at, old if guess else old ^ 1, new) is guess
-        if guess:
-            struct.pack_into("<Q", self.model, at, new)
+    @rule(number=st.integers(0, SOURCES - 1))
+    def fail(self, number: int) -> None:
+        if number not in self.failed:
+            self._hit(f"mem{number}")
+            self.failed.add(number)
+            self.served.sources[number].fail()
 
-    @rule(copy=st.integers(0, 3))
-    @precondition(lambda self: self.bits(HEALTHY).bit_count() > 1)
-    def fail(self, copy: int) -> None:
-        """A device goes: first its copy is healthy no more, then its bytes go."""
-        left = self.bits(HEALTHY) & ~(1 << copy)
-        if left & ~self.bits(POISONED):
-            self.set(HEALTHY, left)
-            self.set(POISONED, self.bits(POISONED) & ~(1 << copy))
-            self.pool.buffers[copy + 1][:SIZE] = bytes(SIZE)
+    @rule(kept=st.booleans())
+    def come_back(self, kept: bool) -> None:
+        if self.failed:
+            self.served.sources[self.failed.pop()].come_back(kept=kept)
 
-    @rule(copy=st.integers(0, 3))
-    def poison(self, copy: int) -> None:
-        self.set(POISONED, (self.bits(POISONED) | 1 << copy) & self.bits(HEALTHY))
-
-    @rule(copy=st.integers(0, 3))
-    def join(self, copy: int) -> None:
-        if copy < self.copies and not self.bits(HEALTHY) >> copy & 1:
-            self.set(JOINING, self.bits(JOINING) | 1 << copy)
-
-    @rule(at=st.integers(0, SIZE // 2))
-    @precondition(lambda self: self.bits(JOINING) and self.bits(HEALTHY) & ~self.bits(POISONED))
-    def rebuild(self, at: int) -> None:
-        """A range is brought at any time; all of them, and the copy is healthy."""
-        copy = self.bits(JOINING).bit_length() - 1
-        self.regions[1].rebuild(copy, at, SIZE - at)
-        if at < SIZE // 4:
-            self.regions[2].rebuild(copy, 0, at)
-            self.set(JOINING, self.bits(JOINING) & ~(1 << copy))
-            self.set(HEALTHY, self.bits(HEALTHY) | 1 << copy)
+    @rule(one=regions, data=st.data())
+    def poison(self, one: Modelled | None, data: st.DataObject) -> None:
+        if one is None:
+            return
+        copies = one.clients[0].info.copies
+        copy = copies[data.draw(st.integers(0, len(copies) - 1))]
+        if copy.source not in self.served.server.sources.all or not copy.source:
+            return
+        name = self.served.server.sources.all[copy.source].name
+        line = data.draw(st.integers(0, (len(one.bytes) - 1) // 64)) * 64
+        one.hits += 1
+        next(source for source in self.served.sources if source.name == name).poison(copy.offset + line)
 
     @rule()
-    def die_with_the_lock(self) -> None:
-        """The owner of slot 3 takes the lock and is seen no more."""
-        self.pool.slot(3)
-        for intent in (72, 96, 104, 112, 120):
-            struct.pack_into("<Q", self.pool.arena, 8192 + 3 * 256 + intent, 0)
-        gone = self.pool.open(slot=3)
-        gone.lock()
-        self.pool.slot(3, state=DEAD)
-        self.regions[1].lock(60)
-        self.regions[1].unlock()
-        with pytest.raises(errors.Stale):
-            gone.unlock()
+    def restart(self) -> None:
+        self.served.stop()
+        self.served.start()
+
+    @rule(one=consumes(regions), client=st.integers(0, 0))
+    def free(self, one: Modelled | None, client: int) -> None:
+        if one is not None:
+            one.clients[client].free()
+            self.known.remove(one)
 
     @invariant()
-    def reads_are_what_was_written(self) -> None:
-        if not hasattr(self, "model"):
-            return
-        for region in self.regions.values():
-            if self.bits(HEALTHY) & ~self.bits(POISONED):
-                assert region.read(0, SIZE) == self.model
-            else:
-                with pytest.raises(errors.Poisoned):
-                    region.read(0, SIZE)
+    def all_that_was_written_is_there(self) -> None:
+        if hasattr(self, "known"):
+            for number, one in enumerate(self.known):
+                one.read(number % 2, 0, len(one.bytes))
 
 
-TestRegion = RegionMachine.TestCase
+TestPool = PoolMachine.TestCase
+TestPool.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)

@@ -238,7 +238,8 @@ class Connection:
             return
         with contextlib.suppress(PoolError):  # else the server finds out by itself
             if not self.link.gone():
-                self.ask(Opcode.GOODBYE, b"", _GOODBYE)
+                # Not through the table of calls: who has left is not answered there
+                self.link.ask(Opcode.GOODBYE, b"", _GOODBYE)
         self.end(_CLOSED)
         self.link.close()
         self._bell.ring()
@@ -331,12 +332,13 @@ class _Bell:
         self._process = os.getpid()
 
     def ring(self) -> None:
-        if os.getpid() == self._process:
+        if self.fd >= 0 and os.getpid() == self._process:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_write(self.fd, 1)
 
     def __del__(self) -> None:
-        os.close(self.fd)
+        fd, self.fd = self.fd, -1
+        os.close(fd)
 
 
 def _watch(who: weakref.ref[Connection], bell: _Bell) -> None:
