@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,15 +13,26 @@ from softcxl.pool import errors
 from softcxl.pool.coherence import Cache, Managed, Shadow, lines
 from softcxl.pool.managed import ManagedRegion
 from softcxl.pool.region import Region
+from softcxl.pool.session import Pool
 from tests.pool.served import Served, wait_until
 
 Step = Callable[[Managed], None]
 SEEDS = range(20)
 
 
-def hosts(served: Served, evict: float = 0, seed: int = 0) -> tuple[Region, Shadow, Shadow]:
+@pytest.fixture
+def pools(served: Served) -> Iterator[tuple[Pool, Pool]]:
+    """Programs on two hosts."""
+    with (
+        served.connect("one", drop_unflushed=True) as one,
+        served.connect("other", drop_unflushed=True) as other,
+    ):
+        yield one, other
+
+
+def hosts(pools: tuple[Pool, Pool], evict: float = 0, seed: int = 0) -> tuple[Region, Shadow, Shadow]:
     """Two hosts' views of one region."""
-    one, other = served.connect("one", drop_unflushed=True), served.connect("other", drop_unflushed=True)
+    one, other = pools
     region = one.allocate(4096, name="shared")
     theirs = other.open("shared")
     return (
@@ -52,9 +63,9 @@ def receive(view: Managed, *, invalidate_data: bool = True, invalidate_flag: boo
     return bytes(view.buffer[64:264])
 
 
-def test_the_right_program_is_right_whatever_caches_do(served: Served) -> None:
+def test_the_right_program_is_right_whatever_caches_do(pools: tuple[Pool, Pool]) -> None:
     for seed in SEEDS:
-        region, mine, theirs = hosts(served, evict=0.3, seed=seed)
+        region, mine, theirs = hosts(pools, evict=0.3, seed=seed)
         assert receive(theirs) is None
         send(mine)
         assert receive(theirs) == b"m" * 200
@@ -71,20 +82,20 @@ def test_the_right_program_is_right_whatever_caches_do(served: Served) -> None:
     ],
 )
 def test_a_program_that_forgets_one_fails(
-    served: Served, sending: dict[str, bool], receiving: dict[str, bool]
+    pools: tuple[Pool, Pool], sending: dict[str, bool], receiving: dict[str, bool]
 ) -> None:
-    region, mine, theirs = hosts(served)
+    region, mine, theirs = hosts(pools)
     assert receive(theirs) is None
     send(mine, **sending)
     assert receive(theirs, **receiving) != b"m" * 200
     region.free()
 
 
-def test_a_program_that_writes_its_flag_first_fails_where_lines_go_early(served: Served) -> None:
+def test_a_program_that_writes_its_flag_first_fails_where_lines_go_early(pools: tuple[Pool, Pool]) -> None:
     """Nothing of it is missing, but the order: the flag may be in memory before the message is."""
     wrong = 0
     for seed in SEEDS:
-        region, mine, theirs = hosts(served, evict=0.5, seed=seed)
+        region, mine, theirs = hosts(pools, evict=0.5, seed=seed)
         mine.buffer[0] = 1
         mine.buffer[64:264] = b"m" * 200
         mine.evict()
@@ -93,8 +104,8 @@ def test_a_program_that_writes_its_flag_first_fails_where_lines_go_early(served:
     assert wrong
 
 
-def test_what_was_not_flushed_is_lost(served: Served) -> None:
-    region, mine, theirs = hosts(served)
+def test_what_was_not_flushed_is_lost(pools: tuple[Pool, Pool]) -> None:
+    region, mine, theirs = hosts(pools)
     mine.buffer[100:130] = b"x" * 30
     assert mine.unflushed == [64, 128]
     mine.flush(100, 20)
@@ -106,8 +117,8 @@ def test_what_was_not_flushed_is_lost(served: Served) -> None:
     assert bytes(again.buffer[100:130]) == b"x" * 28 + bytes(2)
 
 
-def test_whole_lines_are_written_back_over_what_others_wrote_in_them(served: Served) -> None:
-    region, mine, theirs = hosts(served)
+def test_whole_lines_are_written_back_over_what_others_wrote_in_them(pools: tuple[Pool, Pool]) -> None:
+    region, mine, theirs = hosts(pools)
     theirs.buffer[1] = 2
     mine.buffer[0] = 1
     mine.flush(0, 1)
@@ -117,8 +128,8 @@ def test_whole_lines_are_written_back_over_what_others_wrote_in_them(served: Ser
     assert region.read(0, 2) == b"\0\2"
 
 
-def test_views_of_one_host_share_its_caches(served: Served) -> None:
-    region, mine, theirs = hosts(served)
+def test_views_of_one_host_share_its_caches(pools: tuple[Pool, Pool]) -> None:
+    region, mine, theirs = hosts(pools)
     same = region.view(coherence="managed")
     mine.buffer[0] = 7
     assert same.buffer[0] == 7

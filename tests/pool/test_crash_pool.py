@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).with_name("dies_in_pool.py")
 def test_a_client_that_is_killed_at_any_point_leaves_a_whole_region(
     copies: int, crash_build: CrashBuild
 ) -> None:
-    command = [sys.executable, SCRIPT, str(copies)]
+    command = [sys.executable, str(SCRIPT), str(copies)]
     result = subprocess.run(command, env=crash_build.environment(), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 10 * copies + 10

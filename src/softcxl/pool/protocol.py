@@ -187,7 +187,7 @@ class Hold(Record, size=24):
     """How often a client has a region open and looks at its memory: for a server that has just started."""
 
     index: int = u64()
-    generation: int = u64()
+    generation: int = u64("0, at last: that was all")
     opened: int = u32()
     pins: int = u32()
 

@@ -431,7 +431,7 @@ class Pool:
 
     def views_of(self, index: int, generation: int) -> int:
         """How many views this client has of a region."""
-        return self._held.get((index, generation), [0, 0])[1]
+        return self._held.get((index, generation), [0, 0, 0])[1]
 
     def cache(
         self, index: int, generation: int, memory: Callable[[], memoryview], evict: float, seed: int
@@ -445,9 +445,9 @@ class Pool:
                 one = self._caches.setdefault((index, generation), one)
         return one
 
-    def _count(self, index: int, generation: int, opened: int = 0, pins: int = 0) -> None:
+    def _count(self, index: int, generation: int, opened: int = 0, pins: int = 0, own: bool = False) -> None:
         with self._lock:
-            counts = self._held.setdefault((index, generation), [0, 0])
+            counts = self._held.setdefault((index, generation), [0, 0, own])
             counts[0] += opened
             counts[1] += pins
             if counts[0] <= 0 and counts[1] <= 0:
@@ -464,7 +464,7 @@ class Pool:
         return self._region(index, generation, found.size, own)
 
     def _region(self, index: int, generation: int, size: int, own: bool) -> Region:
-        self._count(index, generation, opened=1)
+        self._count(index, generation, opened=1, own=own)
         try:
             region = Region if self.coherence == "host" else ManagedRegion
             return region(self, index, generation, size, own)
@@ -487,7 +487,9 @@ class Pool:
             region.remap()
         if not anew:
             return
-        for (index, generation), (opened, pins) in held.items():
+        for (index, generation), (opened, pins, own) in [*held.items(), ((0, 0), (0, 0, False))]:
+            if own and opened == 1 and not pins:
+                continue  # that is what a server takes for so
             hold = Hold(index=index, generation=generation, opened=max(opened, 0), pins=max(pins, 0))
             link.ask(Opcode.HOLD, hold.pack(), 10.0)  # what was freed is told when it is used
         for callback in self._callbacks:

@@ -96,6 +96,7 @@ class PoolServer:
         self.event: Event = event or (lambda kind, subject, detail: None)
         self._closing = threading.Event()
         self._grace: threading.Timer | None = None
+        self._awaited: set[int] = set()
         self._threads: list[threading.Thread] = []
         self._to_clear = threading.Event()
         self._hurry = threading.Event()
@@ -160,7 +161,13 @@ class PoolServer:
         self._unlocked: dict[int, Handler] = {Opcode.POISON: self._poison, Opcode.RING: self._ring}
         self._handlers |= self.channels.handlers
         self._on_tick.append(self.channels.tick)
-        self.clients.leavers += [self._forget, self.channels.mend, self.telling.forget, self.regions.gone]
+        self.clients.leavers += [
+            self._forget,
+            self.channels.mend,
+            self.telling.forget,
+            self.regions.gone,
+            self._heard,
+        ]
         self.clients.see_to_the_dead()
         self.regions.clearing.wake = self._to_clear.set
         self.on_change(self.rebuilder.changed)
@@ -204,6 +211,7 @@ class PoolServer:
             # Clients of the server before may look at memory, of which this one knows nothing until they say so
             with self.lock:
                 self.regions.clearing.held = True
+                self._awaited.update(self.names)
             self._grace = threading.Timer(self.clients.lease, self._settled)
             self._grace.daemon = True
             self._grace.start()
@@ -451,8 +459,18 @@ class PoolServer:
         return self._freed.wait_for(lambda: not clearing.coming or self._closing.is_set(), _FREEING)
 
     def _hold(self, slot: int, data: bytes) -> bytes:
-        self.regions.hold(slot, Hold.unpack(data))
+        asked = Hold.unpack(data)
+        if asked.generation:
+            self.regions.hold(slot, asked)
+        else:
+            self._heard(slot)
         return b""
+
+    def _heard(self, slot: int) -> None:
+        """A client of the server before has said all that it has, or has gone. With the lock held."""
+        self._awaited.discard(slot)
+        if not self._awaited and self.regions.clearing.held:
+            self.settled()
 
     def _list(self, slot: int, data: bytes) -> bytes:
         found, onward = self.regions.list(ListQuery.unpack(data).start, _LIST_MOST)
