@@ -194,20 +194,27 @@ def test_a_server_that_fails(guest: Guest, server: FakeServer, monkeypatch: pyte
     assert guest.ask(HELLO) == (10, b"the pool's server failed")
 
 
-@pytest.mark.parametrize("how", ["detach", "reset", "flr"])
+@pytest.mark.parametrize("how", ["detach", "reset"])
 def test_a_guest_that_goes_takes_its_programs_along(server: FakeServer, guest: Guest, how: str) -> None:
     guest.ask(HELLO)
     if how == "detach":
         guest.function.detach()
-    elif how == "reset":
-        guest.function.reset()
     else:
-        express = 0x48  # behind power management
-        guest.write(express + 8, 1 << 15, 2, CONFIG)
+        guest.function.reset()
     assert server.slots == {}
     assert server.left == [Visitor("door", "alpha")]
     guest.function.detach()
     assert len(server.left) == 1  # nobody had come again
+
+
+def test_a_function_level_reset_takes_nothing_from_programs(server: FakeServer, guest: Guest) -> None:
+    guest.ask(HELLO)
+    guest.write(0x28, 1)
+    express = 0x48  # behind power management
+    guest.write(express + 8, 1 << 15, 2, CONFIG)
+    assert guest.read(0x28) == 0
+    assert list(server.slots) == [1]
+    assert server.left == []
 
 
 # -- interrupts ------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def rack(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rac
         stack.callback(os.close, arena)
         fabric = stack.enter_context(Fabric.loads(TOPOLOGY))
         server = stack.enter_context(PoolServer(arena, sources(fabric), plan=PLAN, lease=LEASE))
-        guests = stack.enter_context(Guests(server))
+        guests = Guests(server)
         stack.enter_context(PoolDoor(server, path))
         for access in fabric.access.values():
             access.serve(guests)

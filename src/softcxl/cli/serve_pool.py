@@ -33,7 +33,8 @@ def serve_pool(fabric: Fabric, control: Path) -> Iterator[str]:
         )
     except ArenaUnfit as error:
         raise BuildError(f"pool: {error}") from error
-    with server, Guests(server) as guests, ExitStack() as slots:
+    with server, ExitStack() as slots:
+        guests = Guests(server)
         for access in fabric.access.values():
             access.serve(guests)
             slots.callback(access.leave)

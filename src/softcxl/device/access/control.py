@@ -217,14 +217,16 @@ class AccessControl(Function):
         self._leave()
 
     def on_reset(self, kind: Reset) -> None:
-        """Whoever has come by this device is gone, and nothing interrupts."""
+        """Nothing interrupts, and after a reset of the machine whoever has come by this device is gone. One of the
+        function alone takes no memory from programs, so they stay who they are."""
         super().on_reset(kind)
         self._file.reset(kind)
         with self._signals:
             self._rung = self._enabled = 0
             self._pending = False
         self.registers.enable.vectors = 0  # whatever it was when a server came
-        self._leave()
+        if not kind.of_function:
+            self._leave()
 
     def _leave(self) -> None:
         here, self._here = self._here, False

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
 from softcxl.fm.pool.errors import Refusal
 from softcxl.fm.pool.server import PoolServer
@@ -15,11 +13,6 @@ from softcxl.pool import layout
 from softcxl.pool.layout import ARENA, SlotState
 from softcxl.pool.protocol import Hello, Opcode, Status
 from softcxl.wire import WireError
-
-log = logging.getLogger(__name__)
-
-_LOOKS = 8
-"""How often, in the time of a lease, it is looked whether programs in guests live."""
 
 
 class Visitor(Protocol):
@@ -41,10 +34,10 @@ class Memory:
 
 
 class Guests:
-    """Lets programs in guests come to `server`, from `open` (or `with`) until `close`.
+    """Lets programs in guests come to `server`.
 
-    Nobody sees when a program in a guest dies. So each tells of its life, in its slot's `beat`, and whose beat stands
-    still for a lease has gone.
+    Who lives is the server's to find out, by the sign of life that each program gives. Of those that an earlier server
+    let in, too: a guest whose door has gone with that server has the memory yet.
     """
 
     def __init__(self, server: PoolServer) -> None:
@@ -52,32 +45,6 @@ class Guests:
         self._lock = threading.Lock()
         self._visitors: dict[int, tuple[Visitor, int]] = {}
         """Whose program has each slot, and the slot's epoch: one that it has left may be another's by now."""
-        self._beats: dict[int, tuple[int, float]] = {}
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def open(self) -> None:
-        """Watch over programs in guests. Those that an earlier server let in are nobody's: the doors of their guests
-        have gone with it."""
-        directory = self._server.directory
-        for slot in directory.taken_slots():
-            if directory.slot(slot).flags & 1:
-                self._server.left(slot)
-        self._thread = threading.Thread(target=self._run, name="pool guests", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Watch over nobody any more."""
-        self._closing.set()
-        if self._thread is not None:
-            self._thread.join()
 
     # -- what devices ask ------------------------------------------------------------------------------------------
 
@@ -135,7 +102,6 @@ class Guests:
             return Status.MALFORMED, str(error).encode()
         with self._lock:
             self._visitors[welcome.slot] = visitor, welcome.epoch
-            self._beats.pop(welcome.slot, None)
         return Status.OK, welcome.pack()
 
     def _has(self, visitor: Visitor, slot: int) -> bool:
@@ -150,24 +116,6 @@ class Guests:
     def _leave(self, slot: int) -> None:
         with self._lock:
             _, epoch = self._visitors.pop(slot)
-            self._beats.pop(slot, None)
             lives = self._lives(slot, epoch)
         if lives:
             self._server.left(slot)
-
-    def _run(self) -> None:
-        while not self._closing.wait(self._server.lease / _LOOKS):
-            now = time.monotonic()
-            with self._lock:
-                silent = [slot for slot in self._visitors if self._silent(slot, now)]
-            for slot in silent:
-                log.info("the program of slot %d, in a guest, has not been heard of for a lease", slot)
-                self._leave(slot)
-
-    def _silent(self, slot: int, now: float) -> bool:
-        beat = self._server.directory.slot(slot).beat
-        seen, since = self._beats.get(slot, (-1, now))
-        if beat != seen:
-            self._beats[slot] = beat, now
-            return False
-        return now - since > self._server.lease

@@ -282,6 +282,8 @@ class PoolServer:
             except PoolError as error:
                 log.error("the pool's queue of calls: %s", error)
                 continue
+            if worker.kind == Opcode.GOODBYE:
+                worker.answer(b"", 0)  # when it has gone there is no table to answer in, and the cell stays taken
             status, answer = self.execute(worker.current[0], worker.kind, data)
             if status == Status.NO_ROOM and worker.kind == Opcode.ALLOCATE and self._make_room(data):
                 continue

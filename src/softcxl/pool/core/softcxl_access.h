@@ -17,7 +17,7 @@
  * Interrupts: MSI, 32 vectors; or INTx, for which write ACKNOWLEDGE when one has come and then clear Interrupt Disable
  * in the Command register, which whoever took the interrupt (uio_pci_generic, for one) has set.
  *
- * A reset of the function, the guest's end and the end of the server's process give all slots back that the guest had.
+ * The guest's restart or end gives all slots back that the guest had.
  */
 #ifndef SOFTCXL_ACCESS_H
 #define SOFTCXL_ACCESS_H
