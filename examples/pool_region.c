@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A pool's regions from C: list them, or print one's bytes. The two headers are all it takes:
+ * A pool's regions from C: list them, or print one's bytes. The headers are all it takes:
  *
  *     cc -O2 -Isrc/softcxl/pool/core examples/pool_region.c -o pool_region
  *     ./pool_region ARENA SOURCE...              lists the regions

@@ -14,7 +14,7 @@ from tests.pool.directory import Directory
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "src/softcxl/pool/core"
-HEADERS = ["softcxl_pool.h", "softcxl_region.h"]
+HEADERS = ["softcxl_pool.h", "softcxl_directory.h", "softcxl_region.h"]
 
 STRUCTURES = {
     "scxl_header": (layout.HEADER, 4096),

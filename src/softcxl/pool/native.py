@@ -1,6 +1,6 @@
 """The C core, with its errors: words, rings, queues, calls and regions in shared memory.
 
-Its layout is `softcxl_pool.h` and `softcxl_region.h`, which a C program can use, too. Where it could not be built there
+Its layout is that of the headers in `core`, which a C program can use, too. Where it could not be built there
 are `softcxl.pool.fallback`'s rings, and what else there is here raises `NativeMissing`; `CORE` says which it is.
 """
 

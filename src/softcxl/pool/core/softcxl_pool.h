@@ -2,7 +2,8 @@
  *
  * SoftCXL's pool in shared memory: the layout, and what may be done with it. For C11 or later, on any machine that is
  * little-endian and has lock-free 64-bit atomics; gcc or clang; in user space, and in a Linux kernel module. Whoever uses
- * the pool includes this file, and softcxl_region.h for regions, and nothing else: everything is static inline.
+ * the pool includes this file, and softcxl_region.h for regions (with softcxl_directory.h), and nothing else: everything
+ * is static inline.
  *
  * Rules of the layout:
  *  - offsets only, never pointers; little-endian; structures begin on lines of 64 bytes;
