@@ -13,11 +13,13 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from pool_peers import soaking
@@ -183,7 +185,13 @@ class Soak:
                     if status:
                         self.wrong.append(f"{kind} {number} ended with status {status}")
                 except subprocess.TimeoutExpired:
-                    self.wrong.append(f"{kind} {number} has not ended {PATIENCE:g} s after it was told to")
+                    one.send_signal(signal.SIGUSR1)  # it writes down where it is
+                    with suppress(subprocess.TimeoutExpired):
+                        one.wait(1)
+                    where = (self.folder / f"{kind}-{number}.trace").read_text()
+                    self.wrong.append(
+                        f"{kind} {number} has not ended after {PATIENCE:g} s; it is at\n{where}"
+                    )
                     one.kill()
                     one.wait()
         self.check_counter()

@@ -8,8 +8,10 @@ is killed leaves whole ones.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
+import signal
 import struct
 import sys
 import time
@@ -205,6 +207,8 @@ def serve(address: str, folder: Path, number: int) -> None:
 
 def main() -> int:
     what, address, folder, number = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+    trace = (folder / f"{what}-{number}.trace").open("w")
+    faulthandler.register(signal.SIGUSR1, trace)
     try:
         if what == "client":
             Client(address, folder, number).run()
