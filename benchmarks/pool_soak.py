@@ -26,6 +26,7 @@ from pool_peers import soaking
 from pool_peers.served import SERVE
 
 import softcxl
+from softcxl.pool.errors import NoWorker
 
 DEVICES = 4
 SERVICES = 2
@@ -53,14 +54,17 @@ class Soak:
             )
         )
         self.control = f"unix:{folder}/control"
+        self.processes: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
         self.start_server()
+
+    def begin(self) -> None:
+        """What all share, and who works on it."""
         self.pool = softcxl.connect(self.address, name="soak")
         for number, copies in enumerate(soaking.REGIONS):
             self.pool.allocate(
-                soaking.BLOCKS * soaking.BLOCK, name=soaking.shared(number), replicas=copies
+                soaking.BLOCKS * soaking.STRIDE, name=soaking.shared(number), replicas=copies
             ).close()
         self.pool.allocate(4096, name="soak counter", replicas=2).close()
-        self.processes: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
         for number in range(SERVICES):
             self.start("service", number)
         self.await_service()
@@ -94,7 +98,7 @@ class Soak:
         while True:
             try:
                 self.pool.client("soak").functions()
-            except softcxl.PoolError:
+            except NoWorker:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
@@ -284,6 +288,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="softcxl-soak-") as folder:
         soak = Soak(Path(folder), seed)
         try:
+            soak.begin()
             soak.run(60 * given.minutes)
             soak.finish()
             found = {"minutes": given.minutes, "seed": seed, **soak.report()}

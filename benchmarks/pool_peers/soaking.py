@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import softcxl
+from softcxl.pool import rpc
 from softcxl.pool.errors import Lost, NoServer, NoWorker, PoolError
 from softcxl.pool.session import Pool
 
@@ -27,7 +28,9 @@ REGIONS = (2, 2, 3)
 """How many copies each shared region has."""
 BLOCKS = 4 * CLIENTS
 BLOCK = 20_000
-"""Bytes: several pages, and neither their beginning nor a multiple of a line."""
+"""Bytes: several pages, and no multiple of a line."""
+STRIDE = (1 << 20) + 8
+"""Bytes from a block to the next: regions are large enough for much to happen while a copy is made anew."""
 
 LINE = struct.Struct("<cBHQ")  # what, region, block, sequence
 BEGUN, DONE = b"b", b"d"
@@ -108,11 +111,22 @@ class Client:
         self.pool = joined(address, f"soak-{number}")
         self.regions = [self.pool.open(shared(one)) for one in range(len(REGIONS))]
         self.counter = self.pool.open("soak counter")
-        self.service = self.pool.client("soak")
+        self.service = self.served()
         self.mine = range(number, BLOCKS, CLIENTS)
         self.seen: dict[tuple[int, int], int] = {}
         self.written = self.log.blocks()
         self.calls = max((one[3] for one in self.log.lines if one[0] == CALLING), default=0)
+
+    def served(self) -> rpc.Client:
+        """The service; its workers may all just have been killed."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return self.pool.client("soak")
+            except NoWorker:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def run(self) -> None:
         self.check_own()
@@ -137,7 +151,7 @@ class Client:
     def check_own(self) -> None:
         """What this client wrote is there: the last that was acknowledged, or one that was begun after it."""
         for (region, block), (done, begun) in self.written.items():
-            found = sequence_of(self.regions[region].read(block * BLOCK, BLOCK))
+            found = sequence_of(self.regions[region].read(block * STRIDE, BLOCK))
             if not done <= found <= begun:
                 raise AssertionError(
                     f"block {block} of region {region} has sequence {found}: {done} was acknowledged, {begun} begun"
@@ -149,14 +163,14 @@ class Client:
         region, block = self.random.randrange(len(REGIONS)), self.random.choice(self.mine)
         sequence = self.written.get((region, block), (0, 0))[1] + 1
         self.log.say(BEGUN, region, block, sequence)
-        self.regions[region].write(block * BLOCK, content(sequence))
+        self.regions[region].write(block * STRIDE, content(sequence))
         self.log.say(DONE, region, block, sequence)
         self.written[region, block] = sequence, sequence
 
     def read(self) -> None:
         """Somebody's block: it is of one write, and none older than what was read before."""
         region, block = self.random.randrange(len(REGIONS)), self.random.randrange(BLOCKS)
-        found = sequence_of(self.regions[region].read(block * BLOCK, BLOCK))
+        found = sequence_of(self.regions[region].read(block * STRIDE, BLOCK))
         before = self.seen.get((region, block), 0)
         if found < before:
             raise AssertionError(f"block {block} of region {region} went back from {before} to {found}")
