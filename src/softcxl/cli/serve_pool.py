@@ -3,13 +3,18 @@ shared, and neither knows the other."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, Self
 
 from softcxl.fabric.build import Fabric
-from softcxl.fabric.errors import BuildError
+from softcxl.fabric.errors import BuildError, StateUnwritable
+from softcxl.fabric.journal import Journal
 from softcxl.fabric.pool import sources
 from softcxl.fm.pool.door import PoolDoor
 from softcxl.fm.pool.errors import ArenaUnfit
@@ -17,6 +22,8 @@ from softcxl.fm.pool.guests import Guests
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.layout import Plan
 from softcxl.transport.errors import DoorError
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -27,13 +34,20 @@ def serve_pool(fabric: Fabric, control: Path) -> Iterator[str]:
     assert files is not None, "who serves has loaded it so"
     path = control.with_suffix(".pool")
     plan = Plan.within(os.fstat(files.arena.fd).st_size)
-    try:
-        server = PoolServer(
-            files.arena.fd, sources(fabric), plan=plan, lease=given.lease_seconds, quotas=given.quotas
-        )
-    except ArenaUnfit as error:
-        raise BuildError(f"pool: {error}") from error
-    with server, ExitStack() as slots:
+    with ExitStack() as slots:
+        journal = slots.enter_context(_Journal(fabric.store.journal))
+        try:
+            server = PoolServer(
+                files.arena.fd,
+                sources(fabric),
+                plan=plan,
+                lease=given.lease_seconds,
+                quotas=given.quotas,
+                event=journal.happened,
+            )
+        except ArenaUnfit as error:
+            raise BuildError(f"pool: {error}") from error
+        slots.enter_context(server)
         guests = Guests(server)
         for access in fabric.access.values():
             access.serve(guests)
@@ -48,3 +62,35 @@ def serve_pool(fabric: Fabric, control: Path) -> Iterator[str]:
         finally:
             door.close()
     files.in_order = True
+
+
+class _Journal:
+    """What happens in the pool, on its way into a fabric's journal.
+
+    It is told by threads that hold what whoever writes in the journal may wait for: so another one writes it.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._told: queue.SimpleQueue[tuple[str, str, Mapping[str, Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="pool journal", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._told.put(None)
+        self._thread.join()
+
+    def happened(self, kind: str, subject: str, detail: Mapping[str, Any]) -> None:
+        """Note it: `pool-rebuilt`, of which region, and how."""
+        self._told.put((kind, subject, dict(detail)))
+
+    def _run(self) -> None:
+        while (told := self._told.get()) is not None:
+            kind, subject, detail = told
+            try:
+                self._journal.add(f"pool-{kind.replace(' ', '-')}", subject, **detail)
+            except StateUnwritable as error:
+                log.warning("%s of %s is not in the journal: %s", kind, subject, error)

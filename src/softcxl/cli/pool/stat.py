@@ -53,8 +53,11 @@ def _await(session: Pool, name: str | None) -> None:
             busy = [one for one in found if any(copy["state"] == "rebuilding" for copy in one["copies"])]
             if not busy:
                 return
-            what = called(busy[0]) if len(busy) == 1 else f"{len(busy)} regions"
-            progress(f"rebuilding {what}")
+            under_way = session.tell("rebuild")["rebuilding"]
+            if under_way:
+                progress(_rebuilt(under_way[0]), under_way[0]["done"] / under_way[0]["size"])
+            else:
+                progress(f"rebuilding {called(busy[0]) if len(busy) == 1 else f'{len(busy)} regions'}")
             time.sleep(LOOKS)
 
 
@@ -64,6 +67,7 @@ def _whole(session: Pool) -> dict[str, Any]:
         "sources": session.tell("sources"),
         "regions": words.regions(session),
         "clients": session.tell("clients"),
+        "rebuild": session.tell("rebuild"),
     }
 
 
@@ -87,6 +91,10 @@ def _pool(found: dict[str, Any]) -> RenderableType:
         branch = tree.add(_source(source))
         for one, number in copies[source["number"]]:
             branch.add(_copy(one, number))
+    for one in found["rebuild"]["rebuilding"]:
+        tree.add(Text(f"{_rebuilt(one)}, {one['done'] * 100 // one['size']} %", "yellow"))
+    for one in found["rebuild"]["waiting"]:
+        tree.add(Text(f"{_what(one)} waits to be rebuilt: {one['why']}", "red"))
     clients = table(
         "client",
         "slot",
@@ -107,6 +115,14 @@ def _pool(found: dict[str, Any]) -> RenderableType:
         ),
     )
     return Group(tree, Text(), clients)
+
+
+def _what(one: dict[str, Any]) -> str:
+    return str(one["name"] or f"[{one['region']}]")
+
+
+def _rebuilt(one: dict[str, Any]) -> str:
+    return f"{_what(one)}: copy {one['copy'] + 1} is made on {one['source']}"
 
 
 def _source(source: dict[str, Any]) -> Text:
