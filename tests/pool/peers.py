@@ -99,7 +99,7 @@ def call(pool: Pool) -> None:
         number += 1
         if number == 200:
             say("calling")
-        number %= 4096
+        number %= 2000
 
 
 def call_and_hang(pool: Pool) -> None:

@@ -44,6 +44,10 @@ def echo(data: bytes) -> bytes:
     return data
 
 
+def named(data: bytes, *, by: int) -> bytes:
+    return data * by
+
+
 def move(point: Point, by: int = 1) -> Point:
     return Point(point.x + by, point.y)
 
@@ -87,6 +91,8 @@ def test_arguments_are_typed_by_annotations() -> None:
         (lookup, (7,), {"base": 2}, "unexpected keyword argument 'base'"),
         (store, (1, "text"), {}, "Expected `bytes`"),
         (store, (1, b""), {"times": "two"}, "Expected `int`"),
+        (named, (1,), {}, "missing a required argument: 'by'"),
+        (named, (b"1",), {}, "missing a required argument: 'by'"),
         (move, ({"y": 1},), {}, "missing required field `x`"),
         (move, ({"x": 1}, 2, 3), {}, "length"),
     ],

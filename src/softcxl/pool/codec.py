@@ -84,7 +84,12 @@ class Signature:
             hints = typing.get_type_hints(function, include_extras=True)
         except Exception as error:
             raise TypeError(f"{self.name}: its annotations cannot be read: {error}") from error
-        parameters = list(self._signature.parameters.values())
+        parameters = [
+            one.replace(annotation=hints.get(one.name, one.annotation))
+            for one in self._signature.parameters.values()
+        ]
+        returned = hints.get("return", self._signature.return_annotation)
+        self._signature = self._signature.replace(parameters=parameters, return_annotation=returned)
         for parameter in parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise TypeError(
@@ -103,9 +108,10 @@ class Signature:
             raise TypeError(f"{self.name}{self._signature}: {error}") from error
         required = [one for one in parameters if one.default is one.empty]
         first = positional[0] if positional else None
-        self._raw = (
+        self.takes_bytes = (
             first is not None and (not required or required == [first]) and self._types[first.name] is bytes
         )
+        self._named_only = [one.name for one in required if one not in positional]
 
     def _decoder(self, parameters: list[inspect.Parameter]) -> Callable[[Buffer], Any]:
         types = tuple(self._types[one.name] for one in parameters)
@@ -127,8 +133,10 @@ class Signature:
     def arguments(self, kind: int, data: Buffer) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a request of that kind. Raises BadCall where they are not what the function takes."""
         try:
+            if self._named_only and kind & ~NUMBER in (0, PLAIN):
+                raise TypeError(f"missing a required argument: {self._named_only[0]!r}")
             if not kind & ~NUMBER:
-                return self.raw(data), {}
+                return (data,) if self.takes_bytes else self._plain(encode((data,))), {}
             if kind & ~NUMBER == PLAIN:
                 return self._plain(data), {}
             if kind & ~NUMBER == NAMED:
@@ -136,12 +144,6 @@ class Signature:
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
             raise errors.BadCall(f"{self}: {error}") from error
         raise errors.BadCall(f"{self}: a request of kind {kind:#x} is of no version that is known here")
-
-    def raw(self, data: Buffer) -> tuple[Any, ...]:
-        """The arguments of a request with one of bytes."""
-        if self._raw:
-            return (data,)
-        return self._plain(encode((data,)))  # type: ignore[no-any-return]
 
     def _bound(self, data: Buffer) -> tuple[tuple[Any, ...], dict[str, Any]]:
         positional, named = _named(data)

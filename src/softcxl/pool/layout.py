@@ -201,6 +201,8 @@ class ChannelHead(Record, size=0x440):
 
 CHANNEL_MAGIC: Final = int.from_bytes(b"SCXLCHAN", "little")
 CHANNEL_HEAD: Final = 0x440
+REPEATABLE: Final = 240
+"""Behind a service's head: how many numbers of functions, 4 bytes each, that may be run again; 0 is none."""
 CHANNEL_AT: Final = 0x800
 """Where a channel's ring, queue or table of calls is, from the beginning of its region."""
 

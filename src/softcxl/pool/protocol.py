@@ -44,6 +44,7 @@ class Opcode(enum.IntEnum):
     GIVE = 35
     ADOPT = 36
     REMOVE = 37
+    DECLARE = 38
 
 
 class Status(enum.IntEnum):
@@ -341,6 +342,15 @@ class Adopt(Record, size=32):
     generation: int = u64()
     channel: int = u64()
     channel_generation: int = u64()
+
+
+class Declare(Record, size=24):
+    """A function of a service may be run again where its worker died."""
+
+    index: int = u64("of the service's region")
+    generation: int = u64()
+    function: int = u32("its number")
+    _reserved: None = reserved(4)
 
 
 class Remove(Record, size=72):

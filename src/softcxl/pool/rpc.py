@@ -8,13 +8,14 @@ given up before is not run at all. What does not fit a cell goes by a buffer (`s
 from __future__ import annotations
 
 import asyncio
+import struct
 import threading
 import time
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from softcxl.pool import buffer, codec, layout
-from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Lost, NoSuchName, NoWorker, Stale
+from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Lost, NoSuchName, NoWorker, Refused, Stale
 from softcxl.pool.native import Caller, Queue
 from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Detach, Opcode, Role
 
@@ -56,6 +57,10 @@ class Client:
     """
 
     def __init__(self, table: Table, name: str, *, timeout: float | None = None) -> None:
+        try:
+            encoded = layout.encode_name(name)
+        except ValueError as error:
+            raise Refused(str(error)) from None
         request = Attach(
             kind=ChannelKind.SERVICE,
             role=Role.CLIENT,
@@ -63,7 +68,7 @@ class Client:
             cells=0,
             size=0,
             request=0,
-            name=layout.encode_name(name),
+            name=encoded,
         )
         try:
             place = Attached.unpack(table.pool.ask(Opcode.ATTACH, request.pack()))
@@ -76,7 +81,6 @@ class Client:
         memory = table.pool.directory
         queue = Queue(memory, place.at, place.size, table.pool.slot)
         self._caller = Caller(memory, table.place.at, table.place.size, queue)
-        self._idempotent: frozenset[str] | None = None
 
     def __getattr__(self, name: str) -> Function:
         if name.startswith("_"):
@@ -114,10 +118,9 @@ class Client:
         return cast("dict[str, tuple[str, bool]]", getattr(self, codec.DESCRIBE)())
 
     def _may_repeat(self, function: str) -> bool:
-        if self._idempotent is None:
-            found = {name for name, (_, idempotent) in self._describe().items() if idempotent}
-            self._idempotent = frozenset(found)
-        return function in self._idempotent
+        at = self._place.at - layout.CHANNEL_AT + layout.CHANNEL_HEAD
+        numbers = self._table.pool.map(layout.ARENA)[at : at + 4 * layout.REPEATABLE]
+        return (codec.number_of(function),) in struct.iter_unpack("<I", numbers)
 
     def _told(self, error: Exception, function: str) -> Exception:
         """The same, saying which call it is of."""

@@ -11,9 +11,9 @@ import traceback
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from softcxl.pool import buffer, codec, layout
-from softcxl.pool.errors import BadCall, Closed, Corrupt, Empty, NoServer, PoolError, Stale
+from softcxl.pool.errors import BadCall, Closed, Corrupt, Empty, NoServer, PoolError, Refused, Stale
 from softcxl.pool.native import Queue, Worker
-from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Detach, Opcode, Role
+from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Declare, Detach, Opcode, Role
 from softcxl.pool.rpc import CALL_STRIDE, ROOM
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ class Service:
             raise ValueError(f"a service has 1 worker or more, not {workers}")
         self.name = name
         self._pool = pool
-        self._name = layout.encode_name(name)
+        try:
+            self._name = layout.encode_name(name)
+        except ValueError as error:
+            raise Refused(str(error)) from None
         self._workers = workers
         self._threads: list[threading.Thread] = []
         self._place: Attached | None = None
@@ -76,8 +79,14 @@ class Service:
         return self._take(function, idempotent)
 
     def _take(self, function: F, idempotent: bool) -> F:
-        self._add(_Entry(function.__name__, function, idempotent))
+        entry = _Entry(function.__name__, function, idempotent)
+        self._add(entry)
         self.start()
+        place = self._place
+        if idempotent and place is not None:
+            number = codec.number_of(entry.name)
+            asked = Declare(index=place.index, generation=place.generation, function=number)
+            self._pool.ask(Opcode.DECLARE, asked.pack())
         return function
 
     def _add(self, entry: _Entry) -> None:
@@ -169,8 +178,8 @@ class Service:
             try:
                 if entry is None:
                     raise self._unknown()
-                if not kind & ~codec.NUMBER:
-                    result = entry.function(*entry.signature.raw(data))
+                if entry.signature.takes_bytes and not kind & ~codec.NUMBER:
+                    result = entry.function(data)
                 elif kind & codec.REFERENCE:
                     result = self._by_reference(entry, kind, data)
                 else:

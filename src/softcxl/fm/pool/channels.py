@@ -26,6 +26,7 @@ from softcxl.pool.protocol import (
     Attached,
     CallsOf,
     ChannelKind,
+    Declare,
     Detach,
     Give,
     Opcode,
@@ -71,6 +72,10 @@ class Channel:
         self.requests = [self.head.request0, self.head.request1]
         self.users = _slots(self.head.users)
         self.workers = _slots(self.head.workers)
+        behind = arena[
+            extent.at + layout.CHANNEL_HEAD : extent.at + layout.CHANNEL_HEAD + 4 * layout.REPEATABLE
+        ]
+        self.repeatable = [number for (number,) in struct.iter_unpack("<I", behind) if number]
 
     @property
     def at(self) -> int:
@@ -168,6 +173,7 @@ class Channels:
             Opcode.GIVE: self._give,
             Opcode.ADOPT: self._adopt,
             Opcode.REMOVE: self._remove,
+            Opcode.DECLARE: self._declare,
         }
         for extent in list(heap.channels()):
             self._recover(extent)
@@ -358,6 +364,21 @@ class Channels:
     def _detach(self, slot: int, data: bytes) -> bytes:
         asked = Detach.unpack(data)
         self.detach(slot, asked.index, asked.generation, asked.role)
+        return b""
+
+    def _declare(self, slot: int, data: bytes) -> bytes:
+        asked = Declare.unpack(data)
+        channel = self._by_index.get(asked.index)
+        if channel is None or channel.extent.generation != asked.generation or slot not in channel.workers:
+            raise Refusal(Status.DENIED, f"this client does not serve service {asked.index}")
+        if asked.function not in channel.repeatable:
+            if len(channel.repeatable) == layout.REPEATABLE:
+                raise Refusal(
+                    Status.NO_ROOM, f"{channel} has {layout.REPEATABLE} functions that may be run again"
+                )
+            at = channel.extent.at + layout.CHANNEL_HEAD + 4 * len(channel.repeatable)
+            self._heap.map[at : at + 4] = asked.function.to_bytes(4, "little")
+            channel.repeatable.append(asked.function)
         return b""
 
     def _remove(self, _: int, data: bytes) -> bytes:
