@@ -22,7 +22,7 @@ from softcxl.pool.layout import HEADER, Plan
 from softcxl.pool.link import Place, SocketLink
 from softcxl.pool.protocol import Head, Opcode, SourceFile, Welcome
 from softcxl.pool.session import Pool, connect
-from tests.fm.pool.memories import PLAN, arena
+from tests.fm.pool.memories import PLAN, FakeSource, arena
 from tests.pool.served import LONG, Served, wait_until
 
 # -- addresses -------------------------------------------------------------------------------------------------------
@@ -109,6 +109,27 @@ def test_arguments_are_checked(served: Served) -> None:
         assert list(pool.regions()) == []
 
 
+def test_regions_take_nothing_but_python(served: Served) -> None:
+    """A guest may have neither numpy nor msgspec."""
+    script = f"""
+import sys
+class Missing:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in ("numpy", "msgspec", "yaml", "click", "rich"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Missing)
+import softcxl
+with softcxl.connect({served.address!r}) as pool, pool.allocate(4096, replicas=2) as region:
+    region.write(0, b"plain")
+    print(region.read(0, 5), bytes(region.view()[:5]))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LONG)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "b'plain' b'plain'\n", "")
+
+
 # -- a server that ends ----------------------------------------------------------------------------------------------
 
 
@@ -156,6 +177,21 @@ def test_patience_ends(served: Served) -> None:
         served.start()
         wait_until(lambda: pool.slot in served.server.names)
         assert pool.allocate(64).read() == bytes(64)
+
+
+def test_memory_that_the_next_server_has_besides_is_mapped(served: Served) -> None:
+    with served.connect() as pool, served.connect() as other:
+        made = pool.allocate(64, name="before")
+        served.stop()
+        served.sources.append(FakeSource("more", 64 << 20))
+        served.start()
+        large = pool.allocate(32 << 20, name="large")
+        assert large.info.copies[0].source == 4
+        large.write(0, b"there")
+        assert other.open("large").read(0, 5) == b"there"
+        made.write(0, b"still")
+        assert other.open("before").read(0, 5) == b"still"
+        assert pool.sources == {0, 1, 2, 3, 4}
 
 
 def test_callbacks_hear_of_another_server(served: Served) -> None:

@@ -11,11 +11,11 @@ from softcxl.pool.buffer import Buffers
 from softcxl.pool.channel import Consumer, Producer, Queue, Ring
 from softcxl.pool.errors import Refused
 from softcxl.pool.protocol import ChannelKind, Opcode, Remove
-from softcxl.pool.rpc import Client, Table
-from softcxl.pool.service import Service
 from softcxl.wire.sizes import parse_size
 
 if TYPE_CHECKING:
+    from softcxl.pool.rpc import Client, Table
+    from softcxl.pool.service import Service
     from softcxl.pool.session import Pool
 
 
@@ -51,6 +51,8 @@ class Exchange:
 
     def service(self, name: str, workers: int = 1) -> Service:
         """The service of that name which this client serves, or is going to."""
+        from softcxl.pool.service import Service  # with msgspec, which not every guest has
+
         with self._lock:
             known = self._services.get(name)
             if known is None or known.closed:
@@ -59,6 +61,8 @@ class Exchange:
 
     def client(self, name: str, timeout: float | None = None) -> Client:
         """The functions of a service."""
+        from softcxl.pool.rpc import Client, Table
+
         with self._lock:
             if self._table is None:
                 self._table = Table(self._pool, self._buffers)

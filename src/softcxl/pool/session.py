@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from softcxl.pool import address as addresses
 from softcxl.pool import layout
@@ -50,10 +50,12 @@ from softcxl.pool.protocol import (
     TellQuery,
 )
 from softcxl.pool.region import Region
-from softcxl.pool.rpc import Client
-from softcxl.pool.service import Service
 from softcxl.wire import WireError
 from softcxl.wire.sizes import parse_size
+
+if TYPE_CHECKING:
+    from softcxl.pool.rpc import Client
+    from softcxl.pool.service import Service
 
 PATIENCE = 30.0
 """Seconds for which a client waits for a server that has gone, unless it is told otherwise."""
