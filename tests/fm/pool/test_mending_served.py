@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,46 @@ def test_a_program_reads_and_writes_on_while_one_device_after_the_other_fails(se
             failing.come_back(kept=False)
         assert served.copy(region, 0) == served.copy(region, 1) == data == region.read(0, MIB)
         assert pool.tell("rebuild") == {"rebuilding": [], "waiting": [], "moved": 0}
+
+
+WRITER = """
+import sys, threading
+import softcxl
+stop = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+with softcxl.connect(sys.argv[1], name="writer") as pool, pool.open("shared") as region:
+    count = 0
+    while not stop.is_set() or count < 256:
+        region.write(count % 256 * 4000, count.to_bytes(4, "little") * 1000)
+        count += 1
+        if count == 256:
+            print("begun", flush=True)
+    print(count)
+"""
+
+
+def test_another_process_writes_while_copies_are_made_anew(served: Served) -> None:
+    """What it has written last is in every place, whole, of every copy."""
+    with served.connect() as pool, pool.allocate("1MiB", replicas=2, name="shared") as region:
+        command = [sys.executable, "-c", WRITER, served.address]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            assert writer.stdin is not None
+            assert writer.stdout.readline() == "begun\n"
+            for number in (0, 1, 2, 0, 1, 2):
+                failing = served.sources[number]
+                failing.fail()
+                failing.memory[:] = b"\xee" * failing.size
+                wait_until(lambda: all(copy.healthy for copy in region.info.copies))
+                failing.come_back(kept=False)
+            writer.stdin.close()
+            count = int(writer.stdout.read())
+        assert writer.returncode == 0
+        expected = b"".join(
+            (at + (count - 1 - at) // 256 * 256).to_bytes(4, "little") * 1000 for at in range(256)
+        )
+        for copy in (0, 1):
+            assert served.copy(region, copy)[: len(expected)] == expected
 
 
 def test_what_waits_for_memory_is_told(served: Served) -> None:
