@@ -282,9 +282,12 @@ class PoolServer:
             except PoolError as error:
                 log.error("the pool's queue of calls: %s", error)
                 continue
+            slot = worker.current[0]
             if worker.kind == Opcode.GOODBYE:
-                worker.answer(b"", 0)  # when it has gone there is no table to answer in, and the cell stays taken
-            status, answer = self.execute(worker.current[0], worker.kind, data)
+                worker.answer(b"")  # when it has gone there is no table to answer in, and the cell stays taken
+                self.left(slot)
+                continue
+            status, answer = self.execute(slot, worker.kind, data)
             if status == Status.NO_ROOM and worker.kind == Opcode.ALLOCATE and self._make_room(data):
                 continue
             worker.answer(answer, status)

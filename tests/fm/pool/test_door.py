@@ -1,0 +1,267 @@
+"""The pool's socket: programs that come, die, and come again; and whoever says something else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from softcxl.pool.errors import NoSuchName
+from softcxl.pool.layout import Plan
+from softcxl.pool.protocol import LARGEST, PROTOCOL, Head, Hello, ListQuery, Opcode, Status, Welcome
+from softcxl.pool.region import Region
+from softcxl.pool.session import Pool
+from tests.pool.served import Served, wait_until
+
+HEAD = Head.__layout__.size
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    one = Served(tmp_path / "pool.sock")
+    one.start()
+    yield one
+    one.stop()
+
+
+class Raw:
+    """A connection on which anything is said."""
+
+    def __init__(self, served: Served) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(60)
+        self.socket.connect(str(served.path))
+
+    def say(self, what: int, data: bytes, number: int = 1) -> None:
+        self.socket.send(Head(what=what, number=number).pack() + data)
+
+    def hear(self) -> tuple[Head, bytes]:
+        message, files, _, _ = socket.recv_fds(self.socket, 65536, 253)
+        for fd in files:
+            os.close(fd)
+        return Head.unpack_from(message), message[HEAD:]
+
+    def ended(self) -> bool:
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+@pytest.fixture
+def raw(served: Served) -> Iterator[Raw]:
+    one = Raw(served)
+    yield one
+    one.close()
+
+
+def hello(**changes: object) -> bytes:
+    said = Hello(protocol=PROTOCOL, pid=0, slot=0, epoch=0, token=b"", lease=0, name=b"raw", host=b"")
+    return said.replace(**changes).pack()
+
+
+@pytest.mark.parametrize("message", [b"x", b"GET / HTTP/1.0\r\n\r\n"[:7]])
+def test_what_is_no_message_ends_that_connection_alone(served: Served, raw: Raw, message: bytes) -> None:
+    raw.socket.send(message)
+    assert raw.ended()
+    with served.connect() as pool:
+        assert pool.tell("clients")
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 175, 177, LARGEST])
+def test_a_hello_of_another_length_is_malformed(served: Served, raw: Raw, length: int) -> None:
+    raw.say(Opcode.HELLO, b"\1" * length)
+    head, said = raw.hear()
+    assert head.what in (Status.MALFORMED, Status.VERSION), said
+    assert served.server.names == {}
+
+
+def test_a_request_longer_than_any_is_malformed(served: Served, raw: Raw) -> None:
+    raw.say(Opcode.HELLO, bytes(LARGEST * 4))
+    head, said = raw.hear()
+    assert head.what in (Status.MALFORMED, Status.VERSION), said
+
+
+def test_a_version_that_is_not_spoken_is_told_which_one_is(raw: Raw) -> None:
+    raw.say(Opcode.HELLO, hello(protocol=99))
+    head, said = raw.hear()
+    assert (head.what, said) == (Status.VERSION, b"protocol 99: this server speaks 1")
+    raw.say(Opcode.HELLO, hello())
+    assert raw.hear()[0].what == Status.OK
+
+
+def test_one_who_is_in_does_not_come_in(served: Served, raw: Raw) -> None:
+    raw.say(Opcode.HELLO, hello())
+    assert raw.hear()[0].what == Status.OK
+    raw.say(Opcode.HELLO, hello(), 2)
+    head, _ = raw.hear()
+    assert (head.what, head.number) == (Status.MALFORMED, 2)
+    assert len(served.server.names) == 1
+
+
+def test_nothing_is_answered_to_who_is_not_in(raw: Raw) -> None:
+    raw.say(Opcode.LIST, ListQuery(start=0).pack())
+    assert raw.hear()[0].what == Status.GONE
+
+
+def test_requests_go_over_the_socket_too(raw: Raw) -> None:
+    raw.say(Opcode.HELLO, hello())
+    _, data = raw.hear()
+    assert Welcome.unpack(data).slot == 1
+    raw.say(Opcode.LIST, ListQuery(start=0).pack(), 7)
+    head, _ = raw.hear()
+    assert (head.what, head.number) == (Status.OK, 7)
+    raw.say(77, b"")
+    assert raw.hear()[0].what == Status.MALFORMED
+
+
+def test_a_slot_is_not_anothers_by_its_number(served: Served, raw: Raw) -> None:
+    with served.connect() as pool:
+        raw.say(Opcode.HELLO, hello(slot=pool.slot, epoch=pool.epoch, token=b"guess"))
+        assert raw.hear()[0].what == Status.GONE
+        assert pool.tell("clients")[0]["slot"] == pool.slot
+
+
+def test_who_hangs_up_has_left(served: Served) -> None:
+    raw = Raw(served)
+    raw.say(Opcode.HELLO, hello())
+    raw.hear()
+    assert len(served.server.names) == 1
+    raw.close()
+    wait_until(lambda: not served.server.names)
+
+
+# -- processes ---------------------------------------------------------------------------------------------------
+
+CLIENT = """
+import sys
+from softcxl.pool.session import connect
+pool = connect(sys.argv[1], name="child")
+kept = pool.allocate("64KiB", name="kept")
+mine = pool.allocate("1MiB", replicas=2)
+mine.write(0, b"mine")
+shared = pool.open("shared")
+view = shared.view()
+{more}
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def child(served: Served, more: str = "") -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLIENT.format(more=more), served.address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate(timeout=60)
+
+
+def test_who_is_killed_leaves_what_has_a_name_and_nothing_else(served: Served) -> None:
+    with served.connect() as pool:
+        shared = pool.allocate(4096, name="shared")
+        process = child(served)
+        assert len(served.server.names) == 2
+        assert served.server.regions.known[shared.index].pins == 1
+        process.send_signal(signal.SIGKILL)
+        wait_until(lambda: len(served.server.names) == 1)
+        end(process)
+        assert served.server.regions.known[shared.index].pins == 0
+        wait_until(lambda: served.server.regions.clearing.coming == 0)
+        assert {one.name for one in pool.regions()} == {"shared", "kept"}
+        told = {one["name"]: one["size"] - one["available"] for one in pool.tell("sources")}
+        assert sum(size for name, size in told.items() if name != "arena") == 4096 + (64 << 10)
+
+
+def test_a_lock_that_the_dead_had_is_free(served: Served) -> None:
+    with served.connect() as pool:
+        shared = pool.allocate(1 << 20, name="shared", replicas=2)
+        shared.write(0, b"old")
+        process = child(served, "shared._native.lock()")
+        end(process)
+        with shared.locked(timeout=60):
+            assert shared.read(0, 3) == b"old"
+        shared.write(0, b"new")
+
+
+def test_a_freed_region_that_the_dead_had_locked_is_cleared(served: Served) -> None:
+    with served.connect() as pool:
+        shared = pool.allocate(1 << 20, name="shared")
+        process = child(served, "shared._native.lock()")
+        index = shared.index
+        shared.free()
+        assert index in served.server.regions.known
+        end(process)
+        wait_until(lambda: index not in served.server.regions.known)
+
+
+def test_a_child_of_a_fork_holds_nothing_up(served: Served) -> None:
+    """The connection lives on in the child; the client is the process that made it."""
+    with served.connect() as pool:
+        pool.allocate(4096, name="shared")
+        process = child(served, "import os, time\nif not os.fork(): os.close(1); time.sleep(600)\n")
+        forked = int(
+            subprocess.run(
+                ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        try:
+            process.kill()
+            wait_until(lambda: len(served.server.names) == 1)
+        finally:
+            os.kill(forked, signal.SIGKILL)
+            end(process)
+
+
+def test_a_client_that_died_while_no_server_was_there_is_seen_to(served: Served) -> None:
+    pool = served.connect()
+    pool.allocate(4096, name="shared")
+    process = child(served)
+    served.stop()
+    end(process)
+    served.start()
+    try:
+        wait_until(lambda: len(served.server.names) == 1)
+        with pytest.raises(NoSuchName):
+            pool.open("nothing")
+        wait_until(lambda: served.server.clients.unseen == set())
+        assert {one.name for one in pool.regions()} == {"shared", "kept"}
+    finally:
+        pool.close()
+
+
+def test_a_thousand_clients(tmp_path: Path) -> None:
+    served = Served(tmp_path / "pool.sock", plan=Plan(slots=1024, regions=4096, heap=8 << 20))
+    served.start()
+    pools: list[Pool] = []
+    made: list[Region] = []
+    try:
+        for number in range(1000):
+            pools.append(served.connect(f"client{number}"))
+            made.append(pools[-1].allocate(4096))
+            made[-1].write(0, f"{number}".encode())
+        assert len(pools[0].tell("clients")) == 1000
+        assert len(list(pools[-1].regions())) == 1000
+    finally:
+        for pool in pools:
+            pool.close()
+        wait_until(lambda: not served.server.names)
+        wait_until(lambda: not served.server.regions.known)
+        served.stop()
