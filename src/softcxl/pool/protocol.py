@@ -185,7 +185,8 @@ class Named(Record, size=80):
 
 
 class Hold(Record, size=24):
-    """How often a client has a region open and looks at its memory: for a server that has just started."""
+    """How often a client has a region open and looks at its memory: for a server that has just started. At last one of
+    generation 0: that was all."""
 
     index: int = u64()
     generation: int = u64("0, at last: that was all")

@@ -19,6 +19,7 @@ from softcxl.pool.protocol import (
     Allocate,
     AllocateMany,
     Hello,
+    Hold,
     Journal,
     ListAnswer,
     ListQuery,
@@ -535,3 +536,32 @@ def test_many_that_were_half_made_by_a_server_that_died_are_made_whole(sources: 
             )
             == 5
         )
+
+
+def test_what_clients_of_the_last_server_look_at_is_not_cleared_before_they_have_said_so(
+    sources: list[FakeSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softcxl.fm.pool.server._FREEING", 0.01)
+    fd = arena()
+    first = PoolServer(fd, sources, plan=PLAN)
+    client, viewer, other = (Client(first, sources, name) for name in ("client", "viewer", "other"))
+    made = client.allocate(SOURCE, source=2, name="x")
+    viewer.execute(Opcode.OPEN, of(made))
+    viewer.execute(Opcode.PIN, of(made))
+    first.close()
+    sources[0].memory[:4] = b"seen"
+    with PoolServer(fd, sources, plan=PLAN) as second:
+        for one in (client, viewer, other):
+            one.server = second
+        client.execute(Opcode.FREE, of(made))
+        hold = Hold(index=made.index, generation=made.generation, opened=1, pins=1)
+        viewer.execute(Opcode.HOLD, hold.pack())
+        for one in (client, viewer, other):
+            assert ask(client, Opcode.ALLOCATE, asking(source=2).pack())[0] == Status.NO_ROOM
+            one.execute(Opcode.HOLD, hold.replace(index=0, generation=0).pack())
+        assert ask(client, Opcode.ALLOCATE, asking(source=2).pack())[0] == Status.NO_ROOM
+        assert sources[0].memory[:4] == b"seen"
+        monkeypatch.undo()
+        viewer.execute(Opcode.UNPIN, of(made))
+        client.allocate(SOURCE, source=2)
+        assert sources[0].memory[:4] == bytes(4)

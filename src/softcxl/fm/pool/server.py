@@ -452,16 +452,21 @@ class PoolServer:
         return True
 
     def _memory_comes(self) -> bool:
-        """Wait for memory that is being cleared. Returns whether there was any."""
+        """Wait for memory that is being cleared, or will be once all clients have said what they look at. Returns
+        whether there was any."""
         clearing = self.regions.clearing
-        if not clearing.coming:
+        if not clearing.coming and not (clearing.held and clearing.waiting):
             return False
         if not self._threads:
             self._clear_now()
             return True
         self._hurry.set()
         self._to_clear.set()
-        return self._freed.wait_for(lambda: not clearing.coming or self._closing.is_set(), _FREEING)
+        self._freed.wait_for(
+            lambda: self._closing.is_set() or not (clearing.coming or clearing.held),
+            min(_FREEING, self.lease),
+        )
+        return True
 
     def _hold(self, slot: int, data: bytes) -> bytes:
         asked = Hold.unpack(data)
