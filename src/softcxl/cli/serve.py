@@ -17,6 +17,7 @@ import softcxl
 from softcxl.cli.booted import perform
 from softcxl.cli.notify import notify
 from softcxl.cli.options import HOST, JSON
+from softcxl.cli.serve_grants import leases_of
 from softcxl.cli.serve_pool import serve_pool
 from softcxl.cli.verbs import VERBS, Doors
 from softcxl.fabric.build import Fabric
@@ -126,7 +127,10 @@ def serve(
             hosts.perform(_Boot(), name, _nowhere, lambda text: click.echo(text, nl=False, err=True))
         path = socket or _default(topology, folder)
         # before any guest can come: what the pool has is in the guest's machine from its beginning
-        pool = stack.enter_context(serve_pool(hosts.fabric, path)) if hosts.fabric.topology.pool else None
+        granting = managed != "none" and any(live.virtual for live in hosts.fabric.hosts.values())
+        leases = leases_of(hosts) if granting else None
+        serving = serve_pool(hosts.fabric, path, leases) if hosts.fabric.topology.pool else None
+        pool = stack.enter_context(serving) if serving else None
         try:
             stack.enter_context(Door(Service(hosts, VERBS), path))
         except DoorInUse as error:
@@ -141,6 +145,8 @@ def serve(
         if managed != "none" and (managed or hosts.fabric.switches or hosts.fabric.mlds):
             hosts.manager = stack.enter_context(_fm_door(hosts.fabric, managed or _LOCAL, Dialect(dialect)))
             told = f"{told.removesuffix(' and')} for fabric managers at {hosts.manager['address']}, and"
+        if pool and leases:
+            hosts.leases = stack.enter_context(leases)
         address = f"unix:{path}"
         if as_json:
             ready = {

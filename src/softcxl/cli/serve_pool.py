@@ -19,6 +19,7 @@ from softcxl.fabric.pool import sources
 from softcxl.fm.pool.door import PoolDoor
 from softcxl.fm.pool.errors import ArenaUnfit
 from softcxl.fm.pool.guests import Guests
+from softcxl.fm.pool.leases import Leases
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.layout import Plan
 from softcxl.transport.errors import DoorError
@@ -27,8 +28,9 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def serve_pool(fabric: Fabric, control: Path) -> Iterator[str]:
-    """Serve the pool of a fabric, which has one; yields its address, a socket beside the one at `control`."""
+def serve_pool(fabric: Fabric, control: Path, leases: Leases | None = None) -> Iterator[str]:
+    """Serve the pool of a fabric, which has one; yields its address, a socket beside the one at `control`. A host whose
+    programs are not heard of any more loses what `leases` say that it was granted."""
     given, files = fabric.topology.pool, fabric.pool_files
     assert given is not None, "of a topology with a pool"
     assert files is not None, "who serves has loaded it so"
@@ -43,11 +45,14 @@ def serve_pool(fabric: Fabric, control: Path) -> Iterator[str]:
                 plan=plan,
                 lease=given.lease_seconds,
                 quotas=given.quotas,
+                fence=None if leases is None else lambda host: _fenced(server, leases, host),
                 event=journal.happened,
             )
         except ArenaUnfit as error:
             raise BuildError(f"pool: {error}") from error
         slots.enter_context(server)
+        if leases is not None:
+            server.on_tick(lambda: _renew(server, leases))
         guests = Guests(server)
         for access in fabric.access.values():
             access.serve(guests)
@@ -62,6 +67,21 @@ def serve_pool(fabric: Fabric, control: Path) -> Iterator[str]:
         finally:
             door.close()
     files.in_order = True
+
+
+def _renew(server: PoolServer, leases: Leases) -> None:
+    """What hosts were granted they keep while their programs are heard of. With the server's lock held."""
+    for host in server.clients.heard():
+        leases.heard_of(host)
+
+
+def _fenced(server: PoolServer, leases: Leases, host: str) -> bool:
+    """A program of the host is not heard of. The host loses what it was granted, unless others on it are heard of.
+    Returns whether it has done."""
+    with server.lock:
+        if host in server.clients.heard():
+            return True
+    return leases.fence(host)
 
 
 class _Journal:

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
+from softcxl.cli import grant_verbs
 from softcxl.fabric import scenario
 from softcxl.fabric.errors import NotHere
 from softcxl.fabric.hosts import Call, Verb
@@ -314,6 +315,10 @@ VERBS: dict[str, type[Verb]] = {
     "topology": Topology,
     "visit": Visit,
     "fm": Manager,
+    "fm grant": grant_verbs.Grant,
+    "fm grants": grant_verbs.Grants,
+    "fm renew": grant_verbs.Renew,
+    "fm revoke": grant_verbs.Revoke,
     "journal": Journal,
     "inject": Inject,
 }

@@ -64,6 +64,8 @@ class Hosts:
         """The guests that are there, or may come through the doors that are open, by host."""
         self.manager: dict[str, Any] = {}
         """Where a fabric manager comes in, for people and programs: nothing where none can."""
+        self.leases: Any = None
+        """The leases of memory that hosts have for themselves (`softcxl.fm.pool.leases`), None where there are none."""
 
     def host(self, given: str | None) -> str:
         """The name of the host that is meant, the first one if None. Raises `NoSuchHost`."""

@@ -24,6 +24,7 @@ SECTIONS = {
         "domain",
     ),
     "Devices": ("ld", "qos", "heads", "dc"),
+    "Memory of a host's own, for a lease": ("grant", "grants", "renew", "revoke"),
     "Any component": (
         "events",
         "clock",

@@ -166,8 +166,14 @@ class Clients:
             seen = self._directory.memory.load(self._directory.slot_at(slot) + SLOT["beat"])
             if seen != beat:
                 self._beats[slot] = seen, now
-            elif now - since > self.lease and slot not in self._fencing:
-                self._out_of_time(slot)
+            elif now - since > self.lease:
+                self.out_of_time(slot)
+
+    def heard(self) -> set[str]:
+        """The hosts that programs are on which tell of their lives, and have within a lease. With the lock held."""
+        now = self._now()
+        alive = [slot for slot, (_, since) in self._beats.items() if now - since <= self.lease]
+        return {layout.decode_name(self._directory.slot(slot).host) for slot in alive}
 
     def see_to_the_dead(self) -> None:
         """Let go what was held by clients that died while no server was there."""
@@ -199,7 +205,11 @@ class Clients:
             except PoolError as error:
                 log.warning("region %d, which slot %d had locked: %s", index, slot, error)
 
-    def _out_of_time(self, slot: int) -> None:
+    def out_of_time(self, slot: int) -> None:
+        """Who has a slot has not been heard of for a lease: his host is fenced, then he has gone. More than once does
+        no harm. With the lock held."""
+        if slot in self._fencing or slot not in self.names:
+            return
         host = layout.decode_name(self._directory.slot(slot).host)
         self._event("lease ran out", self.names[slot], {"slot": slot, "host": host})
         if self._fence is None:

@@ -36,7 +36,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds until what could not be fenced is tried again: twice as long each time."""
 
 State = Literal["granting", "granted", "ending", "held"]
-Tell = Callable[..., None]
+Tell = Callable[..., object]
 """Told what happens: a kind (``granted``, ``lease-ended``, ``held``, ``fenced``), the host, and more by name."""
 
 
@@ -128,6 +128,11 @@ class Grants:
     def all(self) -> list[Grant]:
         """Every grant, ending and held ones too, by number."""
         return [self._all[number] for number in sorted(self._all)]
+
+    def told(self) -> list[dict[str, Any]]:
+        """Every grant as JSON has it, and `seconds`: until its lease runs out, or until it is tried again."""
+        now = self._now()
+        return [one.plain() | {"seconds": round(max(one.until - now, 0.0), 3)} for one in self.all]
 
     # -- giving --------------------------------------------------------------------------------------------------
 
