@@ -105,7 +105,7 @@ def test_the_next_one_goes_on_with_what_there_is(place, tmp_path):
 
 def test_what_programs_of_a_silent_host_had_is_given_on_when_the_fabric_has_fenced_it(leases, place, told):
     leases.grant(UNIT, "b", 1000)
-    events = queue.SimpleQueue()
+    events: queue.SimpleQueue[tuple[str, str, list[str]]] = queue.SimpleQueue()
 
     def event(kind, subject, detail):
         events.put((kind, subject, place.bound()))
