@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,9 +72,21 @@ def test_an_array_is_shared(pool: str) -> None:
         assert list(session.regions()) == []
 
 
+def test_a_stream_flows(pool: str) -> None:
+    status, out, err = run("pool_stream.py")
+    assert (status, err) == (0, "")
+    assert re.fullmatch(r"1024 MiB at [0-9.]+ GB/s, each byte written and read: right\n", out)
+    with softcxl.connect(pool) as session:
+        assert [one for one in session.regions() if one.name] == []
+
+
 def test_without_a_server_they_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOFTCXL_POOL", f"unix:{tmp_path}/nobody")
-    for name, arguments in (("pool_map.py", ["list"]), ("pool_numpy.py", [])):
+    for name, arguments in (
+        ("pool_map.py", ["list"]),
+        ("pool_numpy.py", []),
+        ("pool_stream.py", ["consume"]),
+    ):
         status, out, err = run(name, *arguments)
         assert (status, out) == (1, "")
         assert err.startswith(f"{name.removesuffix('.py')}: no pool answers at unix:")
