@@ -12,7 +12,8 @@ from softcxl.fm.pool.copies import Copies
 from softcxl.fm.pool.copying import CHUNK
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool import errors
-from softcxl.pool.protocol import Located
+from softcxl.pool.layout import REGION
+from softcxl.pool.protocol import Located, Named, Opcode
 from tests.fm.pool.memories import PLAN, Client, FakeSource, arena, copies_of
 
 SIZE = 3 * CHUNK + 12345
@@ -360,3 +361,51 @@ def test_memory_that_is_there_no_more_is_given_up() -> None:
     assert pool.where(located) == ["mem2", "mem1"]
     pool.holds(located, data, 2)
     assert gone.name == "mem0"
+
+
+def test_what_a_view_shows_is_nobody_elses_while_there_is_one() -> None:
+    pool = Pool(*devices(3))
+    located, data = pool.region(2)
+    named = Named(index=located.index, generation=located.generation, name=b"").pack()
+    pool.client.execute(Opcode.PIN, named)
+    pool.sources[0].fail()
+    pool.rebuilder.round()
+    pool.holds(located, data, 2)
+    assert pool.where(located) == ["mem2", "mem1"]
+    assert pool.sources[0].memory[:SIZE] == data
+    pool.rebuilder.round()
+    assert pool.used()["mem0"] > 0
+    pool.client.execute(Opcode.UNPIN, named)
+    pool.rebuilder.round()
+    assert pool.used()["mem0"] == 0
+
+
+def test_a_record_that_was_written_over_stops_nobody_elses_rebuilding() -> None:
+    pool = Pool(*devices(3))
+    bad, _ = pool.region(2, 4096, "bad")
+    good, data = pool.region(2, 4096, "good")
+    memory, at = pool.server.directory.memory, pool.server.directory.region_at(bad.index)
+    memory.store(at + REGION["extent0"], 200 << 56)
+    for copies in (Copies(pool.server.directory, one.index) for one in (bad, good)):
+        copies.drop(0b01)
+    pool.rebuilder.round()
+    pool.holds(good, data, 2)
+    assert pool.rebuilder.waiting == {bad.index: "somebody has written over its record"}
+
+
+@pytest.mark.parametrize("place", [200 << 56, 1 << 56 | 12345, 1 << 56 | 1 << 40, 1 << 56])
+def test_a_place_that_cannot_be_does_not_keep_a_server_from_starting(place: int) -> None:
+    """A client has written that a copy is on its way to there."""
+    pool = Pool(*devices(2))
+    located, data = pool.region(1)
+    other, others = pool.region(1, 4096, "other")
+    copies = Copies(pool.server.directory, other.index)
+    copies.place(3, place)
+    copies.join(3)
+    pool.server.close()
+    pool.serve()
+    pool.rebuilder.round()
+    pool.client = Client(pool.server, pool.sources)
+    pool.holds(located, data, 1)
+    pool.holds(other, others, 1)
+    assert pool.state(other) == (1, 0)

@@ -84,6 +84,7 @@ class Copier:
         self.stopping = threading.Event()
 
     def open(self, index: int, one: Known) -> Region:
+        """A region, as the server's slot has it. Raises `Stale`."""
         memories = self._sources.memories()
         arena = memories[ARENA]
         assert arena is not None
@@ -97,6 +98,7 @@ class Copier:
                 self._sources.free([place])
 
     def bytes(self, extent: int, at: int, length: int) -> memoryview:
+        """Bytes of an extent (a pool address), as they are mapped."""
         number, offset = split(extent)
         if number not in self._maps:
             held = self._sources.all[number]
@@ -119,6 +121,7 @@ class Copier:
         return True
 
     def copy_chunk(self, region: Region, copies: Copies, copy: int, at: int, length: int) -> bool:
+        """Copy a part of a region, within its lock, and compare what is there then. False: the copy has failed."""
         while copies.joining >> copy & 1 and copies.healthy:
             good = self.good(copies, copy, at, length)
             if good is None:
@@ -144,9 +147,11 @@ class Copier:
         ]  # fmt: skip
 
     def good(self, copies: Copies, but: int, at: int, length: int) -> int | None:
+        """A healthy copy that has these bytes, but not that one."""
         return next((one for one in self.holders(copies, at, length) if one != but), None)
 
     def checksum(self, copies: Copies, copy: int, at: int, length: int) -> int:
+        """The CRC-32 of a part of a copy."""
         return zlib.crc32(self.bytes(copies.extent(copy), at, length))
 
     def poison(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from softcxl.fm.pool.copies import Copies, impaired
 from softcxl.fm.pool.copying import PATIENCE, Copier, Progress, locked
 from softcxl.fm.pool.repair import Repairer
-from softcxl.pool.errors import Busy, Failed, NoRoom, PoolError, Stale
+from softcxl.pool.errors import Busy, Corrupt, Failed, NoRoom, PoolError, Stale
 from softcxl.pool.layout import SourceState, split
 from softcxl.pool.native import Region
 
@@ -41,12 +41,13 @@ log = logging.getLogger(__name__)
 class Orphan:
     """Where a copy of a region was on its way to, which nobody wants there any more. Writers may write there yet.
 
-    `place` is its pool address; 0 where that is what the record says of another copy, which has got there.
+    `place` is its pool address; 0 where that is what the record says of another copy, which has got there. Without a
+    `copy` nobody writes there, but there may be views of it.
     """
 
     index: int
     one: Known
-    copy: int
+    copy: int | None
     place: int
 
 
@@ -136,6 +137,7 @@ class Rebuilder:
         seen: set[int] = set()
         found = impaired(self.directory)
         self._settle()
+        self._refused = {index: refused for index, refused in self._refused.items() if index in found}
         self.waiting = {index: why for index, why in self.waiting.items() if index in found}
         while found and not self.copier.stopping.is_set():
             index = found.pop(0)
@@ -160,6 +162,10 @@ class Rebuilder:
         copies = Copies(self.directory, index)
         why = ""
         try:
+            if copies.count != len(one.extents) or any(
+                copies.extent(copy) != extent for copy, extent in enumerate(one.extents)
+            ):
+                raise Corrupt("somebody has written over its record")
             region = self.copier.open(index, one)
             if copies.poisoned & copies.healthy:
                 why = self._repairer.repair(region, copies)
@@ -177,6 +183,9 @@ class Rebuilder:
         except PoolError as error:
             log.warning("region %d cannot be rebuilt: %s", index, error)
             why = str(error)
+        except Exception:
+            log.exception("rebuilding region %d", index)
+            why = "the server failed at it"
         finally:
             self.under_way.pop(index, None)
             with self.lock:
@@ -199,11 +208,11 @@ class Rebuilder:
     def _settled(self, orphan: Orphan) -> bool:
         with self.lock:
             there = self.regions.known.get(orphan.index) is orphan.one
-            if there and orphan.one.leaving:
+            if there and (orphan.one.leaving or (orphan.copy is None and orphan.one.pins)):
                 return False
-            if there:
+            if there and orphan.copy is not None:
                 self.regions.clearing.at_work.add(orphan.index)
-        if there:
+        if there and orphan.copy is not None:
             try:
                 with locked(self.copier.open(orphan.index, orphan.one)):
                     Copies(self.directory, orphan.index).leave(1 << orphan.copy)
@@ -228,11 +237,15 @@ class Rebuilder:
             copies.displaced()
             for copy, place in copies.extents().items():
                 if stray >> copy & 1:
-                    if place in one.extents:
+                    try:
+                        if place in one.extents:
+                            place = 0
+                        else:
+                            self.sources.take_at(one.capacity, place)
+                            self.sources.note(index, [place])
+                    except ValueError as error:
+                        log.error("region %d was on its way to %#x, which cannot be: %s", index, place, error)
                         place = 0
-                    else:
-                        self.sources.take_at(one.capacity, place)
-                        self.sources.note(index, [place])
                     self.orphans.append(Orphan(index, one, copy, place))
 
     def _rebuild(self, index: int, one: Known, region: Region, copies: Copies, copy: int) -> str:
@@ -286,7 +299,10 @@ class Rebuilder:
                 one.extents[copy] = new
                 self.sources.note(index, [new])
                 taken = False
-                given_up = new != old
+                given_up = new != old and not one.pins
+                if new != old and one.pins:
+                    self.sources.all[old >> 56].regions.pop(self.sources.offset(old), None)
+                    self.orphans.append(Orphan(index, one, None, old))
                 self.directory.health_changed()
                 if not self._usable(new):
                     copies.drop(1 << copy)

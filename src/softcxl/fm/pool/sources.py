@@ -156,6 +156,10 @@ class Sources:
         held.space = Space.restore(held.size, offsets, sizes)
         self.placement.replace_space(number, held.space)
 
+    def offset(self, place: int) -> int:
+        """Where in its source's space a pool address is."""
+        return (place & _OFFSET) - self._begin[place >> 56]
+
     def take_at(self, capacity: int, place: int) -> None:
         """Have nobody given an extent: a pool address. ValueError: somebody has it."""
         held = self.all.get(place >> 56)
