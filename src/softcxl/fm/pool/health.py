@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from softcxl.fm.pool.source import Ranges
     from softcxl.fm.pool.sources import Held, Sources
 
+_TRIES = 10  # ticks
+
 
 class Health:
     """Watches the sources of a pool.
@@ -42,6 +44,8 @@ class Health:
         self._later = later
         self._changed = changed
         self._event = event
+        self._pages: dict[tuple[Held, int], int] = {}
+        self._out: set[tuple[Held, int]] = set()
         self._expected: set[tuple[int, int]] = set()
 
     def watch(self) -> None:
@@ -92,7 +96,10 @@ class Health:
         """Copies that have bytes there are read no more, but where they are known to be clean."""
         touched = self._mark(held, ranges)
         self._event("poison", held.name, {"ranges": [list(one) for one in ranges[:16]]})
-        self._later(lambda: self._retire(held, ranges))
+        for start, length in ranges:
+            for page in range(start // PAGE, -(-(start + length) // PAGE)):
+                self._pages[held, page * PAGE] = 0
+        self._later(self._retire)
         if touched:
             self._changed()
 
@@ -132,32 +139,37 @@ class Health:
             self._sources.set_state(held.number, SourceState.HEALTHY)
         self._changed()
 
-    def _retire(self, held: Held, ranges: Ranges) -> None:
-        """Clear poison where nobody has anything; what cannot be cleared is given to nobody any more."""
-        assert held.source is not None
-        pages = {
-            page for start, length in ranges for page in range(start // PAGE, -(-(start + length) // PAGE))
-        }
-        for page in sorted(pages):
-            at = page * PAGE
+    def tick(self) -> None:
+        """Look again at memory that was about to go bad."""
+        if self._pages:
+            self._later(self._retire)
+
+    def _retire(self) -> None:
+        """Clear poison where nobody has anything; what cannot be cleared is given to nobody any more. A source tells
+        before it is so: a page is looked at again until it is, or for a while."""
+        for (held, at), tries in list(self._pages.items()):
+            assert held.source is not None
             with self._lock:
-                try:
-                    self._sources.take_out(held, at)
-                    mine = True
-                except ValueError:  # somebody has it
-                    mine = False
+                mine = (held, at) in self._out or self._sources.take_out(held, at)
+                if mine:
+                    self._out.add((held, at))
             bad = held.source.poisoned(at, PAGE)
+            if not bad and tries < _TRIES:
+                self._pages[held, at] = tries + 1
+                continue
+            del self._pages[held, at]
             if not mine:
-                if bad:
-                    self._mark(held, bad)
+                self._mark(held, bad)
                 continue
             for start, length in bad:
                 held.source.clear_poison(start, length)
-            if held.source.poisoned(at, PAGE):
-                self._event("memory retired", held.name, {"offset": at, "size": PAGE})
-                continue
+            worn = held.source.poisoned(at, PAGE)
             with self._lock:
-                self._sources.put_back(held, at)
+                self._out.discard((held, at))
+                if not worn:
+                    self._sources.put_back(held, at)
+            if worn:
+                self._event("memory retired", held.name, {"offset": at, "size": PAGE})
 
     def _mark(self, held: Held, ranges: Ranges) -> bool:
         with self._lock:

@@ -11,6 +11,7 @@ import logging
 import queue
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -79,7 +80,8 @@ class PoolServer:
 
     `lease` is for how long, in seconds, a client that cannot be watched may be silent; then `fence` has to say that
     its host can write no more before what it had is given on (without one it is taken at its word). `quotas` are
-    bytes by client name, `*` for every other name. `event` is told what happens. Raises `ArenaUnfit`."""
+    bytes by client name, `*` for every other name. `event` is told what happens; `now` is a clock, in seconds.
+    Raises `ArenaUnfit`."""
 
     def __init__(
         self,
@@ -91,6 +93,7 @@ class PoolServer:
         quotas: Mapping[str, int] | None = None,
         fence: Fence | None = None,
         event: Event | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lock = threading.RLock()
         self.event: Event = event or (lambda kind, subject, detail: None)
@@ -119,11 +122,12 @@ class PoolServer:
                 learn=self._learn,
                 fence=fence,
                 event=self.event,
+                now=now,
             )
             self.names = self.clients.names
             self.accounts = Accounts(quotas)
             self.regions = Regions(
-                directory, self.sources, self.clients.identities.__getitem__, self.accounts.charge
+                directory, self.sources, self.clients.identities.__getitem__, self.accounts.charge, now
             )
             self.accounts.enforced = True
             self.health = Health(
@@ -172,6 +176,7 @@ class PoolServer:
         self.regions.clearing.wake = self._to_clear.set
         self.on_change(self.rebuilder.changed)
         self.tell("rebuild", lambda: {**self.rebuilder.told(), "moved": self.defragmenter.moved})
+        self._on_tick.append(self.health.tick)
         self.health.watch()
 
     # -- what others add -------------------------------------------------------------------------------------
@@ -284,7 +289,9 @@ class PoolServer:
                 continue
             slot = worker.current[0]
             if worker.kind == Opcode.GOODBYE:
-                worker.answer(b"")  # when it has gone there is no table to answer in, and the cell stays taken
+                worker.answer(
+                    b""
+                )  # when it has gone there is no table to answer in, and the cell stays taken
                 self.left(slot)
                 continue
             status, answer = self.execute(slot, worker.kind, data)

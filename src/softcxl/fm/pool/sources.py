@@ -33,7 +33,7 @@ _POLICIES, _SEPARATE = tuple(Policy), tuple(Separate)
 _ZEROS = bytes(1 << 20)
 
 
-@dataclass
+@dataclass(eq=False)
 class Held:
     """A source, and what of it is free."""
 
@@ -205,10 +205,14 @@ class Sources:
         for offset, size in held.space.extents():
             self._clear(held, offset, size)
 
-    def take_out(self, held: Held, page: int) -> None:
-        """Have nobody given the page at that offset. ValueError: somebody has it."""
-        held.space.allocate_at(page, PAGE)
+    def take_out(self, held: Held, page: int) -> bool:
+        """Have nobody given the page at that offset. False: somebody has it."""
+        try:
+            held.space.allocate_at(page, PAGE)
+        except ValueError:
+            return False
         self.placement.replace_space(held.number, held.space)
+        return True
 
     def put_back(self, held: Held, page: int) -> None:
         """That page is good again."""
