@@ -72,12 +72,15 @@ def limits(found: dict[str, Figures]) -> list[tuple[str, float, float]]:
     near, asleep = found.get(BACK_TO_BACK, {}), found.get(ASLEEP, {})
     wanted = [
         (f"64 B by {name}, back to back, µs", 1e6 * statistics.median(near[name, 64]), 0.6)
-        for name in ("ring", "call")
+        for name in ("ring", "call", "pool.ring", "pool.client")
         if (name, 64) in near
     ]
-    if ("by reference", MIB) in near:
-        wanted.append(("1 MiB by reference, µs", 1e6 * statistics.median(near["by reference", MIB]), 2.0))
-    for name in ("ring", "call"):
+    wanted += [
+        (f"1 MiB, {name}, µs", 1e6 * statistics.median(near[name, MIB]), 2.0)
+        for name in ("by reference", "pool reference")
+        if (name, MIB) in near
+    ]
+    for name in ("ring", "call", "pool.ring", "pool.client"):
         if (name, 64) in asleep and ("Unix socket", 64) in asleep:
             times = ratio(asleep[name, 64], asleep["Unix socket", 64])
             wanted.append((f"64 B by {name} to Unix socket, both asleep", times, 1.2))

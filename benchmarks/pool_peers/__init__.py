@@ -11,6 +11,9 @@ PEERS = {
     "ring": "pool_peers.ours:Ring",
     "call": "pool_peers.ours:Rpc",
     "by reference": "pool_peers.ours:Reference",
+    "pool.ring": "pool_peers.pool:Rings",
+    "pool.client": "pool_peers.pool:Service",
+    "pool reference": "pool_peers.pool:References",
     "Unix socket": "pool_peers.sockets:UnixSocket",
     "multiprocessing.Pipe": "pool_peers.sockets:Pipe",
     "ZeroMQ ipc": "pool_peers.zeromq:ZeroMq",
@@ -19,7 +22,7 @@ PEERS = {
 }
 
 #: What is ours, and not what it is compared with.
-OURS = ("ring", "call", "by reference")
+OURS = ("ring", "call", "by reference", "pool.ring", "pool.client", "pool reference")
 
 
 def load(name: str) -> Peer:
