@@ -1,4 +1,4 @@
-"""A short soak: whatever dies at random, nothing is lost, done twice, or kept by the dead. `make bench` has a longer one."""
+"""Whatever dies at random, nothing is lost, done twice, or kept by the dead. `make bench` has a longer one."""
 
 from __future__ import annotations
 
