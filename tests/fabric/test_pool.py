@@ -192,11 +192,13 @@ def test_a_scenario_reaches_the_observer(fabric):
       - {device: mem0, poison: {address: 0, length: 64}}
       - {device: mem1, die: media}
       - {device: mem0, link: down}
+      - {device: shared.1, die: silent}
     """
     report = play(fabric, scenario.loads(steps, fabric.topology), fabric.clock)
     assert report.passed
     assert watches["mem0"].calls == [("poisoned", [(0, 64)]), ("failed", "its link is down")]
     assert watches["mem1"].calls == [("failed", "its media have failed")]
+    assert watches["shared.1"].calls == [("failed", "it does not answer")]
 
 
 # -- what outlives a server --------------------------------------------------------------------------------------

@@ -45,6 +45,10 @@ def _path(ctx: click.Context, param: click.Parameter, given: str | None) -> Path
     return Path(path).absolute()
 
 
+def _pooled(ctx: click.Context, param: click.Parameter, given: str | None) -> Path | Literal["none"] | None:
+    return "none" if given == "none" else _path(ctx, param, given)
+
+
 def _managed(
     ctx: click.Context, param: click.Parameter, given: str | None
 ) -> TcpAddress | Literal["none"] | None:
@@ -92,6 +96,13 @@ def _managed(
     is_flag=True,
     help="Have fabric managers come in by the MCTP stack of this machine's kernel, too (AF_MCTP).",
 )
+@click.option(
+    "--pool",
+    "pooled",
+    callback=_pooled,
+    metavar="unix:PATH|none",
+    help="Where programs come to the topology's pool, or that none is served; without it beside the other socket.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the line that says it is ready as JSON.")
 def serve(
     topology: str,
@@ -100,6 +111,7 @@ def serve(
     managed: TcpAddress | Literal["none"] | None,
     dialect: str,
     fm_kernel: bool,
+    pooled: Path | Literal["none"] | None,
     as_json: bool,
 ) -> None:
     """Keep the fabric of TOPOLOGY live, and serve it at a control socket.
@@ -121,16 +133,20 @@ def serve(
     """
     with _until_signalled() as wait, ExitStack() as stack:
         folder = stack.enter_context(runtime_folder())
-        hosts = Hosts(stack.enter_context(Fabric.load(topology, serves=True)), topology, folder)
+        fabric = stack.enter_context(Fabric.load(topology, serves=pooled != "none"))
+        hosts = Hosts(fabric, topology, folder)
         stack.enter_context(closing(hosts))
         for name in [hosts.host(one) for one in booted]:
             hosts.perform(_Boot(), name, _nowhere, lambda text: click.echo(text, nl=False, err=True))
         path = socket or _default(topology, folder)
         # before any guest can come: what the pool has is in the guest's machine from its beginning
-        granting = managed != "none" and any(live.virtual for live in hosts.fabric.hosts.values())
-        leases = leases_of(hosts) if granting else None
-        serving = serve_pool(hosts.fabric, path, leases) if hosts.fabric.topology.pool else None
-        pool = stack.enter_context(serving) if serving else None
+        granting = managed != "none" and any(live.virtual for live in fabric.hosts.values())
+        leases, pool = leases_of(hosts) if granting else None, None
+        if fabric.pool_files is not None:
+            place = path.with_suffix(".pool") if pooled is None or pooled == "none" else pooled
+            pool = stack.enter_context(serve_pool(fabric, place, leases))
+        elif isinstance(pooled, Path):
+            raise BuildError(f"--pool unix:{pooled}: the topology has no `pool`")
         try:
             stack.enter_context(Door(Service(hosts, VERBS), path))
         except DoorInUse as error:

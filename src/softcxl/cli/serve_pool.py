@@ -28,13 +28,12 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def serve_pool(fabric: Fabric, control: Path, leases: Leases | None = None) -> Iterator[str]:
-    """Serve the pool of a fabric, which has one; yields its address, a socket beside the one at `control`. A host whose
-    programs are not heard of any more loses what `leases` say that it was granted."""
+def serve_pool(fabric: Fabric, path: Path, leases: Leases | None = None) -> Iterator[str]:
+    """Serve the pool of a fabric, which has one, at a socket; yields its address. A host whose programs are not heard
+    of any more loses what `leases` say that it was granted."""
     given, files = fabric.topology.pool, fabric.pool_files
     assert given is not None, "of a topology with a pool"
     assert files is not None, "who serves has loaded it so"
-    path = control.with_suffix(".pool")
     plan = Plan.within(os.fstat(files.arena.fd).st_size)
     with ExitStack() as slots:
         journal = slots.enter_context(_Journal(fabric.store.journal))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from softcxl.fabric.keys import LARGEST, Name
+from softcxl.fabric.keys import LARGEST, FunctionName
 from softcxl.fabric.limits import key as _key
 
 DURATION = r"^[0-9]{1,7}(\.[0-9]{1,6})?(ms|s|min)$"
@@ -176,7 +176,7 @@ class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One step: when, on which device, and one thing to do or to expect."""
 
     name: Annotated[str | None, _key("what the report calls it")] = None
-    device: Annotated[Name | None, _key("which device; without this key the scenario's")] = None
+    device: Annotated[FunctionName | None, _key("which device; without this key the scenario's")] = None
     after: Annotated[
         str | None, _key("how long after the step before it, or the start", form="duration", pattern=DURATION)
     ] = None
@@ -250,7 +250,8 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = field(default_factory=list)
     description: Annotated[str | None, _key("what it is for")] = None
     device: Annotated[
-        Name | None, _key("the device of steps that name none; without this key the topology's only one")
+        FunctionName | None,
+        _key("the device of steps that name none; without this key the topology's only one"),
     ] = None
     seed: Annotated[int, _key("of chances and random bytes", least=0, most=(1 << 63) - 1)] = 0
 
