@@ -20,7 +20,7 @@ from softcxl.pool.protocol import Allocate, Located, Named, Opcode
 if TYPE_CHECKING:
     from softcxl.pool.session import Pool
 
-_SPOT = struct.Struct("<QQQQ")
+SPOT = struct.Struct("<QQQQ")
 _LEAST: Final = 1 << 16
 _KEPT: Final = 1 << 26
 """Bytes of buffers that are kept for later, at most."""
@@ -36,14 +36,14 @@ class Spot(NamedTuple):
 
     def pack(self) -> bytes:
         """As 32 bytes."""
-        return _SPOT.pack(*self)
+        return SPOT.pack(*self)
 
     @classmethod
     def unpack(cls, data: bytes) -> Spot:
         """The spot that those 32 bytes name. Raises Corrupt where they are something else."""
-        if len(data) != _SPOT.size:
-            raise Corrupt(f"a reference has {_SPOT.size} bytes, this has {len(data)}")
-        return cls(*_SPOT.unpack(data))
+        if len(data) != SPOT.size:
+            raise Corrupt(f"a reference has {SPOT.size} bytes, this has {len(data)}")
+        return cls(*SPOT.unpack(data))
 
 
 class Buffer(NamedTuple):

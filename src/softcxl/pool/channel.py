@@ -10,11 +10,12 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 
 from softcxl.pool import buffer, layout
+from softcxl.pool.buffer import SPOT as _SPOT
 from softcxl.pool.buffer import Spot
-from softcxl.pool.errors import Closed, Empty, Full, Refused, Stale
+from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Refused, Stale
 from softcxl.pool.native import Queue as NativeQueue
 from softcxl.pool.native import Ring as NativeRing
 from softcxl.pool.protocol import Adopt, Attach, Attached, ChannelKind, Detach, Give, Opcode, Role
@@ -44,29 +45,39 @@ class Record(NamedTuple):
 class Lent:
     """A region that references are to, and a view of it once one is asked for."""
 
-    def __init__(self, region: Region) -> None:
+    __slots__ = ("load", "region", "view", "word", "word_at")
+
+    def __init__(self, pool: Pool, region: Region) -> None:
         self.region = region
         self.view: memoryview | None = None
+        self.load = pool.directory.load
+        self.word_at = pool.header.regions_at + 256 * region.index
+        self.word = region.generation << 24 | layout.RegionState.LIVE
 
     def whole(self) -> memoryview:
-        """All of it."""
-        if self.view is None:
-            self.view = self.region.view()
-        return self.view
+        """All of it. Raises `Stale` where it has gone."""
+        if self.load(self.word_at) != self.word:
+            raise Stale(f"region {self.region.index} was freed, or who had it has gone")
+        view = self.view
+        if view is None:
+            view = self.view = self.region.view()
+        return view
 
 
 class Reference:
-    """Bytes of a region, where they are.
+    """Bytes of a region, where they are: `offset` and `length` in bytes.
 
-    One that was *lent* is the sender's: it is there as long as the sender's region is. One that was *given* is the
+    One that was *lent* is the sender's: it is there until the sender frees it, or dies. One that was *given* is the
     receiver's from the moment that he took it: `free` it, or leave a `with`; if he dies it is freed. Raises `Stale`
     where the region has gone.
     """
 
-    def __init__(self, pool: Pool, spot: Spot, lent: Lent, *, given: bool) -> None:
-        self._pool = pool
+    __slots__ = ("_lent", "given", "length", "offset")
+
+    def __init__(self, lent: Lent, offset: int, length: int, given: bool) -> None:
         self._lent = lent
-        self.spot = spot
+        self.offset = offset
+        self.length = length
         self.given = given
 
     @property
@@ -75,20 +86,19 @@ class Reference:
         return self._lent.region
 
     def __len__(self) -> int:
-        return self.spot.length
+        return self.length
 
     def __repr__(self) -> str:
         how = "given" if self.given else "lent"
-        return f"<Reference to {self.spot.length} bytes at {self.spot.offset} of region {self.spot.region}, {how}>"
+        return f"<Reference to {self.length} bytes at {self.offset} of region {self.region.index}, {how}>"
 
     def view(self) -> memoryview:
         """The bytes themselves, without a copy. See `Region.view`."""
-        buffer.check(self._pool, self.spot)
-        return self._lent.whole()[self.spot.offset : self.spot.offset + self.spot.length]
+        return self._lent.whole()[self.offset : self.offset + self.length]
 
     def read(self) -> bytes:
         """A copy of the bytes."""
-        return self.region.read(self.spot.offset, self.spot.length)
+        return self.region.read(self.offset, self.length)
 
     def free(self) -> None:
         """Be through with it: a region that was given goes back to the pool."""
@@ -120,19 +130,20 @@ class _Part:
         self._role = role
         self.place = Attached.unpack(pool.ask(Opcode.ATTACH, asked.pack()))
         self.name = name
-        self._open = True
         self._slot_at = pool.header.slots_at + 256 * pool.slot
+        # What says that this client lives, and -1 once it has no part in it any more
         self._live = pool.epoch << 24 | layout.SlotState.LIVE
         self._load = pool.directory.load
+        self._regions_at = pool.header.regions_at
         self._regions: dict[tuple[int, int], Lent] = {}
 
     def close(self) -> None:
         """Take part no more. A channel that nobody has open any more goes once it is empty."""
-        if not self._open:
+        live, self._live = self._live, -1
+        if live < 0:
             return
-        self._open = False
         regions, self._regions = self._regions, {}
-        if self._load(self._slot_at) != self._live:
+        if self._load(self._slot_at) != live:
             return  # the pool has taken this client for dead, and given its part to others
         self._leave()
         for lent in regions.values():
@@ -151,80 +162,82 @@ class _Part:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check(self) -> None:
-        if not self._open:
-            raise Closed(f"{self!r} was closed here")
-        if self._load(self._slot_at) != self._live:
-            self._pool.check()
+    def _check(self) -> NoReturn:
+        self._pool.check()
+        raise Closed(f"{self!r} was closed here")
 
     def end(self) -> None:
         """It is this client's no more, and somebody else sees to it."""
-        self._open = False
+        self._live = -1
 
     # -- references ------------------------------------------------------------------------------------------
 
-    def _refer(self, region: Region, offset: int, size: int | None, give: bool) -> Spot:
+    def _refer(
+        self,
+        put: Callable[..., None],
+        region: Region,
+        offset: int,
+        size: int | None,
+        give: bool,
+        kind: int,
+        timeout: float | None,
+    ) -> None:
+        if self._load(self._slot_at) != self._live:
+            self._check()
         if size is None:
             size = region.size - offset
         if offset < 0 or size < 0 or offset + size > region.size:
             raise Refused(f"{size} bytes at {offset}: the region has {region.size}")
-        if region.closed:
-            raise Stale(f"region {region.index} is not this client's any more")
-        spot = Spot(region.index, region.generation, offset, size)
-        buffer.check(self._pool, spot)
-        if give:
-            self._pool.ask(Opcode.GIVE, self._gift(Give, spot))
-        return spot
-
-    def _gift(self, kind: type[Give | Adopt], spot: Spot) -> bytes:
-        return kind(
-            index=spot.region,
-            generation=spot.generation,
-            channel=self.place.index,
-            channel_generation=self.place.generation,
-        ).pack()
-
-    def _opened(self, spot: Spot, kind: int) -> Reference:
-        record = buffer.record_of(self._pool, spot)
-        if kind & GIVEN:
-            self._pool.ask(Opcode.ADOPT, self._gift(Adopt, spot))
-            own = self._pool.adopted(spot.region, spot.generation, record.size)
-            return Reference(self._pool, spot, Lent(own), given=True)
-        key = spot.region, spot.generation
-        lent = self._regions.get(key)
-        if lent is None:
-            if len(self._regions) >= _OPEN:
-                self._regions.pop(next(iter(self._regions)))
-            lent = self._regions[key] = Lent(self._pool.referred(*key))
-        return Reference(self._pool, spot, lent, given=False)
-
-    def _sent(
-        self,
-        put: Callable[..., None],
-        region: Region,
-        spot: Spot,
-        kind: int,
-        give: bool,
-        timeout: float | None,
-    ) -> None:
+        index, generation = region.index, region.generation
+        word = generation << 24 | layout.RegionState.LIVE
+        if region.closed or self._load(self._regions_at + 256 * index) != word:
+            raise Stale(f"region {index} is not this client's any more")
+        data = _SPOT.pack(index, generation, offset, size)
+        if not give:
+            put(data, (kind and _kind(kind)) | REFERENCE, timeout)
+            return
+        gift = self._gift(Give, index, generation)
+        self._pool.ask(Opcode.GIVE, gift)
         try:
-            put(spot.pack(), kind | REFERENCE | (GIVEN if give else 0), timeout)
+            put(data, _kind(kind) | REFERENCE | GIVEN, timeout)
         except BaseException:
-            if give:
-                self._pool.ask(Opcode.ADOPT, self._gift(Adopt, spot))  # it stays the sender's
+            self._pool.ask(Opcode.ADOPT, gift)  # it stays the sender's
             raise
-        if give:
-            region.let_go()
+        region.let_go()
+
+    def _gift(self, kind: type[Give | Adopt], index: int, generation: int) -> bytes:
+        channel, of = self.place.index, self.place.generation
+        return kind(index=index, generation=generation, channel=channel, channel_generation=of).pack()
+
+    def _opened(self, data: bytes, kind: int) -> Reference:
+        if len(data) != _SPOT.size:
+            raise Corrupt(f"a reference has {_SPOT.size} bytes, this has {len(data)}")
+        index, generation, offset, length = _SPOT.unpack(data)
+        lent = self._regions.get((index, generation))
+        if lent is None or kind & GIVEN:
+            lent = self._open_region(Spot(index, generation, offset, length), bool(kind & GIVEN))
+        if offset + length > lent.region.size:
+            raise Corrupt(f"{length} bytes at {offset} of a region that has {lent.region.size}")
+        return Reference(lent, offset, length, bool(kind & GIVEN))
+
+    def _open_region(self, spot: Spot, given: bool) -> Lent:
+        record = buffer.record_of(self._pool, spot)
+        key = spot.region, spot.generation
+        if given:
+            self._pool.ask(Opcode.ADOPT, self._gift(Adopt, *key))
+            return Lent(self._pool, self._pool.adopted(*key, record.size))
+        if len(self._regions) >= _OPEN:
+            self._regions.pop(next(iter(self._regions)))
+        lent = self._regions[key] = Lent(self._pool, self._pool.referred(*key))
+        return lent
 
     def _read(self, data: bytes, kind: int) -> Record:
         if not kind & REFERENCE:
-            return Record(data, kind)
-        return Record(b"", kind & MOST_KIND, self._opened(Spot.unpack(data), kind))
+            return Record(data, kind, None)
+        return Record(b"", kind & MOST_KIND, self._opened(data, kind))
 
     def _bytes(self, data: bytes, kind: int) -> bytes:
-        if not kind & REFERENCE:
-            return data
-        with self._opened(Spot.unpack(data), kind) as reference:
+        with self._opened(data, kind) as reference:
             return reference.read()
 
 
@@ -255,9 +268,10 @@ class Producer(_Part):
         Raises `Full` where there is no room in time, `Closed` where there is none and the consumer has gone,
         `TooLong` for what the ring can never hold.
         """
-        self._check()
+        if self._load(self._slot_at) != self._live:
+            self._check()
         try:
-            self._ring.send(data, _kind(kind), timeout)
+            self._ring.send(data, kind and _kind(kind), timeout)
         except Full:
             raise Full(f"{self!r}: no room in time") from None
         except Closed:
@@ -280,9 +294,7 @@ class Producer(_Part):
         freed when he does so or dies, and where nobody receives it when the channel goes. Raises as `send` does, and
         `Denied` for what cannot be given.
         """
-        self._check()
-        spot = self._refer(region, offset, size, give)
-        self._sent(self._ring.send, region, spot, _kind(kind), give, timeout)
+        self._refer(self._ring.send, region, offset, size, give, kind, timeout)
 
     def _leave(self) -> None:
         self._ring.close()
@@ -303,7 +315,8 @@ class Consumer(_Part):
 
         Raises `Empty` where nothing comes in time, `Closed` where the producer has gone and all of his is taken.
         """
-        self._check()
+        if self._load(self._slot_at) != self._live:
+            self._check()
         try:
             data, kind = self._ring.take(timeout)
         except (Empty, Closed) as error:
@@ -312,7 +325,8 @@ class Consumer(_Part):
 
     def receive_record(self, timeout: float | None = None) -> Record:
         """The next record, with its kind; a reference as such. Raises as `receive` does."""
-        self._check()
+        if self._load(self._slot_at) != self._live:
+            self._check()
         try:
             return self._read(*self._ring.take(timeout))
         except (Empty, Closed) as error:
@@ -385,9 +399,10 @@ class Queue(_Part):
 
         Raises `Full` where there is no room in time, `Closed` where the queue was finished, `TooLong`.
         """
-        self._check()
+        if self._load(self._slot_at) != self._live:
+            self._check()
         try:
-            self._queue.put(data, _kind(kind), timeout)
+            self._queue.put(data, kind and _kind(kind), timeout)
         except Full:
             raise Full(f"{self!r}: no room in time") from None
         except Closed:
@@ -404,16 +419,15 @@ class Queue(_Part):
         timeout: float | None = None,
     ) -> None:
         """Put where bytes of a region are, and not the bytes. See `Producer.send_reference`."""
-        self._check()
-        spot = self._refer(region, offset, size, give)
-        self._sent(self._queue.put, region, spot, _kind(kind), give, timeout)
+        self._refer(self._queue.put, region, offset, size, give, kind, timeout)
 
     def get(self, timeout: float | None = None) -> bytes:
         """Take the next record's bytes; of a reference, what it refers to. With `timeout=0` it does not wait.
 
         Raises `Empty` where nothing comes in time, `Closed` where the queue was finished and all is taken.
         """
-        self._check()
+        if self._load(self._slot_at) != self._live:
+            self._check()
         try:
             data, kind = self._queue.take(timeout)
         except (Empty, Closed) as error:
@@ -425,7 +439,8 @@ class Queue(_Part):
 
     def get_record(self, timeout: float | None = None) -> Record:
         """Take the next record, with its kind; a reference as such. Raises as `get` does."""
-        self._check()
+        if self._load(self._slot_at) != self._live:
+            self._check()
         try:
             data, kind = self._queue.take(timeout)
         except (Empty, Closed) as error:
@@ -435,7 +450,8 @@ class Queue(_Part):
 
     def finish(self) -> None:
         """Say that nothing more comes: who gets, gets what is left, and then `Closed`. For all of its users."""
-        self._check()
+        if self._load(self._slot_at) != self._live:
+            self._check()
         self._queue.close()
 
     def _told(self, error: Exception) -> Exception:
