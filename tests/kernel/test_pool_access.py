@@ -22,6 +22,9 @@ from softcxl.lab.boot import Machine
 from softcxl.lab.parts import Parts
 from softcxl.pool.layout import Plan
 from softcxl.pool.session import connect
+from softcxl.spec.command.base import ReturnCode
+from softcxl.spec.fm.vcs import UnbindOption
+from tests.kernel.traces import until
 
 MIB = 1 << 20
 LEASE = 2.0
@@ -34,7 +37,9 @@ devices:
 pool: {memory: [mem0, mem1]}
 hosts:
   alpha: {bridges: {hb0: {ports: [alpha-door]}}, memory: 768MiB}
-  beta: {bridges: {hb0: {ports: [null, beta-door]}}, memory: 768MiB}
+  beta: {bridges: {hb0: {ports: [null, vcs0]}}, memory: 768MiB}
+switches:
+  rack: {ports: [null, beta-door], virtual: {vcs0: {ports: [beta-door, null]}}}
 """
 PLAN = Plan(slots=64, regions=1 << 10, heap=16 * MIB)
 
@@ -62,7 +67,7 @@ class Rack:
     def clients(self, host: str) -> list[str]:
         """Who is connected from a host, by name."""
         with connect(self.address, name="observer") as pool:
-            return [one["name"] for one in pool.tell("clients") if one["host"] == host]
+            return sorted(one["name"] for one in pool.tell("clients") if one["host"] == host)
 
     def await_clients(self, host: str, wanted: list[str]) -> None:
         """Wait until those, and nobody else, are connected from a host."""
@@ -271,6 +276,26 @@ def test_the_slot_is_pulled_and_plugged_in_again(rack: Rack) -> None:
         "import softcxl\nwith softcxl.connect(name='again') as pool: print(pool.open('shared').read(4096, 14))",
     )
     assert said == "b'from the guest'\n"
+
+
+def test_a_guest_is_fenced_by_an_unbind(rack: Rack) -> None:
+    """The fabric manager takes the slot away, whatever the guest does, and may give it back."""
+    guest, switch = rack.guests["beta"], rack.fabric.switches["rack"]
+    guest.output(
+        "python3 -c 'import softcxl, time; pool = softcxl.connect(name=\"fenced\"); time.sleep(600)'"
+        " >/dev/null 2>&1 </dev/null &"
+    )
+    rack.await_clients("beta", ["fenced"])
+    unbinding = switch.unbind(0, 0, UnbindOption.SURPRISE_HOT_REMOVE)
+    rack.await_clients("beta", [])
+    assert until(lambda: unbinding.code, lambda code: code is not None) is ReturnCode.SUCCESS
+    here = "grep -l 0x1e98 /sys/bus/pci/devices/*/vendor | wc -l"
+    assert guest.output(here) == "0\n"
+    assert not any(name.startswith("beta-door") for name in rack.fabric.open_doors)
+    switch.bind(0, 0, 1)
+    guest.output(f"until [ $({here}) = 2 ]; do usleep 20000; done", timeout=60)
+    said = python(guest, "import softcxl\nwith softcxl.connect(name='back') as pool: print(pool.slot > 0)")
+    assert said == "True\n"
 
 
 def test_a_guest_that_is_killed_has_no_slots_any_more(rack: Rack) -> None:

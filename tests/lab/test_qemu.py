@@ -22,7 +22,7 @@ from softcxl.lab.plan import (
     Switch,
     Window,
 )
-from softcxl.lab.qemu import Lines, command_line
+from softcxl.lab.qemu import Lines, command_line, endpoint_devices
 
 QEMU = Qemu(("qemu-system-x86_64",), (11, 1, 3), "system", (Path("/firmware"),))
 KERNEL = Kernel(Path("/boot/vmlinuz"), None, "7.2.12", "given")
@@ -170,3 +170,17 @@ def test_a_switch_has_the_test_socket_and_starts_at_once() -> None:
     words = line(PLAN, replace(LINES, qtest=16))
     assert "qtest,id=qtest,chardev=c-qtest,log=/dev/null" in words
     assert "-S" not in words
+
+
+def test_a_device_of_several_functions_has_function_0_last() -> None:
+    """With function 0 a guest looks for the others (PCIe hot plug)."""
+    endpoint = Endpoint("door", Path("/run/door.sock"), (Path("/run/door.1.sock"), Path("/run/door.2.sock")))
+    made = endpoint_devices(endpoint, "rp0")
+    assert [(one["id"], one["addr"], one["socket"]["path"]) for one in made] == [
+        ("door.1", "00.1", "/run/door.1.sock"),
+        ("door.2", "00.2", "/run/door.2.sock"),
+        ("door", "00.0", "/run/door.sock"),
+    ]
+    assert [one.get("multifunction", False) for one in made] == [False, False, True]
+    (alone,) = endpoint_devices(Endpoint("mem0", Path("/run/mem0.sock")), "rp0")
+    assert alone.keys() == {"driver", "id", "bus", "socket"}

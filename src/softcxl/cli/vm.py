@@ -277,7 +277,10 @@ class _Orders:
 
 
 def _read(answer: Answer) -> list[Order]:
-    return [Order(**one | {"header": tuple(one["header"])}) for one in json.loads(answer.said)["orders"]]
+    return [
+        Order(**one | {"header": tuple(one["header"]), "functions": tuple(one["functions"])})
+        for one in json.loads(answer.said)["orders"]
+    ]
 
 
 @contextlib.contextmanager

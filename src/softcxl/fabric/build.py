@@ -137,6 +137,9 @@ class Fabric:
                 self.devices[name] = self._device(name, key, clock)
             for name, multi in self.topology.pools.items():
                 self._pool(name, multi, clock)
+            for name in self.topology.access:
+                self.access[name] = access = PoolAccess(name)
+                self._stack.callback(access.close)
             first = {
                 name: shared.plug(self, self._switch(name, switch, clock), switch)
                 for name, switch in self.topology.shared.items()
@@ -154,9 +157,6 @@ class Fabric:
                     vcs=virtual_switch_of(self.topology, name, one.switch),
                 )
                 self._stack.callback(cci.close)
-            for name in self.topology.access:
-                self.access[name] = access = PoolAccess(name)
-                self._stack.callback(access.close)
             for name, host in self.topology.hosts.items():
                 self.hosts[name] = self._host(name, host)
             self._recover()
@@ -328,6 +328,10 @@ class Fabric:
     def functions(self, device: str) -> list[str]:
         """The names by which a device's functions have doors: its own, but for slots by which guests reach the pool."""
         return list(self.access[device].functions) if device in self.access else [device]
+
+    def parts(self, device: str) -> dict[str, Function]:
+        """The functions of a device beside function 0, by the names of their doors."""
+        return {name: one for name in self.functions(device)[1:] if (one := self.function(name)) is not None}
 
     def function(self, name: str) -> Function | None:
         """What has a door of that name: a device, a mailbox CCI of a switch, a function of a pool access device; None

@@ -116,9 +116,6 @@ def ports(topology: Topology) -> Iterator[Fault]:
             yield Fault(path, message, (("switches",),))
         elif name in topology.ccis and path[0] == "switches" and path[1] in topology.shared:
             yield Fault(path, f"{name} is for a host to manage a switch; plug it into a port of the host")
-        elif name in topology.access and path[0] == "switches" and path[1] in topology.shared:
-            message = f"{name} is for programs of a host to reach the pool; plug it into a port of the host"
-            yield Fault(path, message)
         elif len(before) >= (1 if pool is None else pool.heads):
             heads = "" if pool is None else f"; it has {mld.counted(pool.heads, 'head')} (`heads`)"
             yield Fault(path, f"{name} is plugged in already, at {' and '.join(before)}{heads}")

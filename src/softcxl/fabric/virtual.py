@@ -66,11 +66,9 @@ def _target(topology: Topology, switch_name: str, switch: Switch, name: str) -> 
         return f"{shorten(name)} is no device in a port of {switch_name}{hint}"
     if isinstance(key, SwitchCci):
         return f"{device} is a switch's mailbox CCI, and nothing to bind"
-    if isinstance(key, PoolAccess):
-        return f"{device} is for programs of a host to reach the pool; plug it into a port of the host"
     if device not in switch.ports:
         return f"{device} is in no port of {switch_name}; plug it in there first (`ports`)"
-    if isinstance(key, Type3):
+    if isinstance(key, Type3 | PoolAccess):
         return f"{device} has no logical devices; say {device}" if ld is not None else ""
     if ld is None:
         return f"{device} has several logical devices; say which one, as {device}.0"

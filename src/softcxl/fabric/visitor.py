@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
+from softcxl.device.access import AccessControl
 from softcxl.device.cci import CommandError
 from softcxl.device.type3 import Type3
 from softcxl.fabric.errors import BuildError
@@ -45,7 +46,8 @@ def port_name(virtual: str, vppb: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Something to be done in the machine. `socket` is that of the device's door, for "add". An "error" has the bit of
+    """Something to be done in the machine. `socket` is that of the device's door, for "add", and `functions` those of
+    the functions that it has beside function 0. An "error" has the bit of
     the AER status register that is to be set, in the register of `correctable` errors or in that of the others, and the
     words of the header log."""
 
@@ -57,6 +59,7 @@ class Order:
     status: int = 0
     correctable: bool = False
     header: tuple[int, int, int, int] = (0, 0, 0, 0)
+    functions: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -64,8 +67,9 @@ class _Place:
     """A vPPB with a device below."""
 
     port: str
-    function: Type3
-    door: Door
+    name: str
+    functions: dict[str, Function]
+    doors: dict[str, Door]
     open: ExitStack
     leaving: Done | None = None
     stays: bool = False
@@ -73,6 +77,11 @@ class _Place:
     cut: bool = False
     """The link below the vPPB is down."""
     over: bool = field(default=False)
+
+    @property
+    def connected(self) -> bool:
+        """A machine has it, or a function of it."""
+        return any(one.connected for one in self.doors.values())
 
 
 class Visitor:
@@ -139,16 +148,14 @@ class Visitor:
     def doors(self) -> dict[str, Door]:
         """The doors of what is bound, by device."""
         with self._changed:
-            return {place.function.name: place.door for place in self._places.values()}
+            return {name: door for place in self._places.values() for name, door in place.doors.items()}
 
     @property
     def slots(self) -> dict[str, str | None]:
         """What is below each of its vPPBs, by the name of the port in the machine."""
         with self._changed:
             names = (port_name(one.name, vppb.number) for one in self.virtual.values() for vppb in one.vppbs)
-            return {
-                name: self._places[name].function.name if name in self._places else None for name in names
-            }
+            return {name: self._places[name].name if name in self._places else None for name in names}
 
     def begin(self) -> dict[str, list[str | None]]:
         """What is bound now, by virtual switch and vPPB: a machine is made with it. Unless one is there already, orders
@@ -166,7 +173,7 @@ class Visitor:
             bound: dict[str, list[str | None]] = {}
             for name, virtual in self.virtual.items():
                 ports = (self._places.get(port_name(name, vppb)) for vppb in range(len(virtual.vppbs)))
-                bound[name] = [None if one is None or one.cut else one.function.name for one in ports]
+                bound[name] = [None if one is None or one.cut else one.name for one in ports]
             return bound
 
     def arrive(self) -> None:
@@ -181,7 +188,7 @@ class Visitor:
         with self._changed:
             self.present = False
             self._changed.notify_all()
-            going = [one for one in self._places.values() if one.leaving and not one.door.connected]
+            going = [one for one in self._places.values() if one.leaving and not one.connected]
         for place in going:
             self._work.put(lambda place=place: self._out(place))  # type: ignore[misc]
 
@@ -216,30 +223,34 @@ class Visitor:
 
     def plug(self, port: str, function: Function) -> None:
         """A function has come to be below a vPPB."""
-        if not isinstance(function, Type3):
-            raise CommandError(
-                ReturnCode.UNSUPPORTED
-            )  # a guest's switches are QEMU's, and take devices alone
+        if not isinstance(function, Type3 | AccessControl):
+            # a guest's switches are QEMU's, and take devices alone
+            raise CommandError(ReturnCode.UNSUPPORTED)
         if port in self._places:
             raise CommandError(ReturnCode.RETRY_REQUIRED)  # the machine has not let go of what was there
         opened = ExitStack()
         place: list[_Place] = []
+        parts = {function.name: function, **self.fabric.parts(function.name)}
         try:
-            door = opened.enter_context(
-                self.fabric.door(
-                    self.host,
-                    function.name,
-                    self._folder,
-                    spin_us=self._spin_us,
-                    bound=True,
-                    left=lambda: self._work.put(lambda: self._left(place)),
+            doors = {
+                name: opened.enter_context(
+                    self.fabric.door(
+                        self.host,
+                        name,
+                        self._folder,
+                        spin_us=self._spin_us,
+                        bound=True,
+                        left=lambda: self._work.put(lambda: self._left(place)),
+                    )
                 )
-            )
+                for name in parts
+            }
         except BuildError as error:
+            opened.close()
             log.warning("%s: %s cannot be plugged in: %s", self.host, function.name, error)
             raise CommandError(ReturnCode.RETRY_REQUIRED) from error
         with self._changed:
-            place.append(_Place(port, function, door, opened))
+            place.append(_Place(port, function.name, parts, doors, opened))
             self._places[port] = place[0]
             self._order("add", place[0])
 
@@ -254,11 +265,12 @@ class Visitor:
             done(ReturnCode.SUCCESS)
             return
         if option is UnbindOption.SURPRISE_HOT_REMOVE:
-            place.function.silence()
+            for one in place.functions.values():
+                one.silence()
             self.fabric.clock.call_later(GRACE, lambda: self._work.put(lambda: self._out(place)))
         with self._changed:
             place.leaving, place.stays = done, False
-            if self.present or place.door.connected:
+            if self.present or place.connected:
                 self._order("pull" if option is UnbindOption.SURPRISE_HOT_REMOVE else "remove", place)
                 return
         self._work.put(lambda: self._out(place))
@@ -299,8 +311,8 @@ class Visitor:
     def _order(self, act: Literal["add", "remove", "pull", "keep"], place: _Place) -> None:
         """The lock is held."""
         self._number += 1
-        name, socket = place.function.name, str(place.door.path) if act == "add" else ""
-        order = Order(self._number, act, name, place.port, socket)
+        socket, *more = [str(door.path) for door in place.doors.values()] if act == "add" else [""]
+        order = Order(self._number, act, place.name, place.port, socket, functions=tuple(more))
         self._orders.append(order)
         self._given[self._number] = order, place
         self._changed.notify_all()
@@ -310,6 +322,8 @@ class Visitor:
         if not at:
             return
         place = at[0]
+        if place.connected:
+            return  # by another function's door
         if place.leaving is not None:
             self._out(place)
             return
@@ -324,7 +338,9 @@ class Visitor:
         if done is None:
             return
         self._shut(place)
-        self.fabric.hosts[self.host].unbound(place.function)
+        for function in place.functions.values():
+            if isinstance(function, Type3):
+                self.fabric.hosts[self.host].unbound(function)
         done(ReturnCode.SUCCESS)
         for virtual in self.virtual.values():
             for vppb in virtual.vppbs:
@@ -351,8 +367,9 @@ class Visitor:
         try:
             place.open.close()
         finally:
-            if place.function.silent:
-                place.function.wake(Reset.HOT)
+            for one in place.functions.values():
+                if one.silent:
+                    one.wake(Reset.HOT)
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:

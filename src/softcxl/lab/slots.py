@@ -100,7 +100,9 @@ class Slots:
         while True:
             problem = ""
             try:
-                guest.plug(Endpoint(order.device, Path(order.socket)), order.port)
+                guest.plug(
+                    Endpoint(order.device, Path(order.socket), tuple(map(Path, order.functions))), order.port
+                )
             except MonitorError as error:
                 problem = "" if guest.ended else str(error)
             if "Duplicate" not in problem or time.monotonic() > deadline:

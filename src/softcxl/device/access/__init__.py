@@ -6,7 +6,8 @@ function, because QEMU stops to map a function's memory once it has interrupted 
 `server` says what has to be behind it.
 """
 
+from softcxl.device.access.control import AccessControl
 from softcxl.device.access.server import AccessServer, Memory, Visitor
 from softcxl.device.access.slot import PoolAccess
 
-__all__ = ["AccessServer", "Memory", "PoolAccess", "Visitor"]
+__all__ = ["AccessControl", "AccessServer", "Memory", "PoolAccess", "Visitor"]
