@@ -387,7 +387,7 @@ def test_a_gift_on_its_way_when_its_taker_died_is_freed_after_a_lease(tmp_path: 
     now = [0.0]
     with serving(tmp_path) as served:
         channels = served.server.channels
-        channels._clock = lambda: now[0]
+        channels.gifts._clock = lambda: now[0]
         pool = served.client()
         queue = pool.queue("gifts")
         queue.put_reference(pool.allocate("4KiB"), give=True)

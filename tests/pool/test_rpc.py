@@ -534,3 +534,31 @@ def test_calls_go_on_over_the_servers_end(served: Exchanging, index: Index) -> N
     assert client.echo(bytes(1 << 20)) == bytes(1 << 20)
     assert served.client("new").client("index", timeout=LONG).lookup(6) == b"6"
     assert index.calls == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("bytes_there", [b"\0", b"\xff", b"\x5a\x01"])
+def test_a_client_that_writes_over_channels_stops_no_server(tmp_path: Path, bytes_there: bytes) -> None:
+    """Head, queue and table of calls: whoever has them is told, others and the server go on."""
+    with serving(tmp_path) as served:
+        worker, vandal, other = served.client("worker"), served.client("vandal"), served.client("other")
+        index = Index(worker)
+        client = vandal.client("index", timeout=LONG)
+        assert client.lookup(1) == b"1"
+        queue = vandal.queue("work", cells=4)
+        queue.put(b"left")
+        producer = vandal.ring("orders").producer()
+        producer.send(b"left")
+        for at in (client._place.at, client._table.place.at, queue.place.at, producer.place.at):
+            vandal.map(0)[at - 2048 : at + 512] = (bytes_there * 2560)[:2560]
+        served.server.left(vandal.slot)
+        index.go_on.set()
+        served.server.left(worker.slot)
+        with served.server.lock:
+            served.server.channels.tick()
+        with other.ring("new").producer() as mine, other.ring("new").consumer() as its:
+            mine.send(b"works")
+            assert its.receive(LONG) == b"works"
+        served.stop()
+        served.start()
+        assert other.queue("more").cells == 256
+        served.clients = [other]

@@ -8,18 +8,18 @@ calls never come again.
 
 from __future__ import annotations
 
-import struct
+import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from softcxl.fm.pool.channel import Channel
 from softcxl.fm.pool.errors import Refusal
+from softcxl.fm.pool.gifts import Gifts
 from softcxl.pool import layout, rpc
-from softcxl.pool.buffer import Spot
-from softcxl.pool.channel import GIVEN, REFERENCE
 from softcxl.pool.codec import UNSERVED
-from softcxl.pool.errors import Closed, Corrupt, Empty
-from softcxl.pool.layout import CHANNEL, CHANNEL_AT, ChannelHead
-from softcxl.pool.native import Caller, Memory, Queue, Ring, Worker
+from softcxl.pool.errors import Closed, Empty, PoolError
+from softcxl.pool.layout import CHANNEL_AT, ChannelHead
+from softcxl.pool.native import Caller, Queue, Ring, Worker
 from softcxl.pool.protocol import (
     Adopt,
     Attach,
@@ -36,10 +36,11 @@ from softcxl.pool.protocol import (
 )
 
 if TYPE_CHECKING:
-    import mmap
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from softcxl.fm.pool.heap import Extent, Heap
+
+log = logging.getLogger(__name__)
 
 RING_SIZE: Final = 1 << 20
 QUEUE_CELLS: Final = 256
@@ -52,98 +53,6 @@ _ROLES: Final = {
     ChannelKind.QUEUE: (Role.USER,),
     ChannelKind.SERVICE: (Role.WORKER, Role.CLIENT),
 }
-_LENGTH: Final = 0x7FFFFFFF
-"""Of the first word of a ring's record: its length in bytes."""
-_READY: Final = 2
-_TAKING: Final = 3
-_CLOSED_AT: Final = 208
-"""Of the word of a ring or a queue that says which side has gone."""
-
-
-class Channel:
-    """One of them, as its head says."""
-
-    def __init__(self, memory: Memory, arena: mmap.mmap, extent: Extent) -> None:
-        self.extent = extent
-        self._memory = memory
-        self.head = ChannelHead.unpack(arena[extent.at : extent.at + layout.CHANNEL_HEAD])
-        self.kind = ChannelKind(self.head.kind)
-        self.owners = [self.head.owner0, self.head.owner1]
-        self.requests = [self.head.request0, self.head.request1]
-        self.users = _slots(self.head.users)
-        self.workers = _slots(self.head.workers)
-        behind = arena[
-            extent.at + layout.CHANNEL_HEAD : extent.at + layout.CHANNEL_HEAD + 4 * layout.REPEATABLE
-        ]
-        self.repeatable = [number for (number,) in struct.iter_unpack("<I", behind) if number]
-
-    @property
-    def at(self) -> int:
-        """Where what it is begins in the arena."""
-        return self.extent.at + CHANNEL_AT
-
-    @property
-    def room(self) -> int:
-        """How much that may be, in bytes."""
-        return self.extent.size - CHANNEL_AT
-
-    def __str__(self) -> str:
-        return f"{_WHAT[self.kind]} {layout.decode_name(self.extent.name).partition(':')[2]!r}"
-
-    def own(self, end: int, slot: int | None, request: int = 0) -> None:
-        """Give an end to a slot, or to nobody."""
-        self.requests[end] = request
-        self._memory.store(self.extent.at + CHANNEL[f"request{end}"], request)
-        self.owners[end] = 0 if slot is None else slot + 1
-        self._memory.store(self.extent.at + CHANNEL[f"owner{end}"], self.owners[end])
-
-    def join(self, slot: int, *, worker: bool = False) -> None:
-        """Count a slot in."""
-        (self.workers if worker else self.users).add(slot)
-        self._mark(slot, worker, True)
-
-    def leave(self, slot: int, *, worker: bool = False) -> bool:
-        """Count a slot out; whether it was in."""
-        among = self.workers if worker else self.users
-        if slot not in among:
-            return False
-        among.remove(slot)
-        self._mark(slot, worker, False)
-        return True
-
-    def _mark(self, slot: int, worker: bool, present: bool) -> None:
-        at = self.extent.at + CHANNEL["workers" if worker else "users"] + slot // 64 * 8
-        bit = 1 << slot % 64
-        word = self._memory.load(at)
-        self._memory.store(at, word | bit if present else word & ~bit)
-
-    def reopen(self, bits: int) -> None:
-        """Somebody is on that side again."""
-        word = self._memory.load(self.at + _CLOSED_AT)
-        while not self._memory.swap(self.at + _CLOSED_AT, word, word & ~bits):
-            word = self._memory.load(self.at + _CLOSED_AT)
-
-    @property
-    def ring_size(self) -> int:
-        """Bytes of a ring's records."""
-        return 1 << (self.room - 256).bit_length() - 1
-
-    def empty(self) -> bool:
-        """Whether nothing is left in it."""
-        if self.kind is ChannelKind.RING:  # its producer's index may be behind, where he died
-            head = self._memory.load(self.at + 128)
-            return not self._memory.load(self.at + 256 + head % self.ring_size // 8 * 8)
-        return self._memory.load(self.at + 64) == self._memory.load(self.at + 128)
-
-
-def _slots(bitmap: bytes) -> set[int]:
-    bits = int.from_bytes(bitmap, "little")
-    found = set()
-    while bits:
-        low = bits & -bits
-        found.add(low.bit_length() - 1)
-        bits ^= low
-    return found
 
 
 class Channels:
@@ -155,17 +64,12 @@ class Channels:
         self._heap = heap
         self._memory = heap.memory
         self._slots = min(slots, 4096)
-        self._lease = lease
-        self._clock = clock
         self._by_name: dict[bytes, Channel] = {}
         self._by_index: dict[int, Channel] = {}
         self._tables: dict[int, Channel] = {}
         self._of_slot: dict[int, set[int]] = {}
         self._unserved: set[int] = set()
-        # Regions on their way: index to generation, the channel's index (or None after a restart), and since when
-        self._given: dict[int, tuple[int, int | None, float]] = {
-            index: (generation, None, clock()) for index, generation in heap.kept()
-        }
+        self.gifts = Gifts(heap, lease, clock)
         self.handlers: dict[int, Callable[[int, bytes], bytes]] = {
             Opcode.ATTACH: lambda slot, data: self.attach(slot, Attach.unpack(data)).pack(),
             Opcode.DETACH: self._detach,
@@ -178,7 +82,8 @@ class Channels:
         for extent in list(heap.channels()):
             self._recover(extent)
         for table in self._tables.values():
-            self._caller(table).mend(layout.SERVER)  # calls that the server had been about to refuse
+            # Calls that the server had been about to refuse
+            self._tried(table, lambda one: self._caller(one).mend(layout.SERVER))
 
     def _recover(self, extent: Extent) -> None:
         if extent.size < CHANNEL_AT:
@@ -189,12 +94,16 @@ class Channels:
             self._heap.drop(extent)
             return
         channel = Channel(self._memory, self._heap.map, extent)
+        if channel.damaged:
+            log.error("%s: its head cannot be: it is dropped", channel)
+            self._heap.drop(extent)
+            return
         self._keep(channel)
         for slot in channel.users | channel.workers | {owner - 1 for owner in channel.owners if owner}:
             if channel.kind is not ChannelKind.CALLS:
                 self._of_slot.setdefault(slot, set()).add(extent.region)
         if channel.kind in (ChannelKind.QUEUE, ChannelKind.SERVICE):
-            self._queue(channel).mend(layout.SERVER)
+            self._tried(channel, lambda one: self._queue(one).mend(layout.SERVER))
 
     def _keep(self, channel: Channel) -> None:
         self._by_index[channel.extent.region] = channel
@@ -408,11 +317,11 @@ class Channels:
         for channel in mine:
             served |= slot in channel.workers
             if channel.kind in (ChannelKind.QUEUE, ChannelKind.SERVICE):
-                self._queue(channel).mend(slot)
+                self._tried(channel, lambda one: self._queue(one).mend(slot))
         for table in self._tables.values() if served else ():
-            self._caller(table).mend(slot)
+            self._tried(table, lambda one: self._caller(one).mend(slot))
         if slot in self._tables:
-            self._give_up(slot, self._tables[slot])
+            self._tried(self._tables[slot], self._give_up)
         for channel in mine:
             for role in _ROLES[channel.kind]:
                 self._leave(channel, slot, role)
@@ -421,10 +330,16 @@ class Channels:
     def tick(self) -> None:
         """Now and then: calls that came to a service whose last worker had just gone are told so."""
         for index in list(self._unserved):
-            self._fail_calls(self._by_index[index])
-        before = self._clock() - self._lease
-        if any(since < before for _, _, since in self._given.values()):
-            self._free_lost(before)
+            self._tried(self._by_index[index], self._fail_calls)
+        self.gifts.free_lost(self._by_index.values())
+
+    @staticmethod
+    def _tried(channel: Channel, do: Callable[[Channel], object]) -> None:
+        """Do what may find that a client has written over the channel: then nobody is helped with it."""
+        try:
+            do(channel)
+        except PoolError as error:
+            log.warning("%s: %s", channel, error)
 
     def _queue(self, channel: Channel) -> Queue:
         return Queue(self._memory, channel.at, channel.room, layout.SERVER)
@@ -437,7 +352,7 @@ class Channels:
             end = int(role == Role.CONSUMER)
             if channel.owners[end] != slot + 1:
                 return False
-            Ring(self._memory, channel.at, channel.room, end == 0).close()
+            self._tried(channel, lambda one: Ring(self._memory, one.at, one.room, end == 0).close())
             channel.own(end, None)
             return True
         if role == Role.WORKER:
@@ -445,7 +360,7 @@ class Channels:
                 return False
             if not channel.workers:
                 self._unserved.add(channel.extent.region)
-                self._fail_calls(channel)
+                self._tried(channel, self._fail_calls)
             return True
         return channel.leave(slot)
 
@@ -455,17 +370,17 @@ class Channels:
         queue.close()
         worker = Worker(self._memory, queue)
         for client, table in self._tables.items():
-            worker.learn(client, table.at, table.room)
-        while True:
+            self._tried(table, lambda one, client=client: worker.learn(client, one.at, one.room))  # type: ignore[misc]
+        for _ in range(4 * SERVICE_CELLS):
             try:
                 worker.next(0)
             except (Empty, Closed):
                 return
-            except (KeyError, Corrupt):
-                continue
+            except KeyError:
+                continue  # of nobody's call
             worker.answer(b"", UNSERVED)
 
-    def _give_up(self, slot: int, table: Channel) -> None:
+    def _give_up(self, table: Channel) -> None:
         """Free what a dead client had asked; what runs is freed by who runs it."""
         caller = self._caller(table)
         for cell in range(rpc.CALLS):
@@ -488,32 +403,20 @@ class Channels:
         self._unserved.discard(index)
         self._memory.store(channel.extent.at, 0)
         self._heap.drop(channel.extent)
-        for region, (generation, of, _) in list(self._given.items()):
-            if of == index:
-                del self._given[region]
-                self._heap.free(region, generation)
+        self.gifts.free_with(index)
 
     # -- regions on their way --------------------------------------------------------------------------------
 
     def _give(self, slot: int, data: bytes) -> bytes:
         asked = Give.unpack(data)
         channel = self._mine(slot, asked.channel, asked.channel_generation)
-        if self._given.get(asked.index, (0,))[0] == asked.generation:
-            return b""  # asked again, of a server that was started meanwhile
-        self._heap.keep(slot, asked.index, asked.generation)
-        self._given[asked.index] = asked.generation, channel.extent.region, self._clock()
+        self.gifts.give(slot, asked.index, asked.generation, channel)
         return b""
 
     def _adopt(self, slot: int, data: bytes) -> bytes:
         asked = Adopt.unpack(data)
         channel = self._mine(slot, asked.channel, asked.channel_generation)
-        given = self._given.get(asked.index)
-        if given is None and self._heap.has(slot, asked.index, asked.generation):
-            return b""
-        if given is None or given[0] != asked.generation or given[1] not in (None, channel.extent.region):
-            raise Refusal(Status.GONE, f"region {asked.index} is not on its way in {channel}")
-        self._heap.hand_over(slot, asked.index, asked.generation)
-        del self._given[asked.index]
+        self.gifts.adopt(slot, asked.index, asked.generation, channel)
         return b""
 
     def _mine(self, slot: int, index: int, generation: int) -> Channel:
@@ -523,50 +426,3 @@ class Channels:
         if slot + 1 not in channel.owners and slot not in channel.users:
             raise Refusal(Status.DENIED, f"this client has no part in {channel}")
         return channel
-
-    def _free_lost(self, before: float) -> None:
-        """Free what was given to a channel and is in no record of it any more: who took it died before he had it."""
-        there = {
-            (spot.region, spot.generation)
-            for channel in self._by_index.values()
-            if channel.kind in (ChannelKind.RING, ChannelKind.QUEUE)
-            for spot in self._spots(channel)
-        }
-        for index, (generation, of, since) in list(self._given.items()):
-            if (index, generation) in there:
-                self._given[index] = generation, of, self._clock()
-            elif since < before:
-                del self._given[index]
-                self._heap.free(index, generation)
-
-    def _spots(self, channel: Channel) -> Iterator[Spot]:
-        """What the records in a channel refer to. Others put and take meanwhile: what they have is not looked for."""
-        arena, at = self._heap.map, channel.at
-        if channel.kind is ChannelKind.QUEUE:
-            stride = (channel.room - 256) // channel.head.cells // 64 * 64
-            cells = [at + 256 + cell * stride for cell in range(channel.head.cells)]
-            places = [cell + 8 for cell in cells if self._memory.load(cell) & 0xFF in (_READY, _TAKING)]
-        else:
-            places = self._records(channel)
-        for place in places:
-            length, kind = struct.unpack_from("<II", arena, place)
-            if kind & (REFERENCE | GIVEN) == REFERENCE | GIVEN and length & _LENGTH == 32:
-                yield Spot.unpack(self._wrapped(channel, place + 8))
-
-    def _records(self, channel: Channel) -> list[int]:
-        head, size = self._memory.load(channel.at + 128), channel.ring_size
-        places: list[int] = []
-        while len(places) < size // 8:
-            place = channel.at + 256 + head % size // 8 * 8
-            header = self._memory.load(place)
-            if not header:
-                break
-            places.append(place)
-            head += 8 + ((header & _LENGTH) + 7 & ~7)
-        return places
-
-    def _wrapped(self, channel: Channel, place: int) -> bytes:
-        if channel.kind is ChannelKind.QUEUE:
-            return self._heap.map[place : place + 32]
-        size, start = channel.ring_size, place - channel.at - 256
-        return bytes(self._heap.map[channel.at + 256 + (start + step) % size] for step in range(32))
