@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softcxl.pool.errors import Corrupt, Poisoned
+from softcxl.pool.errors import Corrupt, Denied, Poisoned, Refused
 from softcxl.pool.poison import Poison
-from softcxl.pool.protocol import PoisonAnswer, PoisonedRange, PoisonQuery
+from softcxl.pool.protocol import Heal, Opcode, PoisonAnswer, PoisonedRange, PoisonQuery
 from softcxl.pool.region import Region
-from tests.pool.served import Served
+from tests.pool.served import Served, wait_until
 
 SIZE = 1024
 
@@ -156,3 +157,59 @@ def test_poison_that_comes_while_others_read_is_never_read(served: Served) -> No
                 poison(served, region, number % 2, number * 4096 + 64 * (number % 2))
             stop.set()
         assert all(one.result() for one in reading)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("within", [False, True])
+def test_lines_that_are_lost_are_good_again_when_they_are_written(
+    served: Served, replicas: int, within: bool
+) -> None:
+    data = bytearray(os.urandom(5000))
+    with served.connect() as pool:
+        region = pool.allocate(len(data), replicas=replicas)
+        region.write(0, data)
+        for copy in range(replicas):
+            poison(served, region, copy, 128, 192, 4992)
+        with pytest.raises(Poisoned):
+            region.read()
+        data[100:200] = b"x" * 100  # all of the line at 128, a part of that at 192
+
+        def healed() -> bool:
+            """Within the lock there is one try: where the server has other things to see to the line stays lost."""
+            with region.locked() if within else contextlib.nullcontext():
+                region.write(100, b"x" * 100)
+            try:
+                return region.read(0, 192) == data[:192]
+            except Poisoned:
+                assert within
+                return False
+
+        wait_until(healed)
+        with pytest.raises(Poisoned) as found:
+            region.read()
+        assert found.value.ranges == ((192, 64), (4992, 8))
+        region.write(192, b"y" * 64)
+        data[192:256] = b"y" * 64
+        assert region.read(0, 4992) == data[:4992]
+        region.write(4992, b"z" * 8)  # to the end: the line has no more
+        data[4992:] = b"z" * 8
+        assert region.read() == data
+        wait_until(lambda: not region.stat.poisoned)
+
+
+def test_who_may_only_read_makes_nothing_good(served: Served) -> None:
+    with served.connect("owner") as pool, served.connect("other") as other:
+        region = pool.allocate(4096, name="shown", mode="read")
+        poison(served, region, 0, 0)
+        theirs = other.open("shown")
+        asked = Heal(
+            index=theirs.index, generation=theirs.generation, offset=0, length=64, health=other.health
+        )
+        with pytest.raises(Denied, match="written by its owner alone"):
+            other.ask(Opcode.HEAL, asked.pack())
+        with pytest.raises(Refused, match="the region has 4096"):
+            pool.ask(Opcode.HEAL, Heal(
+                index=region.index, generation=region.generation, offset=4096, length=64, health=0
+            ).pack())  # fmt: skip
+        with pytest.raises(Poisoned):
+            theirs.read()

@@ -38,6 +38,7 @@ class Opcode(enum.IntEnum):
     CLOSE = 14
     HOLD = 40
     ALLOCATE_MANY = 41
+    HEAL = 42
     ATTACH = 32
     DETACH = 33
     CALLS_OF = 34
@@ -208,6 +209,16 @@ class PoisonQuery(Record, size=32):
     generation: int = u64()
     offset: int = u64()
     length: int = u64()
+
+
+class Heal(Record, size=40):
+    """Poisoned lines of a region that were just written, all of each: they are good from now on."""
+
+    index: int = u64()
+    generation: int = u64()
+    offset: int = u64()
+    length: int = u64()
+    health: int = u64("what the directory's count of health was before they were written")
 
 
 class PoisonedRange(Record, size=24):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
@@ -14,7 +15,7 @@ from softcxl.pool.errors import Corrupt, Denied, PoolError, Refused, Stale
 from softcxl.pool.info import Copy, RegionInfo, RegionStat
 from softcxl.pool.layout import Mode, RegionState
 from softcxl.pool.poison import Poison
-from softcxl.pool.protocol import Named, Opcode
+from softcxl.pool.protocol import Heal, Named, Opcode
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from softcxl.pool.session import Pool
 
 _TRIES = 16
+_HEALING = 5.0
+_PAUSE = 0.005
 _WORD = (1 << 64) - 1
 
 
@@ -46,6 +49,7 @@ class Region:
         "_native",
         "_poison",
         "_pool",
+        "_unhealed",
         "_writable",
         "generation",
         "index",
@@ -62,6 +66,7 @@ class Region:
         self._closed = True  # until there is something to close
         self._holder = 0
         self._moved = False
+        self._unhealed: list[Heal] = []
         self._poison: Poison | None = None
         self._writable = own or self._may_write()
         self._closed = False
@@ -141,11 +146,19 @@ class Region:
     def write(self, offset: int, data: Any, timeout: float | None = None) -> None:
         """Write the bytes of `data`, contiguous, from `offset` on: when this returns every healthy copy has them.
 
+        Lines of 64 bytes that are lost in every copy are good again when all of each is written.
+
         Raises `Denied` where others may only read, `Busy` where somebody has had the lock for `timeout` seconds,
         `Failed` where no copy is healthy.
         """
         if not self._writable or not 0 <= offset <= self.size:
             self._check_write(offset, memoryview(data).nbytes)
+        if self._native.poisoned:
+            self._write_over_poison(offset, data, timeout)
+        else:
+            self._put(offset, data, timeout)
+
+    def _put(self, offset: int, data: Any, timeout: float | None) -> None:
         try:
             self._native.write(offset, data, timeout)
         except IndexError:
@@ -205,8 +218,11 @@ class Region:
             except PoolError as error:
                 raise self._explained(error) from None
             finally:
+                unhealed, self._unhealed = self._unhealed, []
                 if self._moved:
                     self.remap()
+            for asked in unhealed:
+                self._heal(asked)  # or else its lines are lost yet, and reads say so
 
     # -- views -----------------------------------------------------------------------------------------------
 
@@ -444,6 +460,39 @@ class Region:
             self._poison = None
             return error
         return None if self._pool.health == poison.health else errors.Poisoned()
+
+    def _write_over_poison(self, offset: int, data: Any, timeout: float | None) -> None:
+        """Write, and have the server take lines for good that were lost and now are not."""
+        size = memoryview(data).nbytes
+        self._check_write(offset, size)
+        until = time.monotonic() + _HEALING
+        while True:
+            poison = self._poisoned()
+            _, lost = poison.plan(offset, size, self._native.healthy)
+            self._put(offset, data, timeout)
+            if not lost:
+                return
+            asked = Heal(
+                index=self.index, generation=self.generation, offset=offset, length=size, health=poison.health
+            )
+            if self._holder == threading.get_ident():
+                self._unhealed.append(asked)  # the server needs the lock for it
+                return
+            if self._heal(asked):
+                return
+            if time.monotonic() > until:
+                raise errors.Busy(f"{self._called()}: it was written, and lines of it are poisoned yet")
+            time.sleep(_PAUSE)
+
+    def _heal(self, asked: Heal) -> bool:
+        """Have lines taken for good that were written. False: there may be more poison since they were."""
+        for _ in range(_TRIES):
+            with contextlib.suppress(errors.Busy):
+                self._pool.ask(Opcode.HEAL, asked.pack())
+                return True
+            if self._pool.health != asked.health:
+                return False
+        return False
 
     def _poisoned(self) -> Poison:
         health = self._pool.health

@@ -139,6 +139,10 @@ class Health:
             self._sources.set_state(held.number, SourceState.HEALTHY)
         self._changed()
 
+    def expects(self, held: Held) -> bool:
+        """Whether a source has told of poison that is not there yet, as far as is known."""
+        return any(one is held for one, _ in list(self._pages))
+
     def tick(self) -> None:
         """Look again at memory that was about to go bad."""
         if self._pages:

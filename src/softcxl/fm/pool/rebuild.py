@@ -81,7 +81,7 @@ class Rebuilder:
         self.waiting: dict[int, str] = {}
         """Why a region is not whole, by index, where nothing can be done about it now."""
         self.copier = Copier(directory, sources, health, lock, self._refuse)
-        self._repairer = Repairer(directory, sources, health, self.copier, lock, self._refuse, self._repaired)
+        self.repairer = Repairer(directory, sources, health, self.copier, lock, self._refuse, self._repaired)
         self._reserve()
 
     # -- running -------------------------------------------------------------------------------------------------------
@@ -168,12 +168,12 @@ class Rebuilder:
                 raise Corrupt("somebody has written over its record")
             region = self.copier.open(index, one)
             if copies.poisoned & copies.healthy:
-                why = self._repairer.repair(region, copies)
+                why = self.repairer.repair(region, copies)
             for copy in range(copies.count):
                 if not copies.healthy >> copy & 1:
                     why = self._rebuild(index, one, region, copies, copy) or why
             if not why and copies.poisoned:
-                why = self._repairer.repair(region, copies)
+                why = self.repairer.repair(region, copies)
         except Stale:
             return True  # it was freed
         except Busy:

@@ -399,6 +399,12 @@ class Regions:
         if one.mode == Mode.PRIVATE and one.owner != slot and one.identity != self._client_of(slot):
             raise Refusal(Status.DENIED, f"region {one.name!r} is private to its owner")
 
+    def check_writer(self, slot: int, index: int) -> None:
+        """Raise `Refusal` where a client may not write a region."""
+        one = self.known[index]
+        if one.mode != Mode.WRITE and one.owner != slot and one.identity != self._client_of(slot):
+            raise Refusal(Status.DENIED, f"{self._called(index)} is written by its owner alone")
+
     def _called(self, index: int) -> str:
         return f"region {self.known[index].name or index!r}"
 

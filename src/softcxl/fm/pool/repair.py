@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from softcxl.fm.pool.copying import locked
-from softcxl.pool.layout import REGION, SERVER, split
+from softcxl.pool.layout import HEADER, REGION, SERVER, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _TRIES = 3
 
+_AT_ONCE = 0.005  # seconds that who asks is kept waiting for a lock
+_LINE = 64
+_FIRST = 1  # the phase of a write in which the first copy is written
 _OTHERS = 2  # the phase of a write in which the first copy has it all: see softcxl_region.h
 
 
@@ -79,6 +82,50 @@ class Repairer:
             self._repaired(copies, copy, mended)
         return lost
 
+    def heal(self, region: Region, copies: Copies, offset: int, length: int, health: int) -> bool:
+        """Make the poisoned lines of a range good which was written since the directory's count of health was that:
+        each copy has the bytes, though its lines are marked. False: there may be poison since.
+
+        Raises `Busy`, `Stale`.
+        """
+        first = -(-offset // _LINE) * _LINE
+        end = offset + length if offset + length == copies.size else (offset + length) // _LINE * _LINE
+        region.lock(_AT_ONCE)
+        try:
+            found = []
+            before = {}
+            for copy in range(copies.count):
+                if copies.healthy & copies.poisoned & 1 << copy:
+                    held = self._sources.all[split(copies.extent(copy))[0]]
+                    before[copy] = held.poisonings
+                    if self._health.expects(held):
+                        return False
+                    for at, size in self._copier.poison(copies, copy):
+                        start, stop = max(at, first), min(at + size, end)
+                        if start < stop:
+                            data = bytes(self._copier.bytes(copies.extent(copy), start, stop - start))
+                            found.append((copy, start, data))
+            if self._directory.memory.load(HEADER["health"]) != health:
+                return False
+            for copy, start, data in found:
+                self._write_anew(copies, copy, start, data)
+        finally:
+            region.unlock()
+        for copy, told in before.items():
+            held = self._sources.all[split(copies.extent(copy))[0]]
+            if not self._copier.poison(copies, copy):
+                self._set_clean(held, told, copies, copy)
+        self._directory.health_changed()
+        return True
+
+    def _write_anew(self, copies: Copies, copy: int, at: int, data: bytes) -> None:
+        """Replace lines of a copy by what is in them. Whoever finds this server dead takes them for torn."""
+        number, offset = split(copies.extent(copy))
+        self._intend(copies, at, len(data), copy, _FIRST)
+        self._health.clear(self._sources.all[number], offset + at, -(-len(data) // _LINE) * _LINE)
+        self._copier.bytes(copies.extent(copy), at, len(data))[:] = data
+        self._intend(copies, 0, 0, None)
+
     def _set_clean(self, held: Held, told: int, copies: Copies, copy: int) -> bool:
         with self._lock:
             if held.poisonings != told:
@@ -103,7 +150,7 @@ class Repairer:
             self._intend(copies, 0, 0, None)
         return True
 
-    def _intend(self, copies: Copies, at: int, length: int, first: int | None) -> None:
+    def _intend(self, copies: Copies, at: int, length: int, first: int | None, phase: int = _OTHERS) -> None:
         memory, record = self._directory.memory, copies.at
         writes = memory.load(record + REGION["sequence"]) >> 24
         if first is None:
@@ -111,4 +158,4 @@ class Repairer:
             return
         memory.store(record + REGION["intent_at"], at)
         memory.store(record + REGION["intent_length"], length)
-        memory.store(record + REGION["sequence"], writes << 24 | SERVER << 8 | first << 2 | _OTHERS)
+        memory.store(record + REGION["sequence"], writes << 24 | SERVER << 8 | first << 2 | phase)

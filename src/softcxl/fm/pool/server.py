@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from softcxl.fm.pool.accounts import Accounts
 from softcxl.fm.pool.channels import Channels
 from softcxl.fm.pool.clients import Clients, Fence, Leaver
+from softcxl.fm.pool.copies import Copies
 from softcxl.fm.pool.defragment import Defragmenter
 from softcxl.fm.pool.directory import Directory
 from softcxl.fm.pool.errors import ArenaUnfit, Refusal
@@ -28,7 +29,7 @@ from softcxl.fm.pool.regions import Regions
 from softcxl.fm.pool.sources import Sources
 from softcxl.fm.pool.telling import Telling
 from softcxl.pool import layout
-from softcxl.pool.errors import Empty, PoolError
+from softcxl.pool.errors import Busy, Empty, PoolError
 from softcxl.pool.layout import SERVER, Plan
 from softcxl.pool.native import Caller, Queue, Worker
 from softcxl.pool.protocol import (
@@ -36,6 +37,7 @@ from softcxl.pool.protocol import (
     MANY,
     Allocate,
     AllocateMany,
+    Heal,
     Hello,
     Hold,
     Journal,
@@ -162,7 +164,9 @@ class PoolServer:
             Opcode.TELL: self.telling.handle,
             Opcode.GOODBYE: self._goodbye,
         }
-        self._unlocked: dict[int, Handler] = {Opcode.POISON: self._poison, Opcode.RING: self._ring}
+        self._unlocked: dict[int, Handler] = {
+            Opcode.POISON: self._poison, Opcode.HEAL: self._heal, Opcode.RING: self._ring,
+        }  # fmt: skip
         self._handlers |= self.channels.handlers
         self._on_tick.append(self.channels.tick)
         self.clients.leavers += [
@@ -526,6 +530,25 @@ class PoolServer:
                 found.append(PoisonedRange(copy=copy, offset=max(at - begin, 0), length=length))
         found.sort(key=lambda one: one.offset)  # who asks goes on from the last
         return PoisonAnswer(more=int(len(found) > _POISON_MOST), ranges=found[:_POISON_MOST]).pack()
+
+    def _heal(self, slot: int, data: bytes) -> bytes:
+        asked = Heal.unpack(data)
+        with self.lock:
+            index = self.regions.find(Named(index=asked.index, generation=asked.generation, name=b""))
+            one = self.regions.known[index]
+            self.regions.check_writer(slot, index)
+        if asked.offset + asked.length > one.size:
+            raise Refusal(
+                Status.MALFORMED, f"{asked.length} bytes at {asked.offset}: the region has {one.size}"
+            )
+        region, copies = self.rebuilder.copier.open(index, one), Copies(self.directory, index)
+        try:
+            done = self.rebuilder.repairer.heal(region, copies, asked.offset, asked.length, asked.health)
+        except Busy:
+            done = False
+        if not done:
+            raise Refusal(Status.BUSY, f"region {index}: somebody writes it, or there is more poison")
+        return b""
 
     def _ring(self, slot: int, data: bytes) -> bytes:
         self.ring(Ring.unpack(data).offset)
