@@ -1,6 +1,8 @@
 """Leases in a thread of their own, and a pool's server that has a host fenced before its programs are forgotten."""
 
 import queue
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -121,3 +123,46 @@ def test_what_programs_of_a_silent_host_had_is_given_on_when_the_fabric_has_fenc
     assert seen["lease ran out"] == ("guest", ["rack.left.0 0.0", "rack.right.0 0.1"])
     assert seen["client gone"] == ("guest", ["rack.left.0 0.0"])
     assert leases.all() == []
+
+
+def test_who_is_silent_says_nothing_for_others_of_the_host(told):
+    """A host that cannot be fenced is tried again; meanwhile no program of it counts as heard of."""
+    events: queue.SimpleQueue[str] = queue.SimpleQueue()
+    plan = replace(PLAN, slots=4)
+    sources = [FakeSource("mem0")]
+
+    def event(kind, subject, detail):
+        events.put(kind)
+
+    with PoolServer(
+        arena(plan), sources, plan=plan, lease=0.1, fence=lambda host: False, event=event
+    ) as server:
+        with server.lock:
+            for name in (b"one", b"two"):
+                server.attach(Hello(protocol=PROTOCOL, name=name, host=b"b"), 0, remote=True)
+            assert server.clients.heard() == {"b"}
+        silent = 0
+        while silent < 2:
+            silent += events.get(timeout=LONG) == "host not fenced"
+        with server.lock:
+            assert server.clients.heard() == set()
+            assert sorted(server.names.values()) == ["one", "two"]
+
+
+def test_what_is_under_way_when_it_ends_is_told_so(place, tmp_path):
+    """A host that never takes what it is offered, and a server that stops meanwhile."""
+    offered = threading.Event()
+    dynamic = place.fabric.mlds["shared"].dynamic
+    dynamic.witness = lambda what, number, extents: offered.set() if what == "offered" else None
+    page = tmp_path / "grants.json"
+    first = Leases(lambda: Grants(Fence(place.connect, place.names), HOSTS, page))
+    with first, ThreadPoolExecutor(1) as others:
+        asked = others.submit(first.grant, 2 << 20, "a", 10, "extents")
+        assert offered.wait(LONG)
+        first.close()
+        with pytest.raises(GrantError, match="the server stops"):
+            asked.result(LONG)
+    with Leases(lambda: Grants(Fence(place.connect, place.names), HOSTS, page)) as leases:
+        assert leases.fence("a")  # the next one takes the offer back
+        assert leases.all() == []
+    assert dynamic.tags == []

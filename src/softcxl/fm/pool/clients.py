@@ -77,6 +77,7 @@ class Clients:
             slot: (-1, now()) for slot in taken if directory.slot(slot).flags & 1
         }
         self._fencing: set[int] = set()
+        self._overdue: set[int] = set()  # not heard of since their lease ran out
 
     def attach(self, hello: Hello, pid: int, *, remote: bool = False) -> Welcome:
         """Let a client in, or in again. Raises `Refusal`."""
@@ -152,6 +153,7 @@ class Clients:
             del self.names[slot], self.identities[slot]
             self.unseen.discard(slot)
             self._beats.pop(slot, None)
+            self._overdue.discard(slot)
             self._free.append(slot)
         self._event("client gone", name, {"slot": slot})
 
@@ -166,13 +168,18 @@ class Clients:
             seen = self._directory.memory.load(self._directory.slot_at(slot) + SLOT["beat"])
             if seen != beat:
                 self._beats[slot] = seen, now
+                self._overdue.discard(slot)
             elif now - since > self.lease:
                 self.out_of_time(slot)
 
     def heard(self) -> set[str]:
         """The hosts that programs are on which tell of their lives, and have within a lease. With the lock held."""
         now = self._now()
-        alive = [slot for slot, (_, since) in self._beats.items() if now - since <= self.lease]
+        alive = [
+            slot
+            for slot, (_, since) in self._beats.items()
+            if now - since <= self.lease and slot not in self._overdue
+        ]
         return {layout.decode_name(self._directory.slot(slot).host) for slot in alive}
 
     def see_to_the_dead(self) -> None:
@@ -210,6 +217,7 @@ class Clients:
         no harm. With the lock held."""
         if slot in self._fencing or slot not in self.names:
             return
+        self._overdue.add(slot)
         host = layout.decode_name(self._directory.slot(slot).host)
         self._event("lease ran out", self.names[slot], {"slot": slot, "host": host})
         if self._fence is None:

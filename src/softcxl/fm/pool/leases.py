@@ -6,7 +6,8 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from softcxl.fm.errors import FmError
@@ -15,6 +16,9 @@ from softcxl.fm.pool.grants import Grant, GrantError, Grants
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_STOPS = "the server stops"
+_LOOK = 0.5  # seconds from one look at whether it has ended to the next
 
 
 class Leases:
@@ -101,7 +105,8 @@ class Leases:
         """See `Grants.heard_of`. Returns at once."""
         loop, grants = self._loop, self._grants
         if loop is not None and grants is not None:
-            loop.call_soon_threadsafe(grants.heard_of, host)
+            with suppress(RuntimeError):  # it has ended meanwhile
+                loop.call_soon_threadsafe(grants.heard_of, host)
 
     def fence(self, host: str) -> bool:
         """Take from a host all that it has been granted. Returns whether it surely has nothing of it any more; what it
@@ -134,8 +139,19 @@ class Leases:
             raise GrantError(
                 "no fabric manager can take memory from hosts here: softcxl serve --fm says where one comes in"
             )
-        future: Future[T] = asyncio.run_coroutine_threadsafe(what, loop)
         try:
-            return future.result()
-        except asyncio.CancelledError:
-            raise GrantError("the server stops") from None
+            future: Future[T] = asyncio.run_coroutine_threadsafe(what, loop)
+        except RuntimeError:  # it has ended meanwhile
+            what.close()
+            raise GrantError(_STOPS) from None
+        while True:
+            try:
+                return future.result(_LOOK)
+            except CancelledError:
+                raise GrantError(_STOPS) from None
+            except TimeoutError:
+                if future.done():
+                    raise  # what was asked for has taken too long itself
+                if self._loop is None:  # nobody may come to it any more
+                    future.cancel()
+                    raise GrantError(_STOPS) from None
