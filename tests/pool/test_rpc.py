@@ -23,6 +23,7 @@ from softcxl.pool.errors import (
     NoWorker,
     Refused,
     RemoteError,
+    Stale,
 )
 from softcxl.pool.protocol import CallsOf, Opcode
 from softcxl.pool.session import Pool
@@ -400,6 +401,30 @@ def test_answers_that_lie_are_corrupt(client: rpc.Client) -> None:
     for answer in ((b"x", 0x40000007), (b"\xc1", 0x40000001), (b"x", 0x40000002)):
         with pytest.raises(Corrupt):
             client.lookup._read(answer)
+
+
+def test_an_ended_connection_calls_nobody(served: Exchanging, index: Index) -> None:
+    pool = served.client("caller")
+    client = pool.client("index", timeout=LONG)
+    assert client.lookup(1) == b"1"
+    pool.close()
+    for call in (client.lookup, client.lookup.start):
+        with pytest.raises(Stale):
+            call(3)
+    taken = served.client("taken for dead")
+    client = taken.client("index", timeout=LONG)
+    served.server.left(taken.slot)
+    with pytest.raises(Stale):
+        client.lookup(4)
+    other = served.client("other")
+    client = other.client("index", timeout=LONG)
+    producer = other.ring("orders").producer()
+    other.forked()  # what the child of a fork does
+    with pytest.raises(Stale):
+        client.lookup(5)
+    with pytest.raises(Stale):
+        producer.send(b"")
+    assert index.calls == [1]
 
 
 # -- deaths --------------------------------------------------------------------------------------------------------

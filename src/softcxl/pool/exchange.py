@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from softcxl.pool.rpc import Client, Table
     from softcxl.pool.service import Service
     from softcxl.pool.session import Pool
+
+
+_PATIENCE = 10.0
 
 
 class Exchange:
@@ -73,16 +77,21 @@ class Exchange:
         with self._lock:
             services, self._services = self._services, {}
         for service in services.values():
-            service.close()
-        for part in list(self._parts):
-            part.end()  # the server frees it, as this client leaves
+            with contextlib.suppress(TimeoutError):  # a function that never ends keeps nobody here
+                service.close(_PATIENCE)
+        self._end()  # the server frees what there is, as this client leaves
 
     def forked(self) -> None:
         """This is the child of a fork: nothing of the parent's is its."""
         self._lock = threading.Lock()
         self._services = {}
+        self._end()
+
+    def _end(self) -> None:
         for part in list(self._parts):
             part.end()
+        if self._table is not None:
+            self._table.live = -1
 
 
 def _size(size: int | str | None) -> int:

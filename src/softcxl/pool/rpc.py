@@ -44,6 +44,15 @@ class Table:
         self.place = Attached.unpack(pool.ask(Opcode.CALLS_OF, request.pack()))
         self.pool = pool
         self.buffers = buffers
+        self.slot_at = pool.header.slots_at + 256 * pool.slot
+        # What says that this client lives, and -1 once the table is its no more
+        self.live = pool.epoch << 24 | layout.SlotState.LIVE
+
+    def check(self) -> None:
+        """Raises Stale where the table is not this client's any more: a successor may have it."""
+        if self.pool.directory.load(self.slot_at) != self.live:
+            self.pool.check()
+            raise Stale("this connection to the pool has ended")
 
     def word_at(self, call: tuple[int, int]) -> int:
         """Where the word of a call's cell is in the arena."""
@@ -139,7 +148,7 @@ class Client:
 class Function:
     """A function of a service."""
 
-    __slots__ = ("_call", "_client", "_name", "_number", "_plain")
+    __slots__ = ("_call", "_client", "_load", "_name", "_number", "_plain", "_table")
 
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
@@ -147,6 +156,8 @@ class Function:
         self._number = codec.number_of(name)
         self._plain = self._number | codec.PLAIN
         self._call = client._caller.call
+        self._table = client._table
+        self._load = client._table.pool.directory.load
 
     def __repr__(self) -> str:
         return f"<{self._client._name}.{self._name}>"
@@ -165,7 +176,8 @@ class Function:
             except (TypeError, ValueError, OverflowError, RecursionError):
                 return self._slowly(*codec.encode_arguments(positional, named))
             kind = self._plain
-        if len(data) > ROOM:
+        table = self._table
+        if len(data) > ROOM or self._load(table.slot_at) != table.live:
             return self._slowly(data, kind & ~codec.NUMBER)
         try:
             answer = self._call(data, kind, self._client._timeout)
@@ -231,10 +243,12 @@ class Pending:
         self._turn = threading.Lock()  # to wait: one thread's at a time
         self._call: tuple[int, int] | None = None
         self._place: Buffer | None = None
-        self._done = False
+        self._done = True  # until there is something to give up
         self._value: Any = None
         self._error: BaseException | None = None
         self._kind = function._number | how
+        function._table.check()
+        self._done = False
         length = memoryview(data).nbytes
         if length > ROOM:
             self._place = self._client._table.buffers.put(data)

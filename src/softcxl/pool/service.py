@@ -164,6 +164,8 @@ class Service:
             try:
                 data = worker.next(_LOOK)
             except Empty:
+                if self._ended():
+                    return
                 continue
             except KeyError as unknown:
                 learnt = self._learn(worker, tables, unknown.args)
@@ -192,6 +194,14 @@ class Service:
                 self._fail(worker, error)
                 continue
             worker.answer(result)
+
+    def _ended(self) -> bool:
+        """Whether the pool has forgotten this client, and its part in the service."""
+        try:
+            self._pool.check()
+        except PoolError:
+            return True
+        return False
 
     def _unknown(self) -> BadCall:
         return BadCall(
