@@ -100,6 +100,9 @@ class Slots:
         while True:
             problem = ""
             try:
+                if order.functions and not _forgotten(guest, order.device) and time.monotonic() < deadline:
+                    time.sleep(0.05)  # one of several functions could be plugged in, and the next one not
+                    continue
                 guest.plug(
                     Endpoint(order.device, Path(order.socket), tuple(map(Path, order.functions))), order.port
                 )
@@ -166,3 +169,9 @@ def _deleted(guest: Guest, device: str, since: int) -> bool:
     except MonitorError:
         return guest.ended
     return True
+
+
+def _forgotten(guest: Guest, device: str) -> bool:
+    """Whether QEMU has none of a device's functions any more. Raises `MonitorError`."""
+    there = [one["name"] for one in guest.monitor.execute("qom-list", path="/machine/peripheral")]
+    return not any(name == device or name.startswith(f"{device}.") for name in there)
