@@ -200,10 +200,6 @@ class Directory:
         state = word & _STATE
         return word >> _WORD, SlotState(state) if state <= SlotState.DEAD else SlotState.DEAD
 
-    def slot_taken(self, slot: int) -> bool:
-        """Whether it is somebody's, dead or alive."""
-        return slot < self.plan.slots and self.slot_state(slot)[1] is not SlotState.FREE
-
     def lives(self, slot: int, epoch: int) -> bool:
         """Whether who had a slot in that epoch has it yet, and is not known to be dead."""
         return slot < self.plan.slots and self.slot_state(slot) == (epoch, SlotState.LIVE)

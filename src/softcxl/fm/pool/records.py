@@ -76,8 +76,9 @@ def recover(directory: Directory, sources: Sources) -> tuple[dict[int, Known], l
     there, rows = there[good], rows[good]
     _take(rows, sources)
     found = {}
+    taken = set(directory.taken_slots())
     for index, row in zip(there.tolist(), rows.tolist(), strict=True):
-        record = _known(row, directory)
+        record = _known(row, taken)
         if record.name and not record.leaving and _name(record.name) is None:
             damaged.append(f"region {index} is set aside: its name {record.name!r} is none")
             record.leaving = True
@@ -90,10 +91,11 @@ def recover(directory: Directory, sources: Sources) -> tuple[dict[int, Known], l
     return found, damaged, len(words)
 
 
-def _known(row: list[int], directory: Directory) -> Known:
+def _known(row: list[int], taken: set[int]) -> Known:
+    """`taken` are the slots of clients: who is in none of them owns nothing any more."""
     owner, flags = row[2] & 0xFFFFFFFF, row[2] >> 32
-    name = layout.decode_name(struct.pack("<8Q", *row[24:]))
-    if owner and not directory.slot_taken(owner):
+    name = layout.decode_name(struct.pack("<8Q", *row[24:])) if row[24] else ""
+    if owner not in taken:
         owner = layout.SERVER
     return Known(
         generation=row[0] >> 24,
