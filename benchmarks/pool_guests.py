@@ -78,6 +78,7 @@ import os, socket, sys, time, statistics
 count, sleeping, pause = int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 here, there = socket.socketpair()
 if not os.fork():
+    here.close()
     while data := there.recv(64):
         there.sendall(data)
     os._exit(0)
