@@ -213,3 +213,22 @@ def test_who_may_only_read_makes_nothing_good(served: Served) -> None:
             ).pack())  # fmt: skip
         with pytest.raises(Poisoned):
             theirs.read()
+
+
+def test_lines_that_are_about_to_be_poisoned_are_told(served: Served) -> None:
+    """A source tells first. Who asks before it is so must not take the line for good afterwards."""
+    with served.connect() as pool:
+        region = pool.allocate(4096)
+        region.write(0, b"x" * 4096)
+        where = region.info.copies[0]
+        held = served.server.sources.all[where.source]
+        source = next(one for one in served.sources if one.name == held.name)
+        assert source.observer is not None
+        source.observer.poisoned([(where.offset + 64, 64)])
+        with pytest.raises(Poisoned, match="64 bytes at 64"):
+            region.read()
+        assert region.read(128, 64) == b"x" * 64
+        source.lines.add(where.offset + 64)
+        with pytest.raises(Poisoned, match="64 bytes at 64"):
+            region.read()
+        wait_until(lambda: region.stat.poisoned == ((0, 64, 64),))

@@ -424,10 +424,14 @@ class Region:
             raise self._explained(error) from None
 
     def _read_anyway(self, offset: int, into: memoryview, error: PoolError | None) -> None:
-        for _ in range(_TRIES):
+        tries, until = 0, time.monotonic() + _HEALING
+        while tries < _TRIES:
             if isinstance(error, errors.Poisoned):
+                if time.monotonic() > until:
+                    break  # there is new poison as often as one looks
                 error = self._read_around(offset, into)
             else:
+                tries += 1
                 self._mend(error)
                 try:
                     self._native.read_into(offset, into)

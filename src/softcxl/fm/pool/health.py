@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softcxl.fm.pool.copies import Copies
-from softcxl.pool.layout import PAGE, SourceState
+from softcxl.pool.layout import LINE, PAGE, SourceState
 
 if TYPE_CHECKING:
     from softcxl.fm.pool.directory import Directory
@@ -45,6 +45,8 @@ class Health:
         self._changed = changed
         self._event = event
         self._pages: dict[tuple[Held, int], int] = {}
+        self._told: dict[tuple[Held, int], set[int]] = {}
+        """Lines of these pages that a source has told of, and may not have made bad yet."""
         self._out: set[tuple[Held, int]] = set()
         self._expected: set[tuple[int, int]] = set()
 
@@ -94,11 +96,14 @@ class Health:
 
     def poisoned(self, held: Held, ranges: Ranges) -> None:
         """Copies that have bytes there are read no more, but where they are known to be clean."""
+        with self._lock:
+            for start, length in ranges:
+                for line in range(start // LINE * LINE, start + length, LINE):
+                    page = held, line // PAGE * PAGE
+                    self._pages[page] = 0
+                    self._told.setdefault(page, set()).add(line)
         touched = self._mark(held, ranges)
         self._event("poison", held.name, {"ranges": [list(one) for one in ranges[:16]]})
-        for start, length in ranges:
-            for page in range(start // PAGE, -(-(start + length) // PAGE)):
-                self._pages[held, page * PAGE] = 0
         self._later(self._retire)
         if touched:
             self._changed()
@@ -124,6 +129,9 @@ class Health:
         self._expected |= lines
         try:
             held.source.clear_poison(offset, length)
+            with self._lock:
+                for _, line in lines:
+                    self._told.get((held, line // PAGE * PAGE), set()).discard(line)
         finally:
             self._expected -= lines
 
@@ -139,9 +147,19 @@ class Health:
             self._sources.set_state(held.number, SourceState.HEALTHY)
         self._changed()
 
+    def about_to_be(self, held: Held, offset: int, length: int) -> list[tuple[int, int]]:
+        """Lines in a range of a source that are poisoned at any moment, if they are not yet. With the server's lock."""
+        return [
+            (line, LINE)
+            for (one, _), lines in self._told.items()
+            if one is held
+            for line in lines
+            if offset - LINE < line < offset + length
+        ]
+
     def expects(self, held: Held) -> bool:
         """Whether a source has told of poison that is not there yet, as far as is known."""
-        return any(one is held for one, _ in list(self._pages))
+        return any(one is held and lines for (one, _), lines in list(self._told.items()))
 
     def tick(self) -> None:
         """Look again at memory that was about to go bad."""
@@ -158,12 +176,16 @@ class Health:
                 if mine:
                     self._out.add((held, at))
             bad = held.source.poisoned(at, PAGE)
-            if not bad and tries < _TRIES:
-                self._pages[held, at] = tries + 1
-                continue
-            del self._pages[held, at]
+            with self._lock:
+                so = {line for start, length in bad for line in range(start, start + length, LINE)}
+                if self._told.get((held, at), set()) - so and tries < _TRIES:
+                    self._pages[held, at] = tries + 1
+                    continue
+                del self._pages[held, at]
+                self._told.pop((held, at), None)
             if not mine:
                 self._mark(held, bad)
+                self._changed()
                 continue
             for start, length in bad:
                 held.source.clear_poison(start, length)

@@ -71,7 +71,7 @@ class Repairer:
             done = [length for at, length in ranges if self._rewrite(held, region, copies, copy, at, length)]
             mended += sum(done)
             lost = sum(length for _, length in ranges) - sum(done)
-            if not ranges and self._set_clean(held, told, copies, copy):
+            if not ranges and (self._health.expects(held) or self._set_clean(held, told, copies, copy)):
                 break
             if lost:
                 break

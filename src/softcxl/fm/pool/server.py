@@ -515,18 +515,21 @@ class PoolServer:
         with self.lock:
             index = self.regions.find(Named(index=asked.index, generation=asked.generation, name=b""))
             one = self.regions.known[index]
-            extents = list(enumerate(one.extents))
-        if asked.offset + asked.length > one.size:
-            raise Refusal(
-                Status.MALFORMED, f"{asked.length} bytes at {asked.offset}: the region has {one.size}"
-            )
+            if asked.offset + asked.length > one.size:
+                raise Refusal(
+                    Status.MALFORMED, f"{asked.length} bytes at {asked.offset}: the region has {one.size}"
+                )
+            places = []
+            for copy, extent in enumerate(one.extents):
+                held = self.sources.all.get(extent >> 56)
+                if held is not None and held.source is not None:
+                    begin = extent & (1 << 56) - 1
+                    # First what was told: as soon as it is so it is the source's to say
+                    told = self.health.about_to_be(held, begin + asked.offset, asked.length)
+                    places.append((copy, begin, held.source, told))
         found = []
-        for copy, extent in extents:
-            held = self.sources.all.get(extent >> 56)
-            if held is None or held.source is None:
-                continue
-            begin = extent & (1 << 56) - 1
-            for at, length in held.source.poisoned(begin + asked.offset, asked.length):
+        for copy, begin, source, told in places:
+            for at, length in {*told, *source.poisoned(begin + asked.offset, asked.length)}:
                 found.append(PoisonedRange(copy=copy, offset=max(at - begin, 0), length=length))
         found.sort(key=lambda one: one.offset)  # who asks goes on from the last
         return PoisonAnswer(more=int(len(found) > _POISON_MOST), ranges=found[:_POISON_MOST]).pack()
