@@ -225,7 +225,8 @@ CHANNEL: Final = offsets(ChannelHead)
 CALLS: Final = 8
 """Calls to the server that a client can have outstanding."""
 CALL_STRIDE: Final = 1024
-CALLS_STRIDE: Final = 128 + CALLS * CALL_STRIDE
+CALLS_HEADER: Final = 128
+CALLS_STRIDE: Final = CALLS_HEADER + CALLS * CALL_STRIDE
 QUEUE_CELLS: Final = 4096
 QUEUE_SIZE: Final = 256 + QUEUE_CELLS * LINE
 

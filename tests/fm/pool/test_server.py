@@ -11,7 +11,9 @@ import pytest
 
 from softcxl.fm.pool.errors import ArenaUnfit, Refusal
 from softcxl.fm.pool.server import PoolServer
+from softcxl.pool import layout
 from softcxl.pool.layout import MAX_SOURCES, Plan, RegionFlag
+from softcxl.pool.native import Caller, Queue
 from softcxl.pool.protocol import (
     LARGEST,
     MANY,
@@ -277,6 +279,22 @@ def test_who_leaves_leaves_what_has_a_name(server: PoolServer, sources: list[Fak
 
 
 # -- what is asked of it -----------------------------------------------------------------------------------------
+
+
+def test_calls_of_the_dead_take_nothing_from_who_comes_into_their_slot(server: PoolServer) -> None:
+    directory = server.directory
+    caught = []
+    for _ in range(2 * layout.CALLS):
+        slot = server.attach(hello(), os.getpid()).slot
+        queue = Queue(directory.memory, directory.plan.queue_at, layout.QUEUE_SIZE, slot)
+        at = directory.calls_at(slot)
+        caller = Caller(directory.memory, at, layout.CALLS_STRIDE, queue)
+        caught.append((slot, caller.start(b"", Opcode.LIST, 0)))  # Full, where there is no cell
+        server.left(slot)
+    assert len({slot for slot, _ in caught}) == 1
+    # Numbers go on: nothing that is said of an older call is of a newer one.
+    numbers = [number for _, (cell, number) in caught if cell == 0]
+    assert numbers == sorted(set(numbers))
 
 
 def test_lists_go_on_where_they_stopped(server: PoolServer, sources: list[FakeSource]) -> None:

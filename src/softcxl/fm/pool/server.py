@@ -393,6 +393,12 @@ class PoolServer:
     def _forget(self, slot: int) -> None:
         self._queue.mend(slot)
         self._worker.forget(slot)
+        # Its calls, whose answers it will not take: else the next client in its slot has the fewer cells. Their
+        # numbers stay, so that a late answer to one of them is nobody's.
+        memory, at = self.directory.memory, self.directory.calls_at(slot) + layout.CALLS_HEADER
+        for word_at in range(at, at + layout.CALLS * layout.CALL_STRIDE, layout.CALL_STRIDE):
+            while (word := memory.load(word_at)) & 0xFF and not memory.swap(word_at, word, word & ~0xFFFFFF):
+                pass
 
     # -- requests --------------------------------------------------------------------------------------------
 
