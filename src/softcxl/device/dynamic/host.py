@@ -221,6 +221,8 @@ class HostCapacity(CommandSet):
         offer.state = state
         if offer.timer is not None:
             offer.timer.cancel()
+        # what others shared with it, and have given up meanwhile, it was the last that could have
+        self.owner.erase(self.host, subtracted(offer.ranges, [one.range for one in self.accepted]), ())
 
     def _settle(self, removal: Removal, state: RemovalState) -> None:
         removal.state = state
