@@ -179,11 +179,19 @@ class Mean(Exception):
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("x" * 100_000), ValueError(b"x" * 100_000), Own("\ud800"), Mean(), KeyError("a" * 5000, "b")],
+    [
+        ValueError("x" * 100_000),
+        ValueError(b"x" * 100_000),
+        ValueError("\U0001f600" * 5000),
+        Own("\ud800"),
+        Mean(),
+        KeyError("a" * 5000, "b"),
+    ],
 )
 def test_an_error_that_is_long_or_odd_still_fits_a_cell(error: Exception) -> None:
-    data = codec.encode_failure(error, "t" * 100_000)
-    assert len(data) <= 4096
+    for trace in ("t" * 100_000, "\U0001f600" * 100_000):
+        data = codec.encode_failure(error, trace)
+        assert len(data) <= 4096
     assert isinstance(codec.decode_failure(data), Exception)
 
 

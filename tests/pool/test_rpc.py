@@ -137,6 +137,17 @@ def test_bytes_longer_than_the_arena_are_told(client: rpc.Client) -> None:
     assert client.lookup(1) == b"1"
 
 
+def test_a_long_error_in_any_letters_comes_back(served: Exchanging, client: rpc.Client) -> None:
+    @served.clients[0].service("index")
+    def complain(letter: str) -> None:
+        raise ValueError(letter * 2000)
+
+    for letter in ("a", "\N{GRINNING FACE}"):
+        with pytest.raises(ValueError, match=f"^{letter * 150}"):
+            client.complain(letter)
+    assert client.lookup(1) == b"1"
+
+
 def test_errors_come_back_and_the_worker_stays(client: rpc.Client) -> None:
     with pytest.raises(KeyError) as known:
         client.fail("known")
@@ -425,6 +436,18 @@ def test_an_ended_connection_calls_nobody(served: Exchanging, index: Index) -> N
     with pytest.raises(Stale):
         producer.send(b"")
     assert index.calls == [1]
+
+
+def test_the_child_of_a_fork_gives_up_none_of_its_parents_calls(served: Exchanging, index: Index) -> None:
+    pool = served.client("caller")
+    client = pool.client("index", timeout=LONG)
+    pending = client.wait.start(1)
+    assert index.began.acquire(timeout=LONG)
+    pool._exchange.forked()  # what the child of a fork does
+    pending.cancel()
+    index.go_on.set()
+    index.service.close()
+    assert index.given_up == [False]
 
 
 # -- deaths --------------------------------------------------------------------------------------------------------

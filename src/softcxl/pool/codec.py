@@ -167,20 +167,31 @@ _KNOWN: Final[dict[str, type[Exception]]] = {
 }
 _SIMPLE = (str, int, float, bool, bytes, type(None))
 _MOST_TRACE = 2000
+_MOST_MESSAGE = 800
+_MOST_KIND = 200
 
 
 def encode_failure(error: BaseException, trace: str = "") -> bytes:
     """An exception, to be raised on the other side."""
-    kind = f"{type(error).__module__}.{type(error).__qualname__}"
-    # What is told is bound to fit a cell, whatever it is that failed
-    trace = trace[-_MOST_TRACE:].encode(errors="replace").decode()
+    kind = _first(f"{type(error).__module__}.{type(error).__qualname__}", _MOST_KIND)
+    # What is told is bound to fit a cell, whatever it is that failed, and in whatever letters
+    trace = _last(trace, _MOST_TRACE)
     try:
-        message = str(error)[:500].encode(errors="replace").decode()
+        message = _first(str(error), _MOST_MESSAGE)
         given = list(error.args) if all(isinstance(one, _SIMPLE) for one in error.args) else [message]
-        data = encode((kind[:200], given, message, trace))
-        return data if len(data) < 4000 else encode((kind[:200], [message], message, trace[-500:]))
+        data = encode((kind, given, message, trace))
+        return data if len(data) < 4000 else encode((kind, [message], message, trace))
     except Exception:  # noqa: BLE001  whatever it raises, it is told
-        return encode((kind[:200], [], "what it said cannot be told", ""))
+        return encode((kind, [], "what it said cannot be told", ""))
+
+
+def _first(text: str, most: int) -> str:
+    """What of it has so many bytes of UTF-8."""
+    return text[:most].encode(errors="replace")[:most].decode(errors="ignore")
+
+
+def _last(text: str, most: int) -> str:
+    return text[-most:].encode(errors="replace")[-most:].decode(errors="ignore")
 
 
 def decode_failure(data: Buffer) -> Exception:

@@ -352,7 +352,8 @@ class Pending:
         with self._lock:
             if self._done:
                 return False
-            if self._call is not None:
+            # What this client has no more (in the child of a fork: its parent's) is not its to give up
+            if self._call is not None and self._client._table.live >= 0:
                 self._client._caller.cancel(self._call)
             self._settle(None, CancelledError(f"{self._function!r} was given up"))
             return True
