@@ -28,9 +28,10 @@ class Gifts:
         self._heap = heap
         self._lease = lease
         self._clock = clock
-        # By the region's index: its generation, the channel's index (None after a restart), and since when
-        self._given: dict[int, tuple[int, int | None, float]] = {
-            index: (generation, None, clock()) for index, generation in heap.kept()
+        # By the region's index: its generation, the channel's index (None after a restart), when it was last looked
+        # for, and whether it was found then
+        self._given: dict[int, tuple[int, int | None, float, bool]] = {
+            index: (generation, None, clock(), True) for index, generation in heap.kept()
         }
 
     def give(self, slot: int, index: int, generation: int, channel: Channel) -> None:
@@ -38,7 +39,7 @@ class Gifts:
         if self._given.get(index, (0,))[0] == generation:
             return  # asked again, of a server that was started meanwhile
         self._heap.keep(slot, index, generation)
-        self._given[index] = generation, channel.extent.region, self._clock()
+        self._given[index] = generation, channel.extent.region, self._clock(), True
 
     def adopt(self, slot: int, index: int, generation: int, channel: Channel) -> None:
         """A client that took the record has the region now. Raises Refusal where it is not in that channel."""
@@ -52,7 +53,7 @@ class Gifts:
 
     def free_with(self, channel: int) -> None:
         """A channel goes, and what is in it."""
-        for index, (generation, of, _) in list(self._given.items()):
+        for index, (generation, of, _, _) in list(self._given.items()):
             if of == channel:
                 del self._given[index]
                 self._heap.free(index, generation)
@@ -60,7 +61,7 @@ class Gifts:
     def free_lost(self, channels: Iterable[Channel]) -> None:
         """Free what was given to a channel and is in no record of it any more: who took it died before he had it."""
         before = self._clock() - self._lease
-        if all(since >= before for _, _, since in self._given.values()):
+        if all(since >= before for _, _, since, _ in self._given.values()):
             return
         there = {
             (spot.region, spot.generation)
@@ -68,9 +69,12 @@ class Gifts:
             if channel.kind in (ChannelKind.RING, ChannelKind.QUEUE)
             for spot in self._spots(channel)
         }
-        for index, (generation, of, since) in list(self._given.items()):
+        for index, (generation, of, since, found) in list(self._given.items()):
             if (index, generation) in there:
-                self._given[index] = generation, of, self._clock()
+                self._given[index] = generation, of, self._clock(), True
+            elif since < before and found:
+                # Who took its record may have done so just now, and be about to adopt it
+                self._given[index] = generation, of, self._clock(), False
             elif since < before:
                 del self._given[index]
                 self._heap.free(index, generation)

@@ -465,8 +465,8 @@ static inline enum scxl_result scxl_queue_claim(struct scxl_user *user, uint64_t
 		if (word >> 24 != (ticket & SCXL_TICKETS)) {
 			if (word >> 24 == next >> 24)
 				scxl_advance(&queue->head, ticket);
-			else if (scxl_load(&queue->head) == ticket)
-				return SCXL_CORRUPT;
+			else if (scxl_load(&queue->head) == ticket) /* a turn behind: its consumer is still at it */
+				return word >> 24 == ((ticket - user->mask - 1) & SCXL_TICKETS) ? SCXL_EMPTY : SCXL_CORRUPT;
 			continue;
 		}
 		switch ((enum scxl_cell_state)(word & 0xff)) {
