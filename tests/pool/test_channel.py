@@ -27,6 +27,7 @@ from softcxl.pool.native import Worker
 from softcxl.pool.protocol import Attach, ChannelKind, Detach, Give, Opcode
 from softcxl.pool.session import Pool
 from tests.pool.exchanging import Exchanging, peer, serving
+from tests.pool.served import wait_until
 
 LONG = 30.0
 
@@ -376,6 +377,33 @@ def test_a_queue_whose_oldest_record_is_still_being_taken_is_empty_and_not_corru
     del slow
     queue.put(b"third", timeout=0)
     assert queue.get(0) == b"third"
+
+
+@pytest.mark.parametrize("end", ["queue", "pool"])
+@pytest.mark.parametrize("what", ["get", "put"])
+def test_who_waits_in_a_queue_that_is_closed_here_is_told(
+    pool: Pool, other: Pool, end: str, what: str
+) -> None:
+    queue = pool.queue("work", cells=2)
+    if what == "put":
+        queue.put(b"1")
+        queue.put(b"2")
+    told: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            queue.put(b"3", timeout=LONG) if what == "put" else queue.get(LONG)
+        except Closed as error:
+            told.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    sleepers = queue.place.at + (192 if what == "get" else 200)
+    wait_until(lambda: other.directory.load(sleepers) & 1)
+    queue.close() if end == "queue" else pool.close()
+    waiting.join(LONG)
+    assert [type(error) for error in told] == [Closed]
+    assert "was closed here" in str(told[0])
 
 
 def test_a_gift_outlives_its_giver(served: Exchanging, pool: Pool) -> None:

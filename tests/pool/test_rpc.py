@@ -15,6 +15,7 @@ import pytest
 from softcxl.pool import rpc, service
 from softcxl.pool.errors import (
     BadCall,
+    Closed,
     Corrupt,
     Empty,
     Full,
@@ -380,6 +381,20 @@ def test_a_service_goes_with_its_last_user(served: Exchanging, index: Index, cli
     with served.server.lock:
         names = set(served.server.regions.names)
     assert not any(name.startswith("service:") for name in names)
+
+
+def test_a_closed_client_calls_nobody(served: Exchanging, index: Index, client: rpc.Client) -> None:
+    lookup, other = client.lookup, client.within(1.0)
+    going = client.wait.start(1)
+    assert index.began.acquire(timeout=LONG)
+    client.close()
+    client.close()
+    for call in (lookup, lookup.start, other.lookup, client.echo):
+        with pytest.raises(Closed, match="this client of the service was closed"):
+            call(2)
+    index.go_on.set()
+    assert going.result() == 1
+    assert index.calls == [1]
 
 
 def test_calls_of_who_calls_nobody_are_nowhere(served: Exchanging, index: Index) -> None:

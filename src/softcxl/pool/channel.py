@@ -142,6 +142,7 @@ class _Part:
         live, self._live = self._live, -1
         if live < 0:
             return
+        self.stop()
         regions, self._regions = self._regions, {}
         if self._load(self._slot_at) != live:
             return  # the pool has taken this client for dead, and given its part to others
@@ -155,6 +156,9 @@ class _Part:
             pass  # the pool has forgotten this client, and so its part
 
     def _leave(self) -> None: ...
+
+    def stop(self) -> None:
+        """Have those of this client's threads come back that wait in it."""
 
     def __enter__(self) -> Self:
         return self
@@ -406,7 +410,7 @@ class Queue(_Part):
         except Full:
             raise Full(f"{self!r}: no room in time") from None
         except Closed:
-            raise Closed(f"{self!r} was finished") from None
+            raise Closed(f"{self!r} was {'closed here' if self._queue.left else 'finished'}") from None
 
     def put_reference(
         self,
@@ -454,9 +458,15 @@ class Queue(_Part):
             self._check()
         self._queue.close()
 
+    def stop(self) -> None:
+        """Have those of this client's threads come back that wait in it: they raise `Closed`."""
+        self._queue.leave()
+
     def _told(self, error: Exception) -> Exception:
         if isinstance(error, Empty):
             return Empty(f"{self!r}: nothing came in time")
+        if self._queue.left:
+            return Closed(f"{self!r} was closed here")
         return Closed(f"{self!r} was finished, and nothing is left")
 
     def __iter__(self) -> Iterator[bytes]:

@@ -79,6 +79,8 @@ class Exchange:
         for service in services.values():
             with contextlib.suppress(TimeoutError):  # a function that never ends keeps nobody here
                 service.close(_PATIENCE)
+        for part in list(self._parts):
+            part.stop()
         self._end()  # the server frees what there is, as this client leaves
 
     def forked(self) -> None:

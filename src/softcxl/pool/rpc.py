@@ -88,8 +88,8 @@ class Client:
         self._place = place
         self._timeout = timeout
         memory = table.pool.directory
-        queue = Queue(memory, place.at, place.size, table.pool.slot)
-        self._caller = Caller(memory, table.place.at, table.place.size, queue)
+        self._queue = Queue(memory, place.at, place.size, table.pool.slot)
+        self._caller = Caller(memory, table.place.at, table.place.size, self._queue)
 
     def __getattr__(self, name: str) -> Function:
         if name.startswith("_"):
@@ -119,7 +119,10 @@ class Client:
         return {name: text for name, (text, _) in self._describe().items()}
 
     def close(self) -> None:
-        """Have it no more."""
+        """Have it no more: its functions raise Closed from then on. Calls that were started go on."""
+        if self._queue.left:
+            return
+        self._queue.leave()  # the service may go now, and its memory to others
         request = Detach(index=self._place.index, generation=self._place.generation, role=Role.CLIENT)
         self._table.pool.ask(Opcode.DETACH, request.pack())
 
@@ -140,6 +143,8 @@ class Client:
             return Full(f"{where}: no room for one more call in time")
         if isinstance(error, Lost):
             return Lost(f"{where}: the worker that had taken the call died; whether it was done is not known")
+        if isinstance(error, Closed) and self._queue.left:
+            return Closed(f"{where}: this client of the service was closed")
         if isinstance(error, Closed):
             return NoWorker(f"{where}: nobody serves it now")
         return error

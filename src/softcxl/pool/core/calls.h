@@ -93,7 +93,7 @@ static void caller_dealloc(PyObject *self)
 static enum scxl_result caller_ask(Caller *self, const void *bytes, uint32_t length, uint32_t kind, struct note *note, int64_t deadline, bool *raised_)
 {
 	enum scxl_result result = SCXL_FULL;
-	struct queue_step step = {.user = &self->queue->user, .bytes = note, .length = sizeof *note};
+	struct queue_step step = {.self = self->queue, .bytes = note, .length = sizeof *note};
 	int put;
 
 	*raised_ = false;
@@ -108,7 +108,7 @@ static enum scxl_result caller_ask(Caller *self, const void *bytes, uint32_t len
 		return result;
 	put = queue_try_put(&step);
 	if (put == SCXL_FULL) {
-		put = wait_for(queue_try_put, &step, self->queue->memory, &self->queue->user.queue->producers, deadline, &self->queue->spin);
+		put = queue_wait(queue_try_put, &step, &self->queue->user.queue->producers, deadline);
 		*raised_ = put < 0;
 	}
 	if (put != SCXL_OK)

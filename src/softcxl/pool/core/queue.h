@@ -9,6 +9,8 @@ typedef struct {
 	struct scxl_user user;
 	int32_t spin;
 	uint32_t kind;
+	uint32_t waiting; /* threads that wait here; changed with the interpreter's lock */
+	bool left;        /* its memory may be another's: nothing is put or got any more */
 } Queue;
 
 static PyObject *queue_type;
@@ -69,28 +71,44 @@ static void queue_dealloc(PyObject *self)
 }
 
 struct queue_step {
-	struct scxl_user *user;
+	Queue *self;
 	const void *bytes;
 	void *to;
 	uint32_t room, length, kind;
 };
 
+static inline bool queue_left(const Queue *self)
+{
+	return __atomic_load_n(&self->left, __ATOMIC_RELAXED);
+}
+
 static enum scxl_result queue_try_put(void *what)
 {
 	struct queue_step *step = what;
-	return scxl_queue_put(step->user, step->bytes, step->length, step->kind);
+	return queue_left(step->self) ? SCXL_CLOSED : scxl_queue_put(&step->self->user, step->bytes, step->length, step->kind);
 }
 
 static enum scxl_result queue_try_get(void *what)
 {
 	struct queue_step *step = what;
-	return scxl_queue_get(step->user, step->to, step->room, &step->length, &step->kind);
+	return queue_left(step->self) ? SCXL_CLOSED : scxl_queue_get(&step->self->user, step->to, step->room, &step->length, &step->kind);
+}
+
+static int queue_wait(attempt try, struct queue_step *step, struct scxl_sleepers *sleepers, int64_t deadline)
+{
+	Queue *self = step->self;
+	int result;
+
+	self->waiting++;
+	result = wait_for(try, step, self->memory, sleepers, deadline, &self->spin);
+	self->waiting--;
+	return result;
 }
 
 static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Queue *self = (Queue *)object;
-	struct queue_step step = {.user = &self->user};
+	struct queue_step step = {.self = self};
 	PyObject *timeout;
 	struct data data;
 	int64_t deadline;
@@ -103,7 +121,7 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
 	result = queue_try_put(&step);
 	if (result == SCXL_FULL) {
 		deadline = deadline_of(timeout);
-		result = deadline < 0 ? -1 : wait_for(queue_try_put, &step, self->memory, &self->user.queue->producers, deadline, &self->spin);
+		result = deadline < 0 ? -1 : queue_wait(queue_try_put, &step, &self->user.queue->producers, deadline);
 	}
 	data_release(&data);
 	if (result < 0)
@@ -117,7 +135,7 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
 static PyObject *queue_bytes(Queue *self, const char *name, PyObject *const *args, Py_ssize_t count, uint32_t *kind)
 {
 	uint8_t cell[CELL_MOST];
-	struct queue_step step = {.user = &self->user, .to = cell, .room = sizeof cell};
+	struct queue_step step = {.self = self, .to = cell, .room = sizeof cell};
 	PyObject *timeout = count ? args[0] : NULL;
 	int64_t deadline;
 	int result;
@@ -127,7 +145,7 @@ static PyObject *queue_bytes(Queue *self, const char *name, PyObject *const *arg
 	result = queue_try_get(&step);
 	if (result == SCXL_EMPTY) {
 		deadline = deadline_of(timeout);
-		result = deadline < 0 ? -1 : wait_for(queue_try_get, &step, self->memory, &self->user.queue->consumers, deadline, &self->spin);
+		result = deadline < 0 ? -1 : queue_wait(queue_try_get, &step, &self->user.queue->consumers, deadline);
 	}
 	if (result < 0)
 		return NULL;
@@ -180,18 +198,40 @@ static PyObject *queue_close(PyObject *object, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+/* This user takes part no more: what its threads wait for is CLOSED, and they have gone when this returns. But for those
+ * that run a signal's handler, which may be what called this: they see it when they come back. */
+static PyObject *queue_leave(PyObject *object, PyObject *nothing)
+{
+	Queue *self = (Queue *)object;
+	const struct timespec pause = {0, 50000};
+	int64_t most = now() + 2 * SLICE;
+
+	(void)nothing;
+	__atomic_store_n(&self->left, true, __ATOMIC_SEQ_CST);
+	while (self->waiting && now() < most) {
+		wake(self->memory, &self->user.queue->consumers);
+		wake(self->memory, &self->user.queue->producers);
+		Py_BEGIN_ALLOW_THREADS
+		nanosleep(&pause, NULL);
+		Py_END_ALLOW_THREADS
+	}
+	Py_RETURN_NONE;
+}
+
 static PyMethodDef queue_methods[] = {
 	{"make", queue_make, METH_VARARGS | METH_STATIC, "make(memory, offset, size, cells, stride): make a queue of that many cells."},
 	{"put", FAST(queue_put), METH_FASTCALL, "put(data, kind=0, timeout=None): append a record; wait while there is no room."},
 	{"get", FAST(queue_get), METH_FASTCALL, "get(timeout=None): take the next record; its kind is in `kind`."},
 	{"take", FAST(queue_take), METH_FASTCALL, "take(timeout=None): take the next record; it, and its kind."},
 	{"mend", queue_mend, METH_VARARGS, "mend(slot): see to what a dead user has left; how many cells are to be looked at again."},
+	{"leave", queue_leave, METH_NOARGS, "leave(): put and get nothing by this any more; who waits is told that it is closed."},
 	{"close", queue_close, METH_VARARGS, "close(consumers=False): say that nothing more comes, or that nobody takes any more."},
 	{NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef queue_members[] = {
 	{"kind", T_UINT, offsetof(Queue, kind), READONLY, "The kind of the last record that was taken."},
+	{"left", T_BOOL, offsetof(Queue, left), READONLY, "Whether this user has left."},
 	{NULL, 0, 0, 0, NULL},
 };
 
