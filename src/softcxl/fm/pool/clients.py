@@ -66,6 +66,8 @@ class Clients:
         self._event = event
         self._now = now
         self.leavers: list[Leaver] = []
+        self.closed = False
+        """The server has ended: nobody is seen to any more."""
         taken = directory.taken_slots()
         self.names: dict[int, str] = {slot: layout.decode_name(directory.slot(slot).name) for slot in taken}
         self.identities = {slot: layout.identity(name) for slot, name in self.names.items()}
@@ -135,14 +137,15 @@ class Clients:
         """Where the bytes of the memory devices are."""
         return [file for file, _ in self._sources.files()]
 
-    def left(self, slot: int) -> None:
+    def left(self, slot: int, epoch: int | None = None) -> None:
         """A client has gone, dead or by itself: all that it held is let go. More than once does no harm.
 
-        Whoever calls this for a client behind a device knows that it can write no more.
+        Whoever calls this for a client behind a device knows that it can write no more. With the `epoch` of who has
+        gone, another one who has the slot by now stays.
         """
         with self._lock:
             name = self.names.get(slot)
-            if name is None:
+            if name is None or not self.is_of(slot, epoch):
                 return
             epoch, _ = self._directory.slot_state(slot)
             self._directory.set_slot(slot, epoch, SlotState.DEAD)
@@ -154,8 +157,17 @@ class Clients:
             self.unseen.discard(slot)
             self._beats.pop(slot, None)
             self._overdue.discard(slot)
+            self._fencing.discard(slot)
             self._free.append(slot)
         self._event("client gone", name, {"slot": slot})
+
+    def is_of(self, slot: int, epoch: int | None) -> bool:
+        """Whether who had the slot in that epoch has it now; None: whoever has it."""
+        return slot in self.names and epoch in (None, self.epoch(slot))
+
+    def epoch(self, slot: int) -> int:
+        """How often the slot has been given to somebody. With the lock held, where somebody may come or go."""
+        return self._directory.slot_state(slot)[0]
 
     def look(self) -> None:
         """Find out who has gone without a word. With the lock held."""
@@ -225,10 +237,10 @@ class Clients:
             return
         self._fencing.add(slot)
         threading.Thread(
-            target=self._fence_off, args=(slot, host), name=f"fencing {host}", daemon=True
+            target=self._fence_off, args=(slot, self.epoch(slot), host), name=f"fencing {host}", daemon=True
         ).start()
 
-    def _fence_off(self, slot: int, host: str) -> None:
+    def _fence_off(self, slot: int, epoch: int, host: str) -> None:
         assert self._fence is not None
         try:
             fenced = self._fence(host)
@@ -236,9 +248,9 @@ class Clients:
             log.warning("host %s is not fenced: %s", host, error)
             fenced = False
         with self._lock:
+            if self.closed or not self.is_of(slot, epoch):
+                return  # it has gone meanwhile, and the slot may be another's
             self._fencing.discard(slot)
-            if slot not in self.names:
-                return
             if fenced:
                 self.left(slot)
             else:  # until then all that it had stays its own

@@ -75,7 +75,9 @@ class PoolDoor:
         assert self._listener is not None
         listening = self._listener.socket.fileno()
         while True:
-            for fd, events in self._poll.poll():
+            found = self._poll.poll()
+            # Who comes has the descriptors of who went: first what those say
+            for fd, events in sorted(found, key=lambda one: one[0] == listening):
                 if fd == self._wake:
                     return
                 if fd == listening:
@@ -142,7 +144,7 @@ class PoolDoor:
         for other in self._clients.values():
             if other.slot == welcome.slot:
                 other.slot = 0  # it has come again: the end of its old connection says nothing
-        client.slot = welcome.slot
+        client.slot, client.epoch = welcome.slot, welcome.epoch
         files = [fd for _, fd in self._server.sources.files()]
         return Status.OK, welcome.pack(), [self._server.directory.fd, *files]
 
@@ -152,7 +154,7 @@ class PoolDoor:
             self._poll.unregister(fd)
         client.close()
         if client.slot:
-            self._server.left(client.slot)
+            self._server.left(client.slot, client.epoch)
 
 
 class _Client:
@@ -160,7 +162,7 @@ class _Client:
         self.socket = connection
         self.pid = pid
         self.process = -1
-        self.slot = 0
+        self.slot = self.epoch = 0
 
     def close(self) -> None:
         self.socket.close()

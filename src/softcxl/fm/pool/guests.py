@@ -116,6 +116,4 @@ class Guests:
     def _leave(self, slot: int) -> None:
         with self._lock:
             _, epoch = self._visitors.pop(slot)
-            lives = self._lives(slot, epoch)
-        if lives:
-            self._server.left(slot)
+        self._server.left(slot, epoch)

@@ -49,6 +49,7 @@ class Health:
         """Lines of these pages that a source has told of, and may not have made bad yet."""
         self._out: set[tuple[Held, int]] = set()
         self._expected: set[tuple[int, int]] = set()
+        self._closed = False
 
     def watch(self) -> None:
         """Hear from all sources from now on, and what is so already."""
@@ -63,11 +64,18 @@ class Health:
             if held.source is not None:
                 held.source.watch(_Observer(self, held))
 
+    def close(self) -> None:
+        """The server ends: what befalls its sources from now on the next one is told when it watches."""
+        with self._lock:
+            self._closed = True
+
     # -- what sources tell -----------------------------------------------------------------------------------
 
     def failed(self, held: Held, reason: str) -> None:
         """No copy there is read or written from now on."""
         with self._lock:
+            if self._closed:
+                return
             held.failures += 1
             self._sources.set_state(held.number, SourceState.FAILED, reason)
             for copies, bits in self._there(held):
@@ -79,6 +87,8 @@ class Health:
     def returned(self, held: Held, kept: bool) -> None:
         """It answers again, with or without what it held."""
         with self._lock:
+            if self._closed:
+                return
             for copies, bits in self._there(held):
                 if kept:
                     copies.revive(bits)
@@ -97,6 +107,8 @@ class Health:
     def poisoned(self, held: Held, ranges: Ranges) -> None:
         """Copies that have bytes there are read no more, but where they are known to be clean."""
         with self._lock:
+            if self._closed:
+                return
             for start, length in ranges:
                 for line in range(start // LINE * LINE, start + length, LINE):
                     page = held, line // PAGE * PAGE
@@ -113,6 +125,8 @@ class Health:
         are made anew; one that is the last stays as it is, marked."""
         strange = [one for one in ranges if (held.number, one[0]) not in self._expected]
         with self._lock:
+            if self._closed:
+                return
             for index in self._touched(held, strange):
                 copies = Copies(self._directory, index)
                 bits = self._bits(copies, held)
@@ -169,7 +183,7 @@ class Health:
     def _retire(self) -> None:
         """Clear poison where nobody has anything; what cannot be cleared is given to nobody any more. A source tells
         before it is so: a page is looked at again until it is, or for a while."""
-        for (held, at), tries in list(self._pages.items()):
+        for (held, at), tries in () if self._closed else list(self._pages.items()):
             assert held.source is not None
             with self._lock:
                 mine = (held, at) in self._out or self._sources.take_out(held, at)
@@ -199,6 +213,8 @@ class Health:
 
     def _mark(self, held: Held, ranges: Ranges) -> bool:
         with self._lock:
+            if self._closed:
+                return False
             held.poisonings += 1
             touched = self._touched(held, ranges)
             for index in touched:

@@ -301,7 +301,7 @@ class Rebuilder:
                 taken = False
                 given_up = new != old and not one.pins
                 if new != old and one.pins:
-                    self.sources.all[old >> 56].regions.pop(self.sources.offset(old), None)
+                    self.sources.disown(old)
                     self.orphans.append(Orphan(index, one, None, old))
                 self.directory.health_changed()
                 if not self._usable(new):

@@ -180,8 +180,13 @@ class Regions:
 
     def close(self, slot: int, asked: Named) -> None:
         """A client is through with a region that it had opened. One without a name goes when nobody has it open."""
-        index = self.find(asked)
-        opened, key = self._holdings[slot].opened, self.known[index].generation << _INDEX | index
+        opened, key = self._holdings[slot].opened, asked.generation << _INDEX | asked.index
+        try:
+            index = self.find(asked)
+        except Refusal:
+            opened.pop(key, None)  # its owner has freed it
+            raise
+        key = self.known[index].generation << _INDEX | index
         if key not in opened:
             raise Refusal(Status.MALFORMED, f"{self._called(index)} is not open here")
         self._less(opened, key)
@@ -333,9 +338,10 @@ class Regions:
                 continue
             if one.name:
                 self.names[one.name] = index
-            if not one.owner:
+            if not one.owner and one.name:
                 self._unused(index)
                 continue
+            # The server's own without a name is on its way to somebody: till then it has it open
             holdings = self._holdings[one.owner]
             holdings.own.add(index)
             holdings.opened[one.generation << _INDEX | index] = one.opened = 1

@@ -65,6 +65,8 @@ JOURNAL_SIZE = 1 << 20
 _LIST_MOST = (LARGEST - ListAnswer.__layout__.size) // 8
 _POISON_MOST = (LARGEST - PoisonAnswer.__layout__.size) // PoisonedRange.__layout__.size
 _PLACES = [struct.Struct(f"<{2 * count}Q") for count in range(MANY + 1)]
+_NOT_NOW = (Status.NO_ROOM, Status.QUOTA)
+_LATER = (Opcode.ALLOCATE, Opcode.ALLOCATE_MANY)
 _SLICE = 0.2
 _GATHER = 0.01  # seconds in which freed memory is gathered before it is cleared at once
 _FREEING = 10.0  # seconds for which a request waits for memory that is being cleared
@@ -240,6 +242,8 @@ class PoolServer:
         if self._closing.is_set():
             return
         self._closing.set()
+        with self._freed:
+            self._freed.notify_all()
         if self._grace is not None:
             self._grace.cancel()
             self._grace.join()
@@ -249,9 +253,13 @@ class PoolServer:
             thread.join()
         self._threads.clear()
         self.rebuilder.close()
+        self.health.close()
+        with self.lock:
+            self.clients.closed = True
         if not self.regions.clearing.held:
             self.regions.clearing.clear(self.lock)
-            self.directory.ended()
+            if not self.rebuilder.orphans:  # no record tells of these, and they are not zeros
+                self.directory.ended()
         self.sources.close()
         self.directory.close()
 
@@ -293,13 +301,13 @@ class PoolServer:
                 continue
             slot = worker.current[0]
             if worker.kind == Opcode.GOODBYE:
-                worker.answer(
-                    b""
-                )  # when it has gone there is no table to answer in, and the cell stays taken
-                self.left(slot)
+                epoch = self.clients.epoch(slot)
+                # When it has gone there is no table to answer in, and the cell stays taken
+                worker.answer(b"")
+                self.left(slot, epoch)  # the door may have seen it go by now, and let another one in
                 continue
             status, answer = self.execute(slot, worker.kind, data)
-            if status == Status.NO_ROOM and worker.kind == Opcode.ALLOCATE and self._make_room(data):
+            if status in _NOT_NOW and worker.kind in _LATER and self._does_later(worker.kind, data):
                 continue
             worker.answer(answer, status)
 
@@ -307,10 +315,8 @@ class PoolServer:
         while not self._closing.wait(min(_SLICE, self.clients.lease / 10)):
             self.directory.beat()
             with self.lock:
-                self.clients.look()
-                self.regions.sweep()
-                for tick in self._on_tick:
-                    tick()
+                for tick in (self.clients.look, self.regions.sweep, *self._on_tick):
+                    self._done(tick)
 
     def _clear(self) -> None:
         while not self._closing.is_set():
@@ -368,9 +374,10 @@ class PoolServer:
         `Refusal`."""
         return self.clients.attach(hello, pid, remote=remote)
 
-    def left(self, slot: int) -> None:
-        """A client has gone, and can write no more: all that it held is let go. More than once does no harm."""
-        self.clients.left(slot)
+    def left(self, slot: int, epoch: int | None = None) -> None:
+        """A client has gone, and can write no more: all that it held is let go. More than once does no harm. With an
+        `epoch`, who has the slot in another one stays."""
+        self.clients.left(slot, epoch)
 
     def ring(self, offset: int) -> None:
         """Wake who sleeps behind a device on the word of the arena at `offset`. From any thread."""
@@ -446,32 +453,62 @@ class PoolServer:
 
     def _wait_for_memory(self, slot: int, refusal: Refusal) -> None:
         """Wait for memory that is being cleared, where that is what was refused. Raises `refusal` where none is."""
-        if refusal.status not in (Status.NO_ROOM, Status.QUOTA) or not self._memory_comes():
+        epoch = self.clients.epoch(slot)
+        if refusal.status not in _NOT_NOW or not self._memory_comes():
             raise refusal
-        if slot not in self.names:
+        if not self.clients.is_of(slot, epoch):
             raise Refusal(Status.GONE, f"nobody is in slot {slot}")
 
-    def _make_room(self, data: bytes) -> bool:
+    def _does_later(self, opcode: int, data: bytes) -> bool:
+        """There may be room once all clients have said what they look at, or where regions are moved: answer then, and
+        others meanwhile. False: there will be none."""
+        call = self._worker.current
+        epoch = self.clients.epoch(call[0])
+        if self._all_is_held():
+            self.later(lambda: self._do_again(call, epoch, opcode, data))
+            return True
+        return self._makes_room(call, epoch, opcode, data)
+
+    def _do_again(
+        self, call: tuple[int, int, int], epoch: int, opcode: int, data: bytes, *, moved: bool = False
+    ) -> None:
+        with self.lock:
+            if not self.clients.is_of(call[0], epoch):
+                return  # it has gone meanwhile, and the slot may be another's
+            status, answer = self.execute(call[0], opcode, data)
+        if moved or status != Status.NO_ROOM or not self._makes_room(call, epoch, opcode, data):
+            self._worker.answer(answer, status, call)
+
+    def _makes_room(self, call: tuple[int, int, int], epoch: int, opcode: int, data: bytes) -> bool:
         """There is as much as was asked for, in pieces: answer once regions have been moved. False: there is not."""
+        if opcode != Opcode.ALLOCATE:
+            return False
         asked = Allocate.unpack(data)
-        size, call = layout.room(asked.size), self._worker.current
+        size, copies = layout.room(asked.size), asked.copies
         if asked.source or asked.flags & layout.RegionFlag.CHANNEL:
             return False
-        if not self.defragmenter.can_help(size, asked.copies):
+        if not self.defragmenter.can_help(size, copies):
             return False
 
-        def answer() -> None:
-            self.defragmenter.make_room(size, asked.copies)
-            status, said = self.execute(call[0], Opcode.ALLOCATE, data)
-            self._worker.answer(said, status, call)
+        def move() -> None:
+            try:
+                self.defragmenter.make_room(size, copies)
+            finally:
+                self._do_again(call, epoch, opcode, data, moved=True)
 
-        self.rebuilder.do(answer)
+        self.rebuilder.do(move)
         return True
+
+    def _all_is_held(self) -> bool:
+        clearing = self.regions.clearing
+        return clearing.held and clearing.waiting > 0
 
     def _memory_comes(self) -> bool:
         """Wait for memory that is being cleared, or will be once all clients have said what they look at. Returns
         whether there was any."""
         clearing = self.regions.clearing
+        if self._all_is_held() and threading.current_thread() in self._threads[:1]:
+            return False  # what others have to say comes by this thread, too
         if not clearing.coming and not (clearing.held and clearing.waiting):
             return False
         if not self._threads:
