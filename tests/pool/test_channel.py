@@ -374,7 +374,8 @@ def test_a_queue_whose_oldest_record_is_still_being_taken_is_empty_and_not_corru
         queue.get(0)
     with pytest.raises(Full):
         queue.put(b"third", timeout=0)
-    del slow
+    del slow  # what it has not taken is there for others, and before what came later
+    assert queue.get(0) == struct.pack("<IIQ", 60, 0, 1)
     queue.put(b"third", timeout=0)
     assert queue.get(0) == b"third"
 

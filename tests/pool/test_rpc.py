@@ -20,6 +20,7 @@ from softcxl.pool.errors import (
     Empty,
     Full,
     Lost,
+    NoServer,
     NoSuchName,
     NoWorker,
     Refused,
@@ -517,6 +518,71 @@ def test_a_call_that_may_be_run_twice_is_asked_of_another_worker(served: Exchang
             thread.join()
             assert answers == [1]
             assert counts.load(8) == 2
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_long_answer_that_went_with_its_worker(served: Exchanging, idempotent: bool) -> None:
+    workers = [served.client("first"), served.client("second")]
+
+    def serve(pool: Pool) -> service.Service:
+        one = pool.service("long")
+
+        @one(idempotent=idempotent)
+        def long(size: int) -> bytes:
+            return bytes(size)
+
+        return one
+
+    first = serve(workers[0])
+    client = served.client("caller").client("long", timeout=LONG)
+    pending = client.long.start(100_000)
+    assert pending._call is not None
+    word_at, load = client._table.word_at(pending._call), workers[1].directory.load
+    wait_until(lambda: load(word_at) & 0xFF == 3)
+    serve(workers[1])
+    first._stopping = True
+    served.server.left(workers[0].slot)  # it is killed once it has answered, and before that is read
+    if idempotent:
+        assert pending.result() == bytes(100_000)
+    else:
+        with pytest.raises(Lost, match="before its answer was read"):
+            pending.result()
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_call_that_came_while_no_server_was_there(served: Exchanging, stops: bool) -> None:
+    worker = served.connect("worker", patience=0)
+    served.clients.append(worker)
+    first = Index(worker)
+    client = served.client("caller").client("index", timeout=LONG)
+    served.stop()
+    pending = client.lookup.start(1)
+    word_at, load = client._place.at + 256, worker.directory.load
+    wait_until(lambda: load(word_at) & 0xFF == 3)  # the worker has the note, and does not know whose it is
+    if stops:
+        with pytest.raises(NoServer):
+            first.service.close()
+    served.start()
+    other = Index(served.client("other")) if stops else first
+    assert pending.result() == b"1"
+    assert other.calls == [1]
+
+
+@pytest.mark.parametrize("gone", ["server", "client"])
+def test_who_serves_can_close_whatever_has_gone(served: Exchanging, gone: str) -> None:
+    worker = served.connect("worker", patience=0)
+    region = worker.allocate("4KiB")
+    one = Index(worker).service
+    if gone == "server":
+        served.stop()
+    else:
+        served.server.left(worker.slot)
+    worker.close()
+    assert one.closed
+    with pytest.raises((Closed, Stale)):
+        region.read(0, 1)
+    if gone == "server":
+        served.start()
 
 
 def test_a_client_that_is_killed_in_the_middle_stops_nobody(served: Exchanging, index: Index) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from softcxl.pool import layout
 from softcxl.pool.buffer import Buffers
 from softcxl.pool.channel import Consumer, Producer, Queue, Ring
-from softcxl.pool.errors import Refused
+from softcxl.pool.errors import PoolError, Refused
 from softcxl.pool.protocol import ChannelKind, Opcode, Remove
 from softcxl.wire.sizes import parse_size
 
@@ -77,7 +77,8 @@ class Exchange:
         with self._lock:
             services, self._services = self._services, {}
         for service in services.values():
-            with contextlib.suppress(TimeoutError):  # a function that never ends keeps nobody here
+            # A function that never ends keeps nobody here, and neither does a server that has gone
+            with contextlib.suppress(TimeoutError, PoolError):
                 service.close(_PATIENCE)
         for part in list(self._parts):
             part.stop()

@@ -36,6 +36,10 @@ _PAUSE = 0.0002
 _Answer = bytes | tuple[bytes, int] | tuple[bytes, int, tuple[int, int]]
 
 
+class _Unread(Lost):
+    """An answer's buffer went with its worker."""
+
+
 class Table:
     """A client's calls to services, of which it has one table, whatever the services."""
 
@@ -196,7 +200,12 @@ class Function:
             raise self._client._told(error, self._name) from None
         if type(answer) is bytes:
             return answer
-        return self._read(answer)
+        try:
+            return self._read(answer)
+        except _Unread:
+            if not self._client._may_repeat(self._name):
+                raise
+            return self._slowly(data, kind & ~codec.NUMBER)
 
     def start(self, *positional: Any, **named: Any) -> Pending:
         """Call it without waiting: the result is the pending call's."""
@@ -218,7 +227,7 @@ class Function:
             try:
                 data = buffer.copy(self._client._table.pool, buffer.Spot.unpack(data))
             except Stale:
-                raise Lost(f"{self!r}: the worker died before its answer was read") from None
+                raise _Unread(f"{self!r}: the worker died before its answer was read") from None
             finally:
                 self._client._caller.cancel(answer[2])
             kind = kind & ~(codec.KEPT | codec.REFERENCE)
@@ -321,6 +330,11 @@ class Pending:
                 else:
                     try:
                         self._finish(self._function._read(answer))
+                    except _Unread as error:
+                        if self._client._may_repeat(self._function._name):
+                            self._ask()
+                        else:
+                            self._finish(error=error)
                     except Exception as error:  # noqa: BLE001  for `result` to raise
                         self._finish(error=error)
         finally:

@@ -6,7 +6,9 @@ function raises goes to who called; the worker stays.
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
@@ -143,7 +145,8 @@ class Service:
             place, self._place = self._place, None
             if place is not None:
                 request = Detach(index=place.index, generation=place.generation, role=Role.WORKER)
-                self._pool.ask(Opcode.DETACH, request.pack())
+                with contextlib.suppress(Stale):  # the pool has forgotten this client, and so its part
+                    self._pool.ask(Opcode.DETACH, request.pack())
 
     def __enter__(self) -> Service:
         return self
@@ -210,16 +213,19 @@ class Service:
 
     def _learn(self, worker: Worker, tables: dict[int, int], call: Any) -> bytes | None:
         """A call of a client that has not been heard of before. None where it is not to be had."""
-        try:
-            place = Attached.unpack(self._pool.ask(Opcode.CALLS_OF, CallsOf(slot=call[0]).pack()))
-            worker.learn(call[0], place.at, place.size)
-            tables[call[0]] = place.at
-            return worker.take(call)
-        except NoServer:
-            # It is asked again, by this worker or, should this one stop, by another
-            return None if self._stopping else self._learn(worker, tables, call)
-        except (PoolError, IndexError):
-            return None  # somebody has put a note there that is of nobody's call
+        while True:
+            try:
+                place = Attached.unpack(self._pool.ask(Opcode.CALLS_OF, CallsOf(slot=call[0]).pack()))
+                worker.learn(call[0], place.at, place.size)
+                tables[call[0]] = place.at
+                return worker.take(call)
+            except NoServer:
+                # It is asked again, by this worker or, should this one stop, by another
+                if self._stopping:
+                    return None
+                time.sleep(_LOOK)
+            except (PoolError, IndexError):
+                return None  # somebody has put a note there that is of nobody's call
 
     def _by_reference(self, entry: _Entry, kind: int, data: bytes) -> Any:
         try:

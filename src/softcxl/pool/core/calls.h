@@ -323,12 +323,22 @@ static void worker_release(Worker *self)
 	}
 }
 
+/* Who stops before he has taken the call leaves the note to others, as one who dies does. */
+static void worker_give_back(Worker *self)
+{
+	struct scxl_user *user = &self->queue->user;
+
+	self->holds = false;
+	scxl_queue_mend(user, (uint32_t)(self->claimed & user->mask), user->slot);
+	wake(self->queue->memory, &user->queue->consumers);
+}
+
 static void worker_dealloc(PyObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 
-	if (((Worker *)self)->queue)
-		worker_release((Worker *)self);
+	if (((Worker *)self)->holds)
+		worker_give_back((Worker *)self);
 	PyMem_Free(((Worker *)self)->tables);
 	Py_XDECREF((PyObject *)((Worker *)self)->memory);
 	Py_XDECREF((PyObject *)((Worker *)self)->queue);
