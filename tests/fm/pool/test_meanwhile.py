@@ -395,3 +395,29 @@ def test_nothing_is_kept_of_regions_that_their_owner_has_freed(sources: list[Fak
     assert ask(other, Opcode.CLOSE, of(made))[0] == Status.GONE
     assert len(server.regions._holdings[other.slot].opened) == before
     server.close()
+
+
+def test_memory_that_is_freed_has_regions_looked_at_only_where_one_waits_for_it(
+    sources: list[FakeSource],
+) -> None:
+    server = PoolServer(arena(), sources[:2], plan=PLAN)
+    server.directory.ready()
+    client = Client(server, sources)
+    made = client.allocate(4096, 2)
+    woken = server.rebuilder._wake
+
+    def free_some() -> bool:
+        client.execute(Opcode.FREE, of(client.allocate(4096)))
+        woken.clear()
+        server._clear_now()
+        return woken.is_set()
+
+    assert not free_some()
+    sources[1].fail()
+    server.rebuilder.round()
+    assert list(server.rebuilder.waiting) == [made.index]
+    assert free_some()
+    sources[1].come_back(kept=True)
+    server.rebuilder.round()
+    assert not free_some()
+    server.close()

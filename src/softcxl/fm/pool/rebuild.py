@@ -74,6 +74,7 @@ class Rebuilder:
         self._event = event or (lambda kind, subject, detail: None)
         self._refused: dict[int, set[int]] = {}
         self._wake = threading.Event()
+        self._looks = False
         self._thread: threading.Thread | None = None
         self._jobs: deque[Callable[[], None]] = deque()
         self.orphans: list[Orphan] = []
@@ -103,6 +104,11 @@ class Rebuilder:
         """Memory has failed, or has come back, or is free again: look at all regions."""
         self._wake.set()
 
+    def freed(self) -> None:
+        """Memory is free again: look at all regions where one waits for that, or may be about to."""
+        if self._looks or self.waiting or self.orphans:
+            self._wake.set()
+
     def do(self, job: Callable[[], None]) -> None:
         """Have something done by the same thread, before what is not whole is seen to further."""
         self._jobs.append(job)
@@ -121,6 +127,7 @@ class Rebuilder:
         while True:
             # What only somebody's lock stood in the way of is tried again
             self._wake.wait(PATIENCE if self.orphans or _BUSY in self.waiting.values() else None)
+            self._looks = True
             self._wake.clear()
             if self.copier.stopping.is_set():
                 return
@@ -130,6 +137,8 @@ class Rebuilder:
                 self.round()
             except Exception:
                 log.exception("rebuilding the pool's regions")
+            finally:
+                self._looks = False
 
     def round(self) -> None:
         """See to every region that is not whole, those with the fewest copies first; again where something has changed

@@ -336,7 +336,7 @@ class PoolServer:
         with self._freed:
             self._freed.notify_all()
         if cleared:
-            self.changed()
+            self.rebuilder.freed()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
