@@ -215,6 +215,7 @@ def test_what_happens_on_the_way_ends_the_move_and_leaks_nothing(
     pool.server.regions.clearing.clear(pool.server.lock)
     if what == "fail":
         pool.sources[0].come_back(kept=True)
+    pool.server.health.tick()  # the poison that was told of is there by now
     pool.rebuilder.round()
     pool.rebuilder.round()
     intact(pool, regions)
