@@ -452,6 +452,13 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dict[ClientName, Annotated[int, _key("", form="size", least=0, most=LARGEST)]],
         _key("how much clients may have, each by its name, and by `*` each other one", most=4096),
     ] = field(default_factory=dict)
+    fence_guests: Annotated[
+        bool,
+        _key(
+            "whether a guest of which no program is heard of for a lease loses its `pool-access` slot, by a surprise "
+            "unbind, before what its programs had is given on; for slots that are bound to virtual switches"
+        ),
+    ] = False
 
     @property
     def lease_seconds(self) -> float:

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from softcxl.cli.serve_grants import ways
 from softcxl.fm.errors import NoAnswer
-from softcxl.fm.pool.fence import Fence
+from softcxl.fm.pool.fence import Fence, Port
 from softcxl.fm.pool.grants import GrantError, Grants, NoSuchGrant
 from softcxl.fm.pool.leases import Leases
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.protocol import PROTOCOL, Hello
 from tests.fm.pool.memories import PLAN, FakeSource, arena
-from tests.fm.pool.racks import HOSTS, UNIT, rack
+from tests.fm.pool.racks import HOSTS, TOPOLOGY, UNIT, rack
 
 LONG = 60.0
 
@@ -71,16 +72,52 @@ def test_a_host_loses_all_that_it_has_and_others_nothing(leases, place):
 
 def test_a_host_that_cannot_be_deprived_is_not_fenced(leases, place):
     leases.grant(UNIT, "b", 1000)
-    good = leases._grants._fence._connect
+    good = leases._grants.fence._connect
 
     def nobody():
         raise NoAnswer("nobody listens there")
 
-    leases._grants._fence._connect = nobody
+    leases._grants.fence._connect = nobody
     assert not leases.fence("b")
     assert leases.all()[0]["state"] == "held"
-    leases._grants._fence._connect = good
+    leases._grants.fence._connect = good
     assert leases.fence("b")
+
+
+WITH_A_WAY = (
+    TOPOLOGY.replace("spare: {volatile: 256MiB}", "spare: {volatile: 256MiB}\n  way: {type: pool-access}")
+    .replace("ports: [shared, spare]", "ports: [shared, spare, way]")
+    .replace("right: {ports: [null]}", "right: {ports: [null, way]}")
+    + "pool: {memory: [spare]}\n"
+).replace("ports: [shared, spare, way]", "ports: [shared, null, way]")
+
+
+def test_a_host_that_is_fenced_loses_its_way_to_memory_that_is_others_too(tmp_path):
+    with rack(WITH_A_WAY) as place:
+        place.fabric.access["way"].host = "b"
+        told = []
+
+        def make():
+            tell = lambda kind, host, **detail: told.append((kind, host, detail))  # noqa: E731
+            return Grants(Fence(place.connect, place.names), HOSTS, tmp_path / "grants.json", tell=tell)
+
+        with Leases(make, lambda host: ways(place.fabric, host)) as leases:
+            assert place.bound() == ["rack.left.0 0.0", "rack.right.1 2.None"]
+            assert leases.fence("a")
+            assert "rack.right.1 2.None" in place.bound()
+            assert leases.fence("b")
+            assert place.bound() == ["rack.left.0 0.0"]
+            assert leases.fence("b")  # again: it has none
+        said = "vPPB 1 of VCS 1 of rack to port 2"
+        assert told == [("cut-off", "b", {"binding": said})]
+
+
+def test_a_host_whose_way_cannot_be_taken_is_not_fenced(place, tmp_path):
+    def make():
+        return Grants(Fence(place.connect, place.names), HOSTS, tmp_path / "grants.json")
+
+    with Leases(make, lambda host: [Port("attic", 2)]) as leases:
+        assert not leases.fence("b")
 
 
 def test_before_and_after_nothing_is_granted(place, tmp_path):

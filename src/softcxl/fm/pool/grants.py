@@ -117,12 +117,21 @@ class Grants:
         tell: Tell = lambda kind, subject, **detail: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._fence, self._hosts, self._page, self._tell, self._now = fence, hosts, page, tell, now
+        self.fence, self._hosts, self._page, self._tell, self._now = fence, hosts, page, tell, now
         self._changing = asyncio.Lock()
         self._sooner = asyncio.Event()
         self._all: dict[int, Grant] = {}
         self._next = 1
         self._read()
+
+    async def cut_off(self, host: str, ports: Sequence[Port]) -> None:
+        """Take what is in these ports: the ways by which a host reaches memory that is others', too.
+
+        Raises `FmError`.
+        """
+        for port in ports:
+            for binding in await self.fence.unbind_port(port):
+                self._tell("cut-off", host, binding=str(binding))
 
     @property
     def all(self) -> list[Grant]:
@@ -182,7 +191,7 @@ class Grants:
 
     async def _make(self, grant: Grant) -> None:
         place = grant.place
-        async with self._fence.switch(place.switch) as switch:
+        async with self.fence.switch(place.switch) as switch:
             device = switch.port(place.port)
             if isinstance(place, Binding):
                 assert place.ld is not None, "of a grant"
@@ -192,7 +201,7 @@ class Grants:
             regions = (await device.dc_regions(place.host)).regions
             free = [number for number, one in enumerate(regions) if not one.attributes.shareable] or [0]
             await device.dc_add(place.host, place.length, region=free[0], tag=place.tag)
-        await self._fence.taken(place)
+        await self.fence.taken(place)
 
     # -- where there is room -------------------------------------------------------------------------------------
 
@@ -207,7 +216,7 @@ class Grants:
         }
         found: list[tuple[int, Binding, int]] = []
         for name, vcs in self._hosts[host]:
-            async with self._fence.switch(name) as switch:
+            async with self.fence.switch(name) as switch:
                 vppbs = (await switch.virtual_switches([vcs]))[0].vppbs
                 free = [number for number, one in enumerate(vppbs) if one.status == BindingStatus.UNBOUND]
                 if not free:
@@ -236,7 +245,7 @@ class Grants:
         """Devices with dynamic capacity that the host has."""
         found: list[tuple[Capacity, int]] = []
         for name, vcs in self._hosts[host]:
-            async with self._fence.switch(name) as switch:
+            async with self.fence.switch(name) as switch:
                 vppbs = (await switch.virtual_switches([vcs]))[0].vppbs
                 bound = (BindingStatus.BOUND_PORT, BindingStatus.BOUND_LD)
                 for one in vppbs:
@@ -313,8 +322,8 @@ class Grants:
     async def _is_there(self, grant: Grant) -> bool:
         try:
             if isinstance(grant.place, Binding):
-                return await self._fence.bound(grant.place)
-            return bool(await self._fence.has(grant.place))
+                return await self.fence.bound(grant.place)
+            return bool(await self.fence.has(grant.place))
         except FmError as error:
             log.warning("grant %d of %s: %s", grant.number, grant.host, error)
             return True  # it is not known to be gone
@@ -372,11 +381,11 @@ class Grants:
     async def _take(self, grant: Grant) -> None:
         place = grant.place
         if isinstance(place, Capacity):
-            await self._fence.release(place)
+            await self.fence.release(place)
             return
         assert place.ld is not None, "of a grant"
-        await self._fence.unbind(place)
-        await self._fence.empty(Port(place.switch, place.port), place.ld)
+        await self.fence.unbind(place)
+        await self.fence.empty(Port(place.switch, place.port), place.ld)
 
     # -- what outlives the server ----------------------------------------------------------------------------------
 

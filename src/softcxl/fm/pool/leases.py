@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from softcxl.fm.errors import FmError
+from softcxl.fm.pool.fence import Port
 from softcxl.fm.pool.grants import Grant, GrantError, Grants
 
 log = logging.getLogger(__name__)
@@ -23,10 +24,16 @@ _LOOK = 0.5  # seconds from one look at whether it has ended to the next
 
 class Leases:
     """Runs the grants that `make` makes, from `begin` (or `with`) until `close`. Methods are safe from any thread, and
-    raise what those of `Grants` do; `GrantError` before it has begun, or after it has ended."""
+    raise what those of `Grants` do; `GrantError` before it has begun, or after it has ended.
 
-    def __init__(self, make: Callable[[], Grants]) -> None:
-        self._make = make
+    `ways` are the ports of switches by which a host reaches memory that is others', too; it loses what is there when
+    it is fenced.
+    """
+
+    def __init__(
+        self, make: Callable[[], Grants], ways: Callable[[str], Sequence[Port]] = lambda host: ()
+    ) -> None:
+        self._make, self._ways = make, ways
         self._grants: Grants | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -109,8 +116,8 @@ class Leases:
                 loop.call_soon_threadsafe(grants.heard_of, host)
 
     def fence(self, host: str) -> bool:
-        """Take from a host all that it has been granted. Returns whether it surely has nothing of it any more; what it
-        has is tried again, and so can this be."""
+        """Take from a host all that it has been granted, and its ways. Returns whether it surely has nothing of it any
+        more; what it has is tried again, and so can this be."""
         try:
             return self._done(self._fenced(host))
         except FmError as error:
@@ -122,6 +129,7 @@ class Leases:
         for one in self._grants.all:
             if one.host == host:
                 await self._grants.release(one.number)
+        await self._grants.cut_off(host, self._ways(host))
         return not any(one.host == host for one in self._grants.all)
 
     async def _told(self) -> list[dict[str, Any]]:
