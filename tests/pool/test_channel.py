@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from softcxl.pool.channel import Producer
+from softcxl.pool.channel import Consumer, Producer
 from softcxl.pool.errors import (
     Busy,
     Closed,
@@ -378,6 +378,34 @@ def test_a_queue_whose_oldest_record_is_still_being_taken_is_empty_and_not_corru
     assert queue.get(0) == struct.pack("<IIQ", 60, 0, 1)
     queue.put(b"third", timeout=0)
     assert queue.get(0) == b"third"
+
+
+@pytest.mark.parametrize("end", ["ring", "pool"])
+@pytest.mark.parametrize("what", ["receive", "send"])
+def test_who_waits_at_a_ring_that_is_closed_here_is_told(
+    pool: Pool, other: Pool, end: str, what: str
+) -> None:
+    one = pool.ring("orders", 64).consumer() if what == "receive" else pool.ring("orders", 64).producer()
+    told: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            for _ in range(9):
+                if isinstance(one, Consumer):
+                    one.receive(LONG)
+                else:
+                    one.send(b"3", timeout=LONG)
+        except Closed as error:
+            told.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    sleepers = one.place.at + (192 if what == "receive" else 200)
+    wait_until(lambda: other.directory.load(sleepers) & 1)
+    one.close() if end == "ring" else pool.close()
+    waiting.join(LONG)
+    assert [type(error) for error in told] == [Closed]
+    assert "was closed here" in str(told[0])
 
 
 @pytest.mark.parametrize("end", ["queue", "pool"])

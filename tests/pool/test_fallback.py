@@ -58,6 +58,23 @@ def test_records_come_as_they_went(sender: str, receiver: str, shared: mmap.mmap
 
 
 @PAIRS
+def test_an_end_that_was_left_is_closed(sender: str, receiver: str, shared: mmap.mmap) -> None:
+    one, other = ends(shared, sender, receiver)
+    one.send(b"before")
+    one.leave()
+    with pytest.raises(errors.Closed):
+        one.send(b"after")
+    assert other.receive(0) == b"before"
+    one = ENDS[sender].Ring(ENDS[sender].Memory(shared), 64, SIZE, True)
+    one.send(b"of the next owner")
+    other.leave()
+    with pytest.raises(errors.Closed):
+        other.receive(0)
+    assert one.left is False
+    assert other.left is True
+
+
+@PAIRS
 def test_the_limits_are_the_same(sender: str, receiver: str, shared: mmap.mmap) -> None:
     one, other = ends(shared, sender, receiver)
     assert one.size == other.size == 4096

@@ -158,7 +158,7 @@ class _Part:
     def _leave(self) -> None: ...
 
     def stop(self) -> None:
-        """Have those of this client's threads come back that wait in it."""
+        """Have those of this client's threads come back that wait in it: they raise `Closed`."""
 
     def __enter__(self) -> Self:
         return self
@@ -279,6 +279,8 @@ class Producer(_Part):
         except Full:
             raise Full(f"{self!r}: no room in time") from None
         except Closed:
+            if self._ring.left:
+                raise Closed(f"{self!r} was closed here") from None
             raise Closed(f"{self!r}: there is no room, and its consumer has gone") from None
 
     def send_reference(
@@ -302,6 +304,9 @@ class Producer(_Part):
 
     def _leave(self) -> None:
         self._ring.close()
+
+    def stop(self) -> None:
+        self._ring.leave()
 
 
 class Consumer(_Part):
@@ -339,6 +344,8 @@ class Consumer(_Part):
     def _told(self, error: Exception) -> Exception:
         if isinstance(error, Empty):
             return Empty(f"{self!r}: nothing came in time")
+        if self._ring.left:
+            return Closed(f"{self!r} was closed here")
         return Closed(f"{self!r}: the producer has gone, and nothing is left")
 
     def __iter__(self) -> Iterator[bytes]:
@@ -350,6 +357,9 @@ class Consumer(_Part):
 
     def _leave(self) -> None:
         self._ring.close()
+
+    def stop(self) -> None:
+        self._ring.leave()
 
 
 class Ring:
@@ -459,7 +469,6 @@ class Queue(_Part):
         self._queue.close()
 
     def stop(self) -> None:
-        """Have those of this client's threads come back that wait in it: they raise `Closed`."""
         self._queue.leave()
 
     def _told(self, error: Exception) -> Exception:

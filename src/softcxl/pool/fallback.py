@@ -100,6 +100,10 @@ class Memory:
         _missing("invalidating cache lines")
 
 
+_LEAVING = 0.2
+"""Seconds for which one that leaves waits for another thread: it may be this one, in a signal's handler."""
+
+
 class Ring:
     """One end of a ring. One thread at a time."""
 
@@ -115,6 +119,7 @@ class Ring:
         if self.size < 64 or self.size & (self.size - 1) or self.size > size - _HEADER:
             raise Corrupt
         self.kind = 0
+        self.left = False
         self._own: int
         self._seen: int
         self._memory = memory
@@ -155,7 +160,7 @@ class Ring:
             raise TooLong
         self._enter(True)
         try:
-            if self.size - (self._own - self._seen) < room + 8:
+            if self.left or self.size - (self._own - self._seen) < room + 8:
                 _wait(lambda: self._has_room(room), timeout, Full)
             self._put(data, length)
             self._words[(self._own + room & self._mask) >> 3] = 0
@@ -198,6 +203,12 @@ class Ring:
         self._wake(_CONSUMER)
         self._wake(_PRODUCER)
 
+    def leave(self) -> None:
+        """Send and receive nothing by this any more; who waits is told that it is closed."""
+        self.left = True
+        if self._busy.acquire(timeout=_LEAVING):
+            self._busy.release()
+
     def _enter(self, producer: bool) -> None:
         if producer != self._producer:
             raise TypeError(f"this end of the ring {'receives' if producer else 'sends'}")
@@ -217,6 +228,8 @@ class Ring:
         return tail & _MOST
 
     def _has_room(self, room: int) -> bool:
+        if self.left:
+            raise Closed
         self._seen = self._head[_HEAD // 8]
         taken: int = self._own - self._seen & _MOST
         if taken > self.size:
@@ -226,6 +239,8 @@ class Ring:
         return self.size - taken >= room + 8
 
     def _next(self) -> int:
+        if self.left:
+            raise Closed
         at = (self._own & self._mask) >> 3
         header: int = self._words[at]
         if not header and self._half[_CLOSED // 4] & 1:

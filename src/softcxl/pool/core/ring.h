@@ -7,7 +7,8 @@ typedef struct {
 	struct scxl_end end;
 	int32_t spin;
 	uint32_t kind; /* of the last record that was received */
-	bool busy;
+	bool busy;    /* a thread is at it; changed with the interpreter's lock */
+	bool left;    /* its memory may be another's: nothing is sent or received any more */
 } Ring;
 
 static PyObject *ring_type;
@@ -77,8 +78,13 @@ static bool ring_enter(Ring *self, bool producer)
 	return self->busy = true;
 }
 
+static inline bool ring_left(const Ring *self)
+{
+	return __atomic_load_n(&self->left, __ATOMIC_RELAXED);
+}
+
 struct ring_push {
-	struct scxl_end *end;
+	Ring *self;
 	const void *bytes;
 	uint32_t length, kind;
 };
@@ -86,13 +92,13 @@ struct ring_push {
 static enum scxl_result ring_try_push(void *what)
 {
 	struct ring_push *push = what;
-	return scxl_ring_push(push->end, push->bytes, push->length, push->kind);
+	return ring_left(push->self) ? SCXL_CLOSED : scxl_ring_push(&push->self->end, push->bytes, push->length, push->kind);
 }
 
 static PyObject *ring_send(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Ring *self = (Ring *)object;
-	struct ring_push push = {.end = &self->end};
+	struct ring_push push = {.self = self};
 	PyObject *timeout;
 	struct data data;
 	int64_t deadline;
@@ -123,21 +129,21 @@ static PyObject *ring_send(PyObject *object, PyObject *const *args, Py_ssize_t c
 }
 
 struct ring_pop {
-	struct scxl_end *end;
+	Ring *self;
 	uint32_t length, kind;
 };
 
 static enum scxl_result ring_try_next(void *what)
 {
 	struct ring_pop *pop = what;
-	return scxl_ring_next(pop->end, &pop->length, &pop->kind);
+	return ring_left(pop->self) ? SCXL_CLOSED : scxl_ring_next(&pop->self->end, &pop->length, &pop->kind);
 }
 
 /* The next record; its kind is in the ring. */
 static PyObject *ring_bytes(PyObject *object, const char *name, PyObject *const *args, Py_ssize_t count)
 {
 	Ring *self = (Ring *)object;
-	struct ring_pop pop = {.end = &self->end};
+	struct ring_pop pop = {.self = self};
 	PyObject *timeout = count ? args[0] : NULL, *bytes = NULL;
 	int64_t deadline;
 	int result;
@@ -186,17 +192,37 @@ static PyObject *ring_close(PyObject *object, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+/* This end is its owner's no more: as queue_leave. */
+static PyObject *ring_leave(PyObject *object, PyObject *nothing)
+{
+	Ring *self = (Ring *)object;
+	const struct timespec pause = {0, 50000};
+	int64_t most = now() + 2 * SLICE;
+
+	(void)nothing;
+	__atomic_store_n(&self->left, true, __ATOMIC_SEQ_CST);
+	while (self->busy && now() < most) {
+		wake(self->memory, self->end.producer ? &self->end.ring->producer : &self->end.ring->consumer);
+		Py_BEGIN_ALLOW_THREADS
+		nanosleep(&pause, NULL);
+		Py_END_ALLOW_THREADS
+	}
+	Py_RETURN_NONE;
+}
+
 static PyMethodDef ring_methods[] = {
 	{"make", ring_make, METH_VARARGS | METH_STATIC, "make(memory, offset, size): make a ring, as large as fits."},
 	{"send", FAST(ring_send), METH_FASTCALL, "send(data, kind=0, timeout=None): append a record, whole; wait while there is no room."},
 	{"receive", FAST(ring_receive), METH_FASTCALL, "receive(timeout=None): the next record; its kind is in `kind`."},
 	{"take", FAST(ring_take), METH_FASTCALL, "take(timeout=None): the next record, and its kind."},
+	{"leave", ring_leave, METH_NOARGS, "leave(): send and receive nothing by this any more; who waits is told that it is closed."},
 	{"close", ring_close, METH_VARARGS, "close(producer=own end): say that an end has gone."},
 	{NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef ring_members[] = {
 	{"kind", T_UINT, offsetof(Ring, kind), READONLY, "The kind of the last record that was received."},
+	{"left", T_BOOL, offsetof(Ring, left), READONLY, "Whether this end was left."},
 	{"size", T_ULONGLONG, offsetof(Ring, end) + offsetof(struct scxl_end, size), READONLY, "Room in the ring, in bytes."},
 	{NULL, 0, 0, 0, NULL},
 };
