@@ -110,10 +110,11 @@ class Health:
             if self._closed:
                 return
             for start, length in ranges:
-                for line in range(start // LINE * LINE, start + length, LINE):
-                    page = held, line // PAGE * PAGE
-                    self._pages[page] = 0
-                    self._told.setdefault(page, set()).add(line)
+                first, end = start // LINE * LINE, start + length
+                for at in range(first // PAGE * PAGE, end, PAGE):
+                    self._pages[held, at] = 0
+                    lines = range(max(first, at), min(end, at + PAGE), LINE)
+                    self._told.setdefault((held, at), set()).update(lines)
         touched = self._mark(held, ranges)
         self._event("poison", held.name, {"ranges": [list(one) for one in ranges[:16]]})
         self._later(self._retire)
