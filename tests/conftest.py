@@ -4,8 +4,10 @@ Signals that a shell in the background or nohup has made ignored are heard again
 ignore them too.
 """
 
+import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="note in FILE what of the standard the tests exercise (see tests/recorder.py)",
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _files_are_closed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A map of memory keeps a file open until nobody has it any more, and some are in circles."""
+    yield
+    if "pool" in request.path.parts:
+        gc.collect()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -17,6 +17,7 @@ SCENES = {
     "two-bridges": Scene([Wanted(["mem0", "mem1"], "decoder0.0")]),
     "dynamic-capacity": Scene(),
     "persistent": Scene([Wanted(["mem1", "mem0"], type="pmem")], [("mem0", 256 << 20)]),
+    "pool": Scene(),
     "pooling": Scene([Wanted(["pool.1"])]),
 }
 

@@ -428,7 +428,9 @@ def test_no_qemu_outlives_its_parent(parts: Parts, end: signal.Signals) -> None:
         parent.wait()
     try:
         # readable when QEMU has ended; the test's own timeout is the bound
-        select.select([watched], [], [])
+        poll = select.poll()
+        poll.register(watched, select.POLLIN)
+        poll.poll()
     finally:
         os.close(watched)
 

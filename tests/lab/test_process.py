@@ -112,6 +112,8 @@ def test_killed_parent_takes_its_child_along(end: signal.Signals) -> None:
         parent.wait()
     try:
         # readable when the process has ended; the test's own timeout is the bound
-        select.select([watched], [], [])
+        poll = select.poll()
+        poll.register(watched, select.POLLIN)
+        poll.poll()
     finally:
         os.close(watched)

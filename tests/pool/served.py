@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,13 @@ def wait_until(true: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
+ROOMY = replace(PLAN, regions=2048)
+
+
 class Served:
     """A pool of `count` sources of 8 MiB each, served at `path`."""
 
-    def __init__(self, path: Path, count: int = 3, plan: Plan = PLAN, **more: Any) -> None:
+    def __init__(self, path: Path, count: int = 3, plan: Plan = ROOMY, **more: Any) -> None:
         self.path = path
         self.sources = [FakeSource(f"mem{number}") for number in range(count)]
         self.arena = arena(plan)

@@ -245,7 +245,9 @@ def _until_signalled() -> Iterator[Callable[[], None]]:
             signal.signal(one, handler)
 
     def wait() -> None:
-        select.select([woken], [], [])
+        poll = select.poll()
+        poll.register(woken, select.POLLIN)
+        poll.poll()
 
     for one in before:
         signal.signal(one, lambda number, frame: restore())

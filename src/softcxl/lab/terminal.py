@@ -35,8 +35,7 @@ def join(
     prompted, reading = False, True
     with _raw(stdin):
         while not done():
-            sources = [console.fileno(), *([stdin] if prompted and reading else [])]
-            ready, _, _ = select.select(sources, [], [], _TICK)
+            ready = _ready([console.fileno(), *([stdin] if prompted and reading else [])])
             if console.fileno() in ready:
                 _write(stdout, console.recv(_AT_ONCE))
                 prompted = True
@@ -53,9 +52,17 @@ def join(
                 size = now
                 resized(*size)
         # the shell has ended, and its last words may still be on the way
-        while select.select([console], [], [], _TICK)[0]:
+        while _ready([console.fileno()]):
             _write(stdout, console.recv(_AT_ONCE))
         return True
+
+
+def _ready(sources: list[int]) -> list[int]:
+    """Those of the descriptors that can be read, or have ended; none after a tick. select(2) knows only 1,024."""
+    poll = select.poll()
+    for one in sources:
+        poll.register(one, select.POLLIN)
+    return [one for one, _ in poll.poll(_TICK * 1000)]
 
 
 def window_size(descriptor: int) -> tuple[int, int]:

@@ -119,7 +119,9 @@ class Door:
                 continue  # it left before it was taken
             except OSError as error:
                 log.warning("%s: cannot accept a client: %s", self.path, error)
-                select.select([self._wake], [], [], 0.1)  # out of descriptors or memory: not again at once
+                poll = select.poll()
+                poll.register(self._wake, select.POLLIN)
+                poll.poll(100)  # out of descriptors or memory: not again at once
                 continue
             client.setblocking(True)
             self._welcome(client)
