@@ -10,6 +10,7 @@ end everything is checked once more, and that nothing has leaked. Exit status 1 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -289,9 +290,12 @@ def main() -> int:
         soak = Soak(Path(folder), seed)
         try:
             soak.begin()
-            soak.run(60 * given.minutes)
+            began = time.monotonic()
+            with contextlib.suppress(KeyboardInterrupt):  # it is told how far it came
+                soak.run(60 * given.minutes)
+            minutes = round((time.monotonic() - began) / 60, 2)
             soak.finish()
-            found = {"minutes": given.minutes, "seed": seed, **soak.report()}
+            found = {"minutes": minutes, "seed": seed, **soak.report()}
         finally:
             for one in [*soak.processes.values(), soak.server]:
                 one.kill()
