@@ -23,7 +23,7 @@ from softcxl.pool.link import Place, SocketLink
 from softcxl.pool.protocol import Head, Opcode, SourceFile, Welcome
 from softcxl.pool.session import Pool, connect
 from tests.fm.pool.memories import PLAN, FakeSource, arena
-from tests.pool.served import LONG, Served, wait_until
+from tests.pool.served import LONG, ROOMY, Served, wait_until
 
 # -- addresses -------------------------------------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ def test_a_server_with_another_arena_is_told(served: Served) -> None:
     with served.connect() as pool:
         region = pool.allocate(64)
         served.stop()
-        served.arena = arena()
+        served.arena = arena(ROOMY)
         served.start()
         with pytest.raises(errors.Stale, match=r"slot 1, epoch 1, is not this client's any more"):
             pool.allocate(64)
