@@ -123,7 +123,7 @@ class SocketLink:
                 host=b"",
             )
             connection.send(Head(what=Opcode.HELLO, number=0).pack() + hello.pack())
-            message, files, _, _ = socket.recv_fds(connection, _WELCOME, layout.MAX_SOURCES + 1)
+            message, files, flags, _ = socket.recv_fds(connection, _WELCOME, layout.MAX_SOURCES + 1)
         except OSError as error:
             connection.close()
             why = error.strerror or str(error)
@@ -131,6 +131,10 @@ class SocketLink:
         try:
             if not message:
                 raise NoServer(f"no pool answers at {self.address}: it has hung up")
+            if flags & socket.MSG_CTRUNC:
+                raise NoServer(
+                    f"the pool at {self.address} has files for this process, which has no descriptors left for them"
+                )
             mapped = _welcomed(message, files)
         except BaseException:
             connection.close()

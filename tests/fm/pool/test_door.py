@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from softcxl.fm.pool.clients import lives
 from softcxl.pool.errors import NoSuchName
 from softcxl.pool.layout import Plan
-from softcxl.pool.protocol import LARGEST, PROTOCOL, Head, Hello, ListQuery, Opcode, Status, Welcome
+from softcxl.pool.protocol import (
+    LARGEST,
+    PROTOCOL,
+    Allocate,
+    Head,
+    Hello,
+    Hold,
+    ListQuery,
+    Located,
+    Named,
+    Opcode,
+    Status,
+    Welcome,
+)
 from softcxl.pool.region import Region
-from softcxl.pool.session import Pool
+from softcxl.pool.session import Pool, connect
 from tests.pool.served import Served, wait_until
 
 HEAD = Head.__layout__.size
@@ -265,3 +282,131 @@ def test_a_thousand_clients(tmp_path: Path) -> None:
         wait_until(lambda: not served.server.names)
         wait_until(lambda: not served.server.regions.known)
         served.stop()
+
+
+# -- requests that wait ------------------------------------------------------------------------------------------
+
+
+def test_one_that_waits_does_not_hold_up_others_at_the_door(tmp_path: Path) -> None:
+    """After a restart nothing is cleared until all have said what they look at: they say so by this door."""
+    served = Served(tmp_path / "pool.sock", lease=60.0)
+    size = served.sources[0].size
+    asked = Allocate(
+        size=size, request=0, copies=3, policy=0, separate=0, mode=2, flags=0, source=0, lease=0,
+        reserved0=b"", name=b"",
+    ).pack()  # fmt: skip
+    said = Hold(index=0, generation=0, opened=0, pins=0).pack()
+    served.start()
+    came = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            one = stack.enter_context(contextlib.closing(Raw(served)))
+            one.say(Opcode.HELLO, hello())
+            came.append(Welcome.unpack(one.hear()[1]))
+            if len(came) == 1:
+                one.say(Opcode.ALLOCATE, asked)
+                made = Located.unpack(one.hear()[1])
+        served.stop()
+        served.start()
+        stack.callback(served.stop)
+        both = []
+        for was in came:
+            one = stack.enter_context(contextlib.closing(Raw(served)))
+            one.say(Opcode.HELLO, hello(slot=was.slot, epoch=was.epoch, token=was.token))
+            assert one.hear()[0].what == Status.OK
+            both.append(one)
+        first, second = both
+        first.say(Opcode.FREE, Named(index=made.index, generation=made.generation, name=b"").pack(), 1)
+        assert first.hear()[0].what == Status.OK
+        first.say(Opcode.ALLOCATE, asked, 2)
+        second.say(Opcode.HOLD, said, 7)
+        assert (second.hear()[0].what, served.server.regions.clearing.held) == (Status.OK, True)
+        first.say(Opcode.HOLD, said, 3)
+        heard = {head.number: (head.what, data) for head, data in (first.hear(), first.hear())}
+        assert [heard[number][0] for number in (2, 3)] == [Status.OK, Status.OK]
+        assert Located.unpack(heard[2][1]).size == size
+
+
+# -- descriptors -------------------------------------------------------------------------------------------------
+
+SERVER = """
+import resource, sys
+from pathlib import Path
+from softcxl.fm.pool.door import PoolDoor
+from tests.pool.served import Served
+tries = [0]
+accept = PoolDoor._accept
+def counted(door, listener):
+    tries[0] += 1
+    accept(door, listener)
+PoolDoor._accept = counted
+events = []
+served = Served(Path(sys.argv[1]), event=lambda kind, subject, detail: events.append(kind))
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+served.start()
+served.server.tell("tries", lambda: tries[0])
+served.server.tell("events", lambda: [one for one in events if one.startswith("door")])
+print("ready", flush=True)
+sys.stdin.read()
+served.stop()
+"""
+
+
+def test_without_descriptors_the_door_waits_for_some(tmp_path: Path) -> None:
+    path = tmp_path / "pool.sock"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with connect(f"unix:{path}", name="first") as pool:
+            others = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(40)]
+            for one in others:
+                one.connect(str(path))
+            wait_until(lambda: pool.tell("door")["full"])
+            assert pool.tell("door")["full"] == os.strerror(errno.EMFILE)
+            tries, since = pool.tell("tries"), time.monotonic()
+            wait_until(lambda: pool.tell("tries") >= tries + 3)
+            assert time.monotonic() - since > 0.4  # it looks again now and then
+            assert pool.tell("events") == ["door full"]
+            assert pool.allocate(4096).read(0, 1) == b"\0"  # who is in is served
+            for one in others:
+                one.close()
+            with connect(f"unix:{path}", name="second") as second:
+                wait_until(lambda: not second.tell("door")["full"])
+                assert {one["name"] for one in second.tell("clients")} == {"first", "second"}
+    finally:
+        process.communicate("", timeout=60)
+    assert process.returncode == 0
+
+
+def test_a_process_that_cannot_be_looked_at_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    assert not lives(os.getpid(), 1)
+    monkeypatch.setattr(Path, "read_bytes", full)
+    assert lives(os.getpid(), 1)
+
+
+NEEDY = """
+import os, resource, sys
+from softcxl.pool.session import connect
+fd = os.dup(0)
+os.close(fd)
+resource.setrlimit(resource.RLIMIT_NOFILE, (fd + 2, fd + 2))  # for a socket, and for one file more
+try:
+    connect(sys.argv[1], name="needy", patience=0)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_client_without_descriptors_is_told(served: Served) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", NEEDY, served.address], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.startswith("NoServer"), said
+    assert "no descriptors left" in said.stdout
+    wait_until(lambda: not served.server.names)

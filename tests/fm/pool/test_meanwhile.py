@@ -31,7 +31,7 @@ from softcxl.pool.protocol import (
 )
 from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
 from tests.fm.pool.test_server import ask, asking, of
-from tests.pool.served import Served
+from tests.pool.served import Served, wait_until
 
 SIZE = 8 << 20
 
@@ -211,21 +211,26 @@ def test_one_that_waits_for_the_others_does_not_keep_them_from_saying_what_it_wa
         assert Located.unpack(answer).size == SIZE
 
 
+def test_a_guests_request_is_not_kept_waiting(sources: list[FakeSource]) -> None:
+    """Its processor stands still while the device asks."""
+    server, one, two = restarted(sources)
+    with closing(server):
+        assert server.at_once(one.slot, Opcode.ALLOCATE, asking(SIZE).pack())[0] == Status.BUSY
+        said = Hold(index=0, generation=0, opened=0, pins=0).pack()
+        for client in (one, two):
+            assert server.at_once(client.slot, Opcode.HOLD, said)[0] == Status.OK
+        wait_until(lambda: not server.regions.clearing.coming)
+        assert server.at_once(one.slot, Opcode.ALLOCATE, asking(SIZE).pack())[0] == Status.OK
+
+
 def test_a_request_that_waits_does_not_keep_a_server_from_ending(
     sources: list[FakeSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("softcxl.fm.pool.server._FREEING", 3600.0)
     server, one, _ = restarted(sources)
     server.clients.lease = 3600.0
-    waits, inside = threading.Event(), server._memory_comes
-
-    def comes() -> bool:
-        waits.set()
-        return inside()
-
-    monkeypatch.setattr(server, "_memory_comes", comes)
     caller(one).start(asking(SIZE).pack(), Opcode.ALLOCATE)
-    assert waits.wait(60)
+    wait_until(lambda: server._waiting._all)
     server.close()
 
 

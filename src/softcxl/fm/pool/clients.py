@@ -92,12 +92,18 @@ class Clients:
                 return self._attach_again(hello, pid, remote)
             if not self._free:
                 raise Refusal(Status.NO_ROOM, f"{len(self.names)} clients are there, and slots for no more")
+            try:
+                start = 0 if remote else started(pid)
+            except OSError as error:  # without it others would take this client for dead
+                raise Refusal(
+                    Status.NO_ROOM, f"the server cannot look after process {pid}: {error.strerror}"
+                ) from error
             slot = self._free.pop()
             token = os.urandom(16)
             epoch = self._directory.take_slot(
                 slot,
                 pid=0 if remote else pid,
-                start=0 if remote else started(pid),
+                start=start,
                 remote=remote,
                 token=_hashed(token),
                 name=name,
@@ -272,8 +278,11 @@ def _name(data: bytes, what: str) -> str:
 
 
 def lives(pid: int, start: int) -> bool:
-    """Whether the process is there yet which began then."""
-    return bool(start) and started(pid) == start
+    """Whether the process is there yet which began then, as far as can be seen."""
+    try:
+        return bool(start) and started(pid) == start
+    except OSError:  # no descriptors: who cannot be looked at is not dead for that
+        return True
 
 
 __all__ = ["Clients", "Fence", "Leaver", "lives"]

@@ -352,11 +352,11 @@ def _lock(fd: int) -> int:
 
 def started(pid: int) -> int:
     """When a process began, in clock ticks since the machine did (proc(5), stat, field 22); 0 where there is none that
-    runs any more."""
+    runs any more. Raises `OSError` where that cannot be seen."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
-    except (OSError, IndexError):
+    except (FileNotFoundError, ProcessLookupError, IndexError):
         return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import resource
@@ -9,6 +11,8 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +26,9 @@ log = logging.getLogger(__name__)
 
 _BACKLOG = 512
 _PEER = struct.Struct("3i")
+_NONE_LEFT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_AGAIN = 0.25  # seconds until it is looked whether there are descriptors again
+_WAITING = 64  # requests of one client that wait for memory, at most
 
 
 class PoolDoor:
@@ -38,6 +45,8 @@ class PoolDoor:
         self._wake = -1
         self._poll = select.epoll()
         self._clients: dict[int, _Client] = {}
+        self._full = ""
+        """Why nobody is let in at the moment."""
 
     def __enter__(self) -> Self:
         self.open()
@@ -54,6 +63,7 @@ class PoolDoor:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll.register(self._listener.socket, select.EPOLLIN)
         self._poll.register(self._wake, select.EPOLLIN)
+        self._server.tell("door", self._told)
         self._thread = threading.Thread(target=self._run, name=f"pool {self.path.name}", daemon=True)
         self._thread.start()
 
@@ -71,11 +81,14 @@ class PoolDoor:
         self._poll.close()
         os.close(self._wake)
 
+    def _told(self) -> dict[str, object]:
+        return {"path": str(self.path), "clients": len(self._clients) // 2, "full": self._full}
+
     def _run(self) -> None:
         assert self._listener is not None
         listening = self._listener.socket.fileno()
         while True:
-            found = self._poll.poll()
+            found = self._poll.poll(_AGAIN if self._full else None)
             # Who comes has the descriptors of who went: first what those say
             for fd, events in sorted(found, key=lambda one: one[0] == listening):
                 if fd == self._wake:
@@ -88,26 +101,50 @@ class PoolDoor:
                     continue
                 if fd == client.process or not events & select.EPOLLIN or not self._hear(client):
                     self._gone(client)
+            if self._full and not any(fd == listening for fd, _ in found):
+                self._accept(self._listener.socket)
 
     def _accept(self, listener: socket.socket) -> None:
+        connection = None
         try:
-            connection, _ = listener.accept()
-        except OSError as error:
-            log.warning("a client of the pool could not come in: %s", error)
-            return
-        connection.setblocking(False)
-        pid = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[0]
-        client = _Client(connection, pid)
-        try:
+            spare = os.dup(self._wake)  # who is let in takes two
+            try:
+                connection, _ = listener.accept()
+            finally:
+                os.close(spare)
+            connection.setblocking(False)
+            pid = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[0]
+            client = _Client(connection, pid)
             # A connection lives as long as any process has it; what counts is the one that made it
             client.process = os.pidfd_open(pid)
         except OSError as error:
-            log.info("a client of the pool has gone before it was let in: %s", error)
-            connection.close()
+            if connection is not None:
+                connection.close()
+            if error.errno in _NONE_LEFT:
+                self._shut(listener, error)
+            elif error.errno in (errno.EAGAIN, errno.ECONNABORTED):
+                self._reopen(listener)
+            else:
+                log.info("a client of the pool has gone before it was let in: %s", error)
             return
+        self._reopen(listener)
         for fd in (connection.fileno(), client.process):
             self._clients[fd] = client
             self._poll.register(fd, select.EPOLLIN | select.EPOLLRDHUP)
+
+    def _shut(self, listener: socket.socket, error: OSError) -> None:
+        """Who comes waits outside until there are descriptors again."""
+        if not self._full:
+            self._full = error.strerror or str(error)
+            self._poll.modify(listener, 0)
+            log.warning("the pool's door lets nobody in until there is room: %s", self._full)
+            self._server.event("door full", str(self.path), {"reason": self._full})
+
+    def _reopen(self, listener: socket.socket) -> None:
+        if self._full:
+            self._full = ""
+            self._poll.modify(listener, select.EPOLLIN)
+            self._server.event("door open", str(self.path), {})
 
     def _hear(self, client: _Client) -> bool:
         """Answer what a client says. Returns whether it stays."""
@@ -118,16 +155,19 @@ class PoolDoor:
             head = Head.unpack_from(message)
             data = message[Head.__layout__.size :]
             if head.what == Opcode.HELLO:
-                status, answer, files = self._hello(client, data)
+                client.send(head.number, *self._hello(client, data))
+            elif client.waiting >= _WAITING:
+                client.send(head.number, Status.BUSY, f"{_WAITING} requests of this client wait".encode())
             else:
-                files = []
-                status, answer = self._server.execute(client.slot, head.what, data)
+                client.waiting += 1
+                self._server.request(client.slot, head.what, data, partial(client.reply, head.number))
                 if head.what == Opcode.GOODBYE:
                     client.slot = 0
-            reply = Head(what=status, number=head.number).pack() + answer
-            socket.send_fds(client.socket, [reply], files)
         except (OSError, WireError) as error:
             log.info("a client of the pool is sent away: %s", error)
+            return False
+        except Exception:
+            log.exception("a client of the pool is sent away; a bug of SoftCXL")
             return False
         return True
 
@@ -154,7 +194,10 @@ class PoolDoor:
             self._poll.unregister(fd)
         client.close()
         if client.slot:
-            self._server.left(client.slot, client.epoch)
+            try:
+                self._server.left(client.slot, client.epoch)
+            except Exception:
+                log.exception("slot %d is not given back; a bug of SoftCXL", client.slot)
 
 
 class _Client:
@@ -163,10 +206,33 @@ class _Client:
         self.pid = pid
         self.process = -1
         self.slot = self.epoch = 0
+        self.waiting = 0  # requests that are not answered yet
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def send(self, number: int, status: int, answer: bytes, files: Sequence[int] = ()) -> None:
+        """Say something. Raises `OSError` to one that does not listen."""
+        socket.send_fds(self.socket, [Head(what=status, number=number).pack() + answer], files)
+
+    def reply(self, number: int, status: int, answer: bytes) -> None:
+        """Answer a request, from any thread: its descriptor may be another's once this has been closed."""
+        with self._lock:
+            self.waiting -= 1
+            if self._closed:
+                return
+            try:
+                self.send(number, status, answer)
+            except OSError as error:
+                log.info("a client of the pool is sent away: %s", error)
+                with contextlib.suppress(OSError):
+                    self.socket.shutdown(socket.SHUT_RDWR)  # which the door hears
 
     def close(self) -> None:
-        self.socket.close()
-        os.close(self.process)
+        with self._lock:
+            self._closed = True
+            self.socket.close()
+            if self.process >= 0:
+                os.close(self.process)
 
 
 __all__ = ["PoolDoor"]

@@ -62,12 +62,13 @@ class Guests:
         ]
 
     def ask(self, visitor: Visitor, slot: int, opcode: int, request: bytes) -> tuple[int, bytes]:
-        """A request of a program in a guest, which speaks for slots of its guest's alone."""
+        """A request of a program in a guest, which speaks for slots of its guest's alone. It does not wait for memory:
+        a guest's processor stands still meanwhile, and other programs in it with that."""
         if opcode == Opcode.HELLO:
             return self._hello(visitor, request)
         if not self._has(visitor, slot):
             return Status.GONE, f"slot {slot} is none of this guest's".encode()
-        return self._server.execute(slot, opcode, request)
+        return self._server.at_once(slot, opcode, request)
 
     def gone(self, visitor: Visitor) -> None:
         """All programs of a guest have gone."""

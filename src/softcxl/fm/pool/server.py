@@ -12,7 +12,8 @@ import queue
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from softcxl.fm.pool.accounts import Accounts
@@ -28,6 +29,7 @@ from softcxl.fm.pool.rebuild import Rebuilder
 from softcxl.fm.pool.regions import Regions
 from softcxl.fm.pool.sources import Sources
 from softcxl.fm.pool.telling import Telling
+from softcxl.fm.pool.waiting import Reply, Waiting
 from softcxl.pool import layout
 from softcxl.pool.errors import Busy, Empty, PoolError
 from softcxl.pool.layout import SERVER, Plan
@@ -108,6 +110,9 @@ class PoolServer:
         self._to_clear = threading.Event()
         self._hurry = threading.Event()
         self._freed = threading.Condition(self.lock)
+        self._waiting = Waiting(self._freed, time.monotonic)
+        self._prompt = threading.local()
+        """`on` in threads that answer several, and so wait for nobody's memory."""
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ringers: list[Callable[[int], None]] = []
         self._on_change: list[Callable[[], None]] = []
@@ -228,7 +233,7 @@ class PoolServer:
             self._grace.start()
         for name, run in (
             ("pool", self._run), ("pool housekeeping", self._keep_house), ("pool clearing", self._clear),
-            ("pool work", self._work),
+            ("pool work", self._work), ("pool waiting", self._wait),
         ):  # fmt: skip
             thread = threading.Thread(target=run, name=name, daemon=True)
             thread.start()
@@ -242,8 +247,7 @@ class PoolServer:
         if self._closing.is_set():
             return
         self._closing.set()
-        with self._freed:
-            self._freed.notify_all()
+        self._waiting.close()
         if self._grace is not None:
             self._grace.cancel()
             self._grace.join()
@@ -284,11 +288,13 @@ class PoolServer:
         with self.lock:
             self.regions.clearing.held = False
             self.regions.clearing.look_again()
+            self._freed.notify_all()
 
     _settled = settled
 
     def _run(self) -> None:
         worker = self._worker
+        self._prompt.on = True
         while not self._closing.is_set():
             try:
                 data = worker.next(_SLICE)
@@ -307,7 +313,8 @@ class PoolServer:
                 self.left(slot, epoch)  # the door may have seen it go by now, and let another one in
                 continue
             status, answer = self.execute(slot, worker.kind, data)
-            if status in _NOT_NOW and worker.kind in _LATER and self._does_later(worker.kind, data):
+            if status in _NOT_NOW and worker.kind in _LATER:
+                self.request(slot, worker.kind, data, self._answering(worker.current))
                 continue
             worker.answer(answer, status)
 
@@ -337,6 +344,10 @@ class PoolServer:
             self._freed.notify_all()
         if cleared:
             self.rebuilder.freed()
+
+    def _wait(self) -> None:
+        self._prompt.on = True
+        self._waiting.run()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -409,8 +420,39 @@ class PoolServer:
 
     # -- requests --------------------------------------------------------------------------------------------
 
+    def request(self, slot: int, opcode: int, data: bytes, reply: Reply) -> None:
+        """Answer a request as `execute` does, by `reply`: at once, or from another thread where it has to wait for
+        memory, so that whoever asks for others, too, goes on. It is not answered where who asked has gone, or the
+        server ends."""
+        if opcode not in _LATER or not self._threads:
+            reply(*self.execute(slot, opcode, data))
+            return
+        with self.lock, self._waiting_for_nothing():
+            status, answer = self.execute(slot, opcode, data)
+            later = status in _NOT_NOW and self._comes_later(slot, opcode, data, reply)
+        if not later:
+            reply(status, answer)
+
+    def at_once(self, slot: int, opcode: int, data: bytes) -> tuple[int, bytes]:
+        """Answer a request as `execute` does, but wait for nothing: it is `Status.BUSY` where memory is on its way."""
+        if opcode not in _LATER or not self._threads:
+            return self.execute(slot, opcode, data)
+        with self.lock, self._waiting_for_nothing():
+            status, answer = self.execute(slot, opcode, data)
+            if status in _NOT_NOW and self._comes:
+                return Status.BUSY, b"memory that was freed is on its way: ask again"
+            return status, answer
+
+    @contextmanager
+    def _waiting_for_nothing(self) -> Iterator[None]:
+        was, self._prompt.on = getattr(self._prompt, "on", False), True
+        try:
+            yield
+        finally:
+            self._prompt.on = was
+
     def execute(self, slot: int, opcode: int, data: bytes) -> tuple[int, bytes]:
-        """Answer a request of the client in `slot`: a status, and what it gets."""
+        """Answer a request of the client in `slot`: a status, and what it gets. Waits for memory that is on its way."""
         try:
             handler = self._handlers.get(opcode)
             if handler is not None:
@@ -459,27 +501,31 @@ class PoolServer:
         if not self.clients.is_of(slot, epoch):
             raise Refusal(Status.GONE, f"nobody is in slot {slot}")
 
-    def _does_later(self, opcode: int, data: bytes) -> bool:
-        """There may be room once all clients have said what they look at, or where regions are moved: answer then, and
-        others meanwhile. False: there will be none."""
-        call = self._worker.current
-        epoch = self.clients.epoch(call[0])
-        if self._all_is_held():
-            self.later(lambda: self._do_again(call, epoch, opcode, data))
+    def _comes_later(self, slot: int, opcode: int, data: bytes, reply: Reply) -> bool:
+        """There will be room when memory is cleared, or regions have been moved: answer then, and others meanwhile.
+        False: there will be none. With the lock held."""
+        epoch = self.clients.epoch(slot)
+        if not self._comes:
+            return self._makes_room(slot, epoch, opcode, data, reply)
+
+        def again(last: bool) -> bool:
+            if not self.clients.is_of(slot, epoch):
+                return True  # it has gone meanwhile, and the slot may be another's
+            status, answer = self.execute(slot, opcode, data)
+            if status in _NOT_NOW:
+                if self._comes and not last:
+                    return False
+                if self._makes_room(slot, epoch, opcode, data, reply):
+                    return True
+            reply(status, answer)
             return True
-        return self._makes_room(call, epoch, opcode, data)
 
-    def _do_again(
-        self, call: tuple[int, int, int], epoch: int, opcode: int, data: bytes, *, moved: bool = False
-    ) -> None:
-        with self.lock:
-            if not self.clients.is_of(call[0], epoch):
-                return  # it has gone meanwhile, and the slot may be another's
-            status, answer = self.execute(call[0], opcode, data)
-        if moved or status != Status.NO_ROOM or not self._makes_room(call, epoch, opcode, data):
-            self._worker.answer(answer, status, call)
+        self._hurry.set()
+        self._to_clear.set()
+        self._waiting.add(again, min(_FREEING, self.lease))
+        return True
 
-    def _makes_room(self, call: tuple[int, int, int], epoch: int, opcode: int, data: bytes) -> bool:
+    def _makes_room(self, slot: int, epoch: int, opcode: int, data: bytes, reply: Reply) -> bool:
         """There is as much as was asked for, in pieces: answer once regions have been moved. False: there is not."""
         if opcode != Opcode.ALLOCATE:
             return False
@@ -494,28 +540,35 @@ class PoolServer:
             try:
                 self.defragmenter.make_room(size, copies)
             finally:
-                self._do_again(call, epoch, opcode, data, moved=True)
+                with self.lock:
+                    there = self.clients.is_of(slot, epoch)
+                    status, answer = self.execute(slot, opcode, data) if there else (0, b"")
+                if there:
+                    reply(status, answer)
 
         self.rebuilder.do(move)
         return True
 
-    def _all_is_held(self) -> bool:
+    def _answering(self, call: tuple[int, int, int]) -> Reply:
+        """Answers a call of the shared memory's."""
+        return lambda status, answer: self._worker.answer(answer, status, call)
+
+    @property
+    def _comes(self) -> bool:
+        """Whether memory is being cleared, or will be once all clients have said what they look at."""
         clearing = self.regions.clearing
-        return clearing.held and clearing.waiting > 0
+        return clearing.coming > 0 or (clearing.held and clearing.waiting > 0)
 
     def _memory_comes(self) -> bool:
-        """Wait for memory that is being cleared, or will be once all clients have said what they look at. Returns
-        whether there was any."""
-        clearing = self.regions.clearing
-        if self._all_is_held() and threading.current_thread() in self._threads[:1]:
-            return False  # what others have to say comes by this thread, too
-        if not clearing.coming and not (clearing.held and clearing.waiting):
+        """Wait for memory that is on its way. Returns whether there was any."""
+        if not self._comes or getattr(self._prompt, "on", False):
             return False
         if not self._threads:
             self._clear_now()
             return True
         self._hurry.set()
         self._to_clear.set()
+        clearing = self.regions.clearing
         self._freed.wait_for(
             lambda: self._closing.is_set() or not (clearing.coming or clearing.held),
             min(_FREEING, self.lease),
