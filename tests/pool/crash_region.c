@@ -3,6 +3,8 @@
  * there. Prints a line for each way to write, the number of points; exits with 1 and a sentence where something is wrong. */
 #define SCXL_STEP 512
 #define SCXL_STREAM 1024 /* longer ones go past the caches */
+#define SCXL_STREAM_OTHERS 1024
+#define SCXL_STREAM_READ 1024
 #include "dies.h"
 #include "softcxl_region.h"
 

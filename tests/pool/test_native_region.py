@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,6 +15,13 @@ from softcxl.pool.native import Memory, Region
 from tests.pool.directory import ATOMIC, DEAD, EPOCH, GENERATION, Directory
 
 TEXT = bytes(range(256)) * 16
+
+
+@contextlib.contextmanager
+def within_the_lock(region: Region) -> Iterator[None]:
+    region.lock()
+    yield
+    region.unlock()
 
 
 @pytest.mark.parametrize("copies", [1, 2, 3])
@@ -53,6 +62,23 @@ def test_a_write_that_goes_past_the_caches_is_the_same(offset: int) -> None:
     expected = bytes(offset) + data + bytes((12 << 20) - offset - len(data))
     assert into == expected
     assert pool.copy(0, 12 << 20) == pool.copy(1, 12 << 20) == expected
+
+
+@pytest.mark.parametrize(("offset", "target"), [(0, 0), (1, 0), (4095, 1), (64, 63)])
+def test_a_read_that_goes_past_the_caches_is_the_same(offset: int, target: int) -> None:
+    size = 20 << 20
+    pool = Directory(sources=2, source=size)
+    pool.region(size=size, copies=2)
+    one = pool.open()
+    data = os.urandom(size)
+    one.write(0, data)
+    length = (16 << 20) + 4097
+    into = bytearray(b"?") * (target + length + 1)
+    one.read_into(offset, memoryview(into)[target : target + length])
+    assert into == b"?" * target + data[offset : offset + length] + b"?"
+    assert one.read(offset, length) == data[offset : offset + length]
+    with within_the_lock(one):
+        assert one.read(offset, length) == data[offset : offset + length]
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 65537), (65536, 1), (1 << 63, 8), (8, (1 << 64) - 8)])

@@ -153,18 +153,19 @@ class Region:
         """
         if not self._writable or not 0 <= offset <= self.size:
             self._check_write(offset, memoryview(data).nbytes)
-        if self._native.poisoned:
+        one = self._native
+        if one.poisoned:
             self._write_over_poison(offset, data, timeout)
-        else:
-            self._put(offset, data, timeout)
-
-    def _put(self, offset: int, data: Any, timeout: float | None) -> None:
+            return
         try:
-            self._native.write(offset, data, timeout)
+            one.write(offset, data, timeout)
         except IndexError:
             self._outside(offset, memoryview(data).nbytes)
         except PoolError as error:
-            self._again(lambda: self._native.write(offset, data, timeout), error)
+            self._write_again(offset, data, timeout, error)
+
+    def _write_again(self, offset: int, data: Any, timeout: float | None, error: PoolError) -> None:
+        self._again(lambda: self._native.write(offset, data, timeout), error)
 
     def load(self, offset: int) -> int:
         """The 64-bit word at `offset`, a multiple of 8."""
@@ -473,7 +474,10 @@ class Region:
         while True:
             poison = self._poisoned()
             _, lost = poison.plan(offset, size, self._native.healthy)
-            self._put(offset, data, timeout)
+            try:
+                self._native.write(offset, data, timeout)
+            except PoolError as error:
+                self._write_again(offset, data, timeout, error)
             if not lost:
                 return
             asked = Heal(

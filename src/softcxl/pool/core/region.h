@@ -2,6 +2,7 @@
 /* A region as the owner of one slot has it, for Python. */
 
 #include <stdio.h>
+#include <sys/mman.h>
 
 #define BULK 65536          /* bytes from which the interpreter's lock is given up */
 #define PATIENCE 1000000000ll /* ns that an operation waits for a lock at least, when no timeout is given */
@@ -301,6 +302,17 @@ static PyObject *done(int result)
 	Py_RETURN_NONE;
 }
 
+/* Have the kernel back new memory by large pages, where it does that for those who ask: most of what a large object costs
+ * is the first touch of its pages. */
+static void backed_by_large(char *bytes, uint64_t size)
+{
+	const uint64_t large = 2ull << 20;
+	uint64_t head = -(uintptr_t)bytes & (large - 1);
+
+	if (size >= 2 * large)
+		madvise(bytes + head, (size - head) & ~(large - 1), MADV_HUGEPAGE);
+}
+
 static PyObject *region_read(PyObject *object, PyObject *args)
 {
 	Region *self = (Region *)object;
@@ -314,6 +326,7 @@ static PyObject *region_read(PyObject *object, PyObject *args)
 	bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
 	if (!bytes)
 		return NULL;
+	backed_by_large(PyBytes_AsString(bytes), size);
 	result = region_get(self, offset, PyBytes_AsString(bytes), size, trusted);
 	if (result == SCXL_OK)
 		return bytes;

@@ -37,6 +37,16 @@
 #define SCXL_STREAM (4ull << 20)
 #endif
 
+/* And to the copies that nobody reads while the first one is good: earlier, as the caches have no use for them. */
+#ifndef SCXL_STREAM_OTHERS
+#define SCXL_STREAM_OTHERS (1ull << 20)
+#endif
+
+/* And a read: later, since who reads looks at the bytes next, and finds the last of them in the caches if they are few. */
+#ifndef SCXL_STREAM_READ
+#define SCXL_STREAM_READ (16ull << 20)
+#endif
+
 /* How often a reader tries without the lock. */
 #ifndef SCXL_TRIES
 #define SCXL_TRIES 64
@@ -179,12 +189,13 @@ static inline void scxl_stream(uint8_t *to, const uint8_t *from, uint64_t length
 #define scxl_stream memcpy
 #endif
 
-/* Copy within the lock. false: one was taken for dead, and must not write any further. */
-static inline bool scxl_region_move(const struct scxl_opened *one, uint8_t *to, const uint8_t *from, uint64_t length)
+/* Copy within the lock; `stream` bytes and more past the caches. false: one was taken for dead, and must not write any
+ * further. */
+static inline bool scxl_region_move(const struct scxl_opened *one, uint8_t *to, const uint8_t *from, uint64_t length, uint64_t stream)
 {
 	for (uint64_t at = 0; at < length; at += SCXL_STEP) {
 		uint64_t part = length - at < SCXL_STEP ? length - at : SCXL_STEP;
-		if (length < SCXL_STREAM)
+		if (length < stream)
 			memcpy(to + at, from + at, part);
 		else
 			scxl_stream(to + at, from + at, part);
@@ -193,6 +204,16 @@ static inline bool scxl_region_move(const struct scxl_opened *one, uint8_t *to, 
 			return false;
 	}
 	return true;
+}
+
+/* Copy to a reader's own memory. */
+static inline void scxl_region_bring(uint8_t *to, const uint8_t *from, uint64_t length)
+{
+	if (length < SCXL_STREAM_READ)
+		memcpy(to, from, length);
+	else
+		scxl_stream(to, from, length);
+	__atomic_thread_fence(__ATOMIC_ACQUIRE); /* what is looked at next may tell that it was no good */
 }
 
 static inline void scxl_region_phase(const struct scxl_opened *one, uint64_t writes, uint32_t slot, unsigned first, enum scxl_phase phase)
@@ -296,7 +317,7 @@ static inline enum scxl_result scxl_region_recover(const struct scxl_opened *one
 		from = torn ? NULL : from;
 	}
 	for (unsigned copy = 0; from && copy < SCXL_COPIES; copy++)
-		if (targets >> copy & 1 && !scxl_region_move(one, at[copy] + offset, from, length))
+		if (targets >> copy & 1 && !scxl_region_move(one, at[copy] + offset, from, length, SCXL_STREAM))
 			return SCXL_STALE;
 	if (torn)
 		scxl_region_tear(one, offset, length);
@@ -422,7 +443,7 @@ static inline enum scxl_result scxl_region_redo(const struct scxl_opened *one, u
 		scxl_region_intent(one, offset, part);
 		scxl_region_phase(one, writes, one->pool->slot, 0, SCXL_REPLAY);
 		for (unsigned copy = 0; copy < SCXL_COPIES; copy++)
-			if (targets >> copy & 1 && !scxl_region_move(one, at[copy] + offset, bytes, part))
+			if (targets >> copy & 1 && !scxl_region_move(one, at[copy] + offset, bytes, part, SCXL_STREAM))
 				return SCXL_STALE;
 		scxl_region_heal(one, offset, part);
 		scxl_region_phase(one, writes, 0, 0, SCXL_IDLE);
@@ -466,13 +487,13 @@ static inline enum scxl_result scxl_region_write(const struct scxl_opened *one, 
 	}
 	scxl_region_intent(one, offset, length);
 	scxl_region_phase(one, writes, one->pool->slot, first, SCXL_FIRST);
-	if (!scxl_region_move(one, at[first] + offset, bytes, length))
+	if (!scxl_region_move(one, at[first] + offset, bytes, length, SCXL_STREAM))
 		return SCXL_STALE;
 	targets &= ~(1u << first);
 	if (targets)
 		scxl_region_phase(one, writes, one->pool->slot, first, SCXL_OTHERS);
 	for (unsigned copy = 0; copy < SCXL_COPIES; copy++)
-		if (targets >> copy & 1 && !scxl_region_move(one, at[copy] + offset, bytes, length))
+		if (targets >> copy & 1 && !scxl_region_move(one, at[copy] + offset, bytes, length, SCXL_STREAM_OTHERS))
 			return SCXL_STALE;
 	scxl_region_heal(one, offset, length);
 	scxl_region_phase(one, writes, 0, 0, SCXL_IDLE);
@@ -494,7 +515,7 @@ static inline enum scxl_result scxl_region_rebuild(const struct scxl_opened *one
 	result = scxl_region_all_at(one, clean | 1u << copy, at);
 	if (result != SCXL_OK)
 		return result;
-	return scxl_region_move(one, at[copy] + offset, at[__builtin_ctz(clean)] + offset, length) ? SCXL_OK : SCXL_STALE;
+	return scxl_region_move(one, at[copy] + offset, at[__builtin_ctz(clean)] + offset, length, SCXL_STREAM) ? SCXL_OK : SCXL_STALE;
 }
 
 /* -- reading --------------------------------------------------------------------------------------------------- */
@@ -555,8 +576,7 @@ static inline enum scxl_result scxl_region_read(const struct scxl_opened *one, u
 				return result;
 			continue;
 		}
-		memcpy(to, at + offset, length);
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		scxl_region_bring(to, at + offset, length);
 		if (scxl_region_torn(one, offset, length))
 			return SCXL_BUSY; /* look again within the lock, whether that is to be mended */
 		if (scxl_region_kept(before, scxl_load(&region->seq), copy) && layout == scxl_load(&region->layout) &&
@@ -589,8 +609,7 @@ static inline enum scxl_result scxl_region_read_locked(const struct scxl_opened 
 		}
 		if (!from)
 			return result;
-		memcpy(to, from + offset, length);
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		scxl_region_bring(to, from + offset, length);
 		if (scxl_load(&region->healthy) >> copy & 1 && !(scxl_load(&region->poisoned) & ~trusted & 1u << copy))
 			return SCXL_OK;
 	}
