@@ -551,7 +551,11 @@ class PoolServer:
 
     def _answering(self, call: tuple[int, int, int]) -> Reply:
         """Answers a call of the shared memory's."""
-        return lambda status, answer: self._worker.answer(answer, status, call)
+
+        def reply(status: int, answer: bytes) -> None:
+            self._worker.answer(answer, status, call)
+
+        return reply
 
     @property
     def _comes(self) -> bool:
