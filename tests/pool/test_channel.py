@@ -62,6 +62,54 @@ def test_records_come_in_order_whole_and_with_their_kind(pool: Pool, other: Pool
             consumer.receive(timeout=0)
 
 
+def test_what_is_sent_can_be_said_by_name(pool: Pool, other: Pool) -> None:
+    with pool.ring("orders").producer() as producer, other.ring("orders").consumer() as consumer:
+        producer.send(kind=5, data=bytearray(b"named"), timeout=0)
+        assert consumer.receive_record(timeout=0)[:2] == (b"named", 5)
+        producer.send(memoryview(b"by place"), 1 << 29, None)
+        assert consumer.receive(timeout=LONG) == b"by place"
+    with other.queue("jobs") as queue:
+        queue.put(kind=5, data=bytearray(b"named"), timeout=0)
+        assert queue.get_record(0)[:2] == (b"named", 5)
+        queue.put(b"by place", 1)
+        assert queue.get(timeout=0) == b"by place"
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "kind", "said"),
+    [
+        ((), {}, TypeError, "data"),
+        ((b"x", 0, None, 1), {}, TypeError, "arguments"),
+        ((b"x",), {"kinds": 1}, TypeError, "kinds"),
+        ((b"x",), {"data": b"y"}, TypeError, "data"),
+        ((b"x", -1), {}, Refused, "kind -1"),
+        ((b"x", 1 << 30), {}, Refused, "kind 1073741824"),
+        ((b"x", "1"), {}, TypeError, "str"),
+        (("text",), {}, TypeError, "bytes-like"),
+        (([1],), {}, TypeError, "bytes-like"),
+        ((memoryview(b"abcd")[::2],), {}, BufferError, "contiguous"),
+    ],
+)
+def test_what_cannot_be_sent_is_told_and_nothing_goes(
+    pool: Pool, given: tuple[object, ...], named: dict[str, object], kind: type[Exception], said: str
+) -> None:
+    with pool.ring("orders").producer() as producer, pool.queue("jobs") as queue:
+        for send in (producer.send, queue.put):
+            with pytest.raises(kind, match=said):
+                send(*given, **named)  # type: ignore[arg-type]
+        with pool.ring("orders").consumer() as consumer, pytest.raises(Empty):
+            consumer.receive(0)
+        with pytest.raises(Empty):
+            queue.get(0)
+        for receive in (queue.get, pool.ring("other").consumer().receive):
+            with pytest.raises((ValueError, TypeError)):
+                receive(-1)
+            with pytest.raises(TypeError):
+                receive("soon")  # type: ignore[arg-type]
+            with pytest.raises(TypeError):
+                receive(patience=1)  # type: ignore[call-arg]
+
+
 def test_a_full_ring_holds_the_producer_back(pool: Pool, other: Pool) -> None:
     producer = pool.ring("small", size=1024).producer()
     consumer = other.ring("small").consumer()

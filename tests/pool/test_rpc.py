@@ -72,7 +72,14 @@ class Index:
 
         @serve
         def fail(how: str) -> None:
-            raise {"known": KeyError(how, 7), "strange": Strange("odd"), "exit": SystemExit(3)}[how]
+            raise {
+                "known": KeyError(how, 7),
+                "strange": Strange("odd"),
+                "exit": SystemExit(3),
+                "closed": Closed("not the worker's"),
+                "empty": Empty("nothing in there"),
+                "corrupt": Corrupt("what it read"),
+            }[how]
 
         @serve
         def odd() -> object:
@@ -148,6 +155,45 @@ def test_a_long_error_in_any_letters_comes_back(served: Exchanging, client: rpc.
         with pytest.raises(ValueError, match=f"^{letter * 150}"):
             client.complain(letter)
     assert client.lookup(1) == b"1"
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "said"),
+    [
+        ("closed", Closed, "not the worker's"),
+        ("empty", Empty, "nothing in there"),
+        ("corrupt", Corrupt, "what it read"),
+    ],
+)
+def test_a_function_s_error_is_not_taken_for_the_worker_s_own(
+    client: rpc.Client, how: str, kind: type[Exception], said: str
+) -> None:
+    for _ in range(3):
+        with pytest.raises(kind, match=said):
+            client.fail(how)
+    assert client.lookup(7) == b"7"
+
+
+def test_who_serves_without_a_pause_leaves_its_process_to_others(served: Exchanging, index: Index) -> None:
+    client = served.client("caller").client("index", timeout=LONG)
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            client.echo(b"again")
+
+    askers = [threading.Thread(target=ask) for _ in range(2)]
+    for one in askers:
+        one.start()
+    try:
+        assert index.service.functions()  # this thread has its turn, and so has one that begins
+        turn = threading.Event()
+        threading.Thread(target=turn.set).start()
+        assert turn.wait(LONG)
+    finally:
+        over.set()
+        for one in askers:
+            one.join(LONG)
 
 
 def test_errors_come_back_and_the_worker_stays(client: rpc.Client) -> None:

@@ -16,6 +16,7 @@ from softcxl.pool import buffer, layout
 from softcxl.pool.buffer import SPOT as _SPOT
 from softcxl.pool.buffer import Spot
 from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Refused, Stale
+from softcxl.pool.native import Exchanger, Life, Receiver, Sender
 from softcxl.pool.native import Queue as NativeQueue
 from softcxl.pool.native import Ring as NativeRing
 from softcxl.pool.protocol import Adopt, Attach, Attached, ChannelKind, Detach, Give, Opcode, Role
@@ -130,21 +131,22 @@ class _Part:
         self._role = role
         self.place = Attached.unpack(pool.ask(Opcode.ATTACH, asked.pack()))
         self.name = name
-        self._slot_at = pool.header.slots_at + 256 * pool.slot
-        # What says that this client lives, and -1 once it has no part in it any more
-        self._live = pool.epoch << 24 | layout.SlotState.LIVE
+        # It ends with the client, and where this has no part in the channel any more
+        slot_at = pool.header.slots_at + 256 * pool.slot
+        self._life = Life(pool.directory, slot_at, pool.epoch << 24 | layout.SlotState.LIVE)
         self._load = pool.directory.load
         self._regions_at = pool.header.regions_at
         self._regions: dict[tuple[int, int], Lent] = {}
 
     def close(self) -> None:
         """Take part no more. A channel that nobody has open any more goes once it is empty."""
-        live, self._live = self._live, -1
-        if live < 0:
+        if self._life.ended:
             return
+        lived = bool(self._life)
+        self._life.end()
         self.stop()
         regions, self._regions = self._regions, {}
-        if self._load(self._slot_at) != live:
+        if not lived:
             return  # the pool has taken this client for dead, and given its part to others
         self._leave()
         for lent in regions.values():
@@ -172,7 +174,7 @@ class _Part:
 
     def end(self) -> None:
         """It is this client's no more, and somebody else sees to it."""
-        self._live = -1
+        self._life.end()
 
     # -- references ------------------------------------------------------------------------------------------
 
@@ -186,7 +188,7 @@ class _Part:
         kind: int,
         timeout: float | None,
     ) -> None:
-        if self._load(self._slot_at) != self._live:
+        if not self._life:
             self._check()
         if size is None:
             size = region.size - offset
@@ -251,12 +253,13 @@ def _kind(kind: int) -> int:
     return kind
 
 
-class Producer(_Part):
+class Producer(_Part, Sender):
     """The end of a ring that sends. One thread at a time."""
 
     def __init__(self, pool: Pool, name: str, size: int = 0) -> None:
         super().__init__(pool, ChannelKind.RING, Role.PRODUCER, name, size)
         self._ring = NativeRing(pool.directory, self.place.at, self.place.size, True)
+        self._over(self._life, self._ring)
 
     def __repr__(self) -> str:
         return f"<producer of ring {self.name!r}>"
@@ -266,13 +269,9 @@ class Producer(_Part):
         """Bytes that the ring holds: each record takes 8 more than it has, in multiples of 8."""
         return self._ring.size
 
-    def send(self, data: Any, kind: int = 0, timeout: float | None = None) -> None:
-        """Append a record: any bytes. Waits while there is no room; with `timeout=0` it does not.
-
-        Raises `Full` where there is no room in time, `Closed` where there is none and the consumer has gone,
-        `TooLong` for what the ring can never hold.
-        """
-        if self._load(self._slot_at) != self._live:
+    def _send(self, data: Any, kind: int = 0, timeout: float | None = None) -> None:
+        """What `send` does where it is not done at once."""
+        if not self._life:
             self._check()
         try:
             self._ring.send(data, kind and _kind(kind), timeout)
@@ -309,22 +308,20 @@ class Producer(_Part):
         self._ring.leave()
 
 
-class Consumer(_Part):
+class Consumer(_Part, Receiver):
     """The end of a ring that receives. One thread at a time. Iterates over records until the producer has gone."""
 
     def __init__(self, pool: Pool, name: str, size: int = 0) -> None:
         super().__init__(pool, ChannelKind.RING, Role.CONSUMER, name, size)
         self._ring = NativeRing(pool.directory, self.place.at, self.place.size, False)
+        self._over(self._life, self._ring)
 
     def __repr__(self) -> str:
         return f"<consumer of ring {self.name!r}>"
 
-    def receive(self, timeout: float | None = None) -> bytes:
-        """The next record's bytes; of a reference, what it refers to. With `timeout=0` it does not wait.
-
-        Raises `Empty` where nothing comes in time, `Closed` where the producer has gone and all of his is taken.
-        """
-        if self._load(self._slot_at) != self._live:
+    def _receive(self, timeout: float | None = None) -> bytes:
+        """What `receive` does where nothing has come."""
+        if not self._life:
             self._check()
         try:
             data, kind = self._ring.take(timeout)
@@ -334,7 +331,7 @@ class Consumer(_Part):
 
     def receive_record(self, timeout: float | None = None) -> Record:
         """The next record, with its kind; a reference as such. Raises as `receive` does."""
-        if self._load(self._slot_at) != self._live:
+        if not self._life:
             self._check()
         try:
             return self._read(*self._ring.take(timeout))
@@ -387,13 +384,14 @@ class Ring:
         return end
 
 
-class Queue(_Part):
+class Queue(_Part, Exchanger):
     """A queue, from many to many: each record is got by one. From any thread. Iterates until it is finished."""
 
     def __init__(self, pool: Pool, name: str, cells: int = 0, size: int = 0) -> None:
         super().__init__(pool, ChannelKind.QUEUE, Role.USER, name, size, cells)
         self._queue = NativeQueue(pool.directory, self.place.at, self.place.size, pool.slot)
         self._lock = threading.Lock()
+        self._over(self._life, self._queue)
 
     def __repr__(self) -> str:
         return f"<queue {self.name!r}>"
@@ -408,12 +406,9 @@ class Queue(_Part):
         """Bytes of the longest record."""
         return (self.place.size - 256) // self.place.cells - 16
 
-    def put(self, data: Any, kind: int = 0, timeout: float | None = None) -> None:
-        """Append a record: any bytes. Waits while there is no room; with `timeout=0` it does not.
-
-        Raises `Full` where there is no room in time, `Closed` where the queue was finished, `TooLong`.
-        """
-        if self._load(self._slot_at) != self._live:
+    def _put(self, data: Any, kind: int = 0, timeout: float | None = None) -> None:
+        """What `put` does where it is not done at once."""
+        if not self._life:
             self._check()
         try:
             self._queue.put(data, kind and _kind(kind), timeout)
@@ -435,25 +430,19 @@ class Queue(_Part):
         """Put where bytes of a region are, and not the bytes. See `Producer.send_reference`."""
         self._refer(self._queue.put, region, offset, size, give, kind, timeout)
 
-    def get(self, timeout: float | None = None) -> bytes:
-        """Take the next record's bytes; of a reference, what it refers to. With `timeout=0` it does not wait.
-
-        Raises `Empty` where nothing comes in time, `Closed` where the queue was finished and all is taken.
-        """
-        if self._load(self._slot_at) != self._live:
+    def _get(self, timeout: float | None = None) -> bytes:
+        """What `get` does where nothing has come."""
+        if not self._life:
             self._check()
         try:
             data, kind = self._queue.take(timeout)
         except (Empty, Closed) as error:
             raise self._told(error) from None
-        if kind < REFERENCE:
-            return data
-        with self._lock:
-            return self._bytes(data, kind)
+        return data if kind < REFERENCE else self._bytes(data, kind)
 
     def get_record(self, timeout: float | None = None) -> Record:
         """Take the next record, with its kind; a reference as such. Raises as `get` does."""
-        if self._load(self._slot_at) != self._live:
+        if not self._life:
             self._check()
         try:
             data, kind = self._queue.take(timeout)
@@ -464,12 +453,16 @@ class Queue(_Part):
 
     def finish(self) -> None:
         """Say that nothing more comes: who gets, gets what is left, and then `Closed`. For all of its users."""
-        if self._load(self._slot_at) != self._live:
+        if not self._life:
             self._check()
         self._queue.close()
 
     def stop(self) -> None:
         self._queue.leave()
+
+    def _bytes(self, data: bytes, kind: int) -> bytes:
+        with self._lock:
+            return super()._bytes(data, kind)
 
     def _told(self, error: Exception) -> Exception:
         if isinstance(error, Empty):

@@ -112,6 +112,7 @@ class Signature:
             first is not None and (not required or required == [first]) and self._types[first.name] is bytes
         )
         self._named_only = [one.name for one in required if one not in positional]
+        self.plain = None if self._named_only else self._plain
 
     def _decoder(self, parameters: list[inspect.Parameter]) -> Callable[[Buffer], Any]:
         types = tuple(self._types[one.name] for one in parameters)

@@ -94,7 +94,7 @@ class Exchange:
         for part in list(self._parts):
             part.end()
         if self._table is not None:
-            self._table.live = -1
+            self._table.life.end()
 
 
 def _size(size: int | str | None) -> int:

@@ -302,6 +302,54 @@ def _wait(there: Callable[[], object], timeout: float | None, late: type[PoolErr
             time.sleep(next(pauses))
 
 
+class Life:
+    """True while the 64-bit word at an offset is a value, and it was not ended here."""
+
+    def __init__(self, memory: Memory, offset: int, value: int, /) -> None:
+        self._word = memory.reach(offset, 8, 8).cast("Q")
+        self._value = value
+        self.ended = False
+
+    def __bool__(self) -> bool:
+        return not self.ended and self._word[0] == self._value
+
+    def end(self) -> None:
+        """It is over here, whatever the word says."""
+        self.ended = True
+
+
+class Sender:
+    """The end of a ring that sends."""
+
+    _send: Callable[..., None]
+
+    def _over(self, life: Life, ring: Ring, /) -> None: ...
+
+    def send(self, data: Any, kind: int = 0, timeout: float | None = None) -> None:
+        """Append a record: any bytes. Waits while there is no room; with `timeout=0` it does not."""
+        self._send(data, kind, timeout)
+
+
+class Receiver:
+    """The end of a ring that receives."""
+
+    _receive: Callable[..., bytes]
+
+    def _over(self, life: Life, ring: Ring, /) -> None: ...
+
+    def receive(self, timeout: float | None = None) -> bytes:
+        """The next record's bytes. With `timeout=0` it does not wait."""
+        return self._receive(timeout)
+
+
+class Exchanger:
+    """Of no use without the C core, which has the queue."""
+
+
+class Asking:
+    """Of no use without the C core, which has the table of calls."""
+
+
 class Queue:
     """Not without the C core: making one raises `NativeMissing`."""
 

@@ -11,14 +11,32 @@ from typing import Final
 from softcxl.pool import errors
 
 try:
-    from softcxl.pool._native import Caller, Memory, Queue, Region, Ring, Worker, set_errors
-except ModuleNotFoundError:  # one that is there and cannot be loaded says so itself
-    from softcxl.pool.fallback import (  # type: ignore[assignment]
+    from softcxl.pool._native import (
+        Asking,
         Caller,
+        Exchanger,
+        Life,
         Memory,
         Queue,
+        Receiver,
         Region,
         Ring,
+        Sender,
+        Worker,
+        set_errors,
+    )
+except ModuleNotFoundError:  # one that is there and cannot be loaded says so itself
+    from softcxl.pool.fallback import (  # type: ignore[assignment]
+        Asking,
+        Caller,
+        Exchanger,
+        Life,
+        Memory,
+        Queue,
+        Receiver,
+        Region,
+        Ring,
+        Sender,
         Worker,
     )
 
@@ -47,4 +65,17 @@ if CORE:
         }
     )
 
-__all__ = ["CORE", "Caller", "Memory", "Queue", "Region", "Ring", "Worker"]
+__all__ = [
+    "CORE",
+    "Asking",
+    "Caller",
+    "Exchanger",
+    "Life",
+    "Memory",
+    "Queue",
+    "Receiver",
+    "Region",
+    "Ring",
+    "Sender",
+    "Worker",
+]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from softcxl.pool import buffer, codec, layout
 from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Lost, NoSuchName, NoWorker, Refused, Stale
-from softcxl.pool.native import Caller, Queue
+from softcxl.pool.native import Asking, Caller, Life, Queue
 from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Detach, Opcode, Role
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ class Table:
         self.place = Attached.unpack(pool.ask(Opcode.CALLS_OF, request.pack()))
         self.pool = pool
         self.buffers = buffers
-        self.slot_at = pool.header.slots_at + 256 * pool.slot
-        # What says that this client lives, and -1 once the table is its no more
-        self.live = pool.epoch << 24 | layout.SlotState.LIVE
+        # It ends with the client, and where the table is its no more
+        slot_at = pool.header.slots_at + 256 * pool.slot
+        self.life = Life(pool.directory, slot_at, pool.epoch << 24 | layout.SlotState.LIVE)
 
     def check(self) -> None:
         """Raises Stale where the table is not this client's any more: a successor may have it."""
-        if self.pool.directory.load(self.slot_at) != self.live:
+        if not self.life:
             self.pool.check()
             raise Stale("this connection to the pool has ended")
 
@@ -154,58 +154,40 @@ class Client:
         return error
 
 
-class Function:
-    """A function of a service."""
+class Function(Asking):
+    """A function of a service. Called, it waits for the result, and what it raises there is raised here."""
 
-    __slots__ = ("_call", "_client", "_load", "_name", "_number", "_plain", "_table")
+    __slots__ = ("_client", "_name", "_number", "_table")
 
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
         self._name = name
         self._number = codec.number_of(name)
-        self._plain = self._number | codec.PLAIN
-        self._call = client._caller.call
         self._table = client._table
-        self._load = client._table.pool.directory.load
+        self._over(
+            self._table.life, client._caller, self._number, codec.encode, codec.decode, client._timeout
+        )
 
     def __repr__(self) -> str:
         return f"<{self._client._name}.{self._name}>"
 
-    def __call__(self, *positional: Any, **named: Any) -> Any:
-        """Call it, and wait for the result. What it raises there is raised here."""
-        if named:
-            return self._slowly(*codec.encode_arguments(positional, named))
-        data: codec.Buffer
-        if len(positional) == 1 and type(positional[0]) is bytes:
-            data = positional[0]
-            kind = self._number
-        else:
-            try:
-                data = codec.encode(positional)
-            except (TypeError, ValueError, OverflowError, RecursionError):
-                return self._slowly(*codec.encode_arguments(positional, named))
-            kind = self._plain
-        table = self._table
-        if len(data) > ROOM or self._load(table.slot_at) != table.live:
-            return self._slowly(data, kind & ~codec.NUMBER)
-        try:
-            answer = self._call(data, kind, self._client._timeout)
-        except Full:
-            return self._slowly(data, kind & ~codec.NUMBER)
-        except Lost as error:
-            if not self._client._may_repeat(self._name):
-                raise self._client._told(error, self._name) from None
-            return self._slowly(data, kind & ~codec.NUMBER)
-        except (Empty, Closed) as error:
-            raise self._client._told(error, self._name) from None
-        if type(answer) is bytes:
-            return answer
+    # What the C core calls: a call that it does not begin, one whose answer is unusual, one that has failed
+
+    def _slow(self, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return self._slowly(*codec.encode_arguments(positional, named))
+
+    def _answered(self, data: bytes, kind: int, answer: _Answer) -> Any:
         try:
             return self._read(answer)
         except _Unread:
             if not self._client._may_repeat(self._name):
                 raise
+        return self._slowly(data, kind & ~codec.NUMBER)
+
+    def _failed(self, data: bytes, kind: int, error: Exception) -> Any:
+        if isinstance(error, Lost) and self._client._may_repeat(self._name):
             return self._slowly(data, kind & ~codec.NUMBER)
+        raise self._client._told(error, self._name) from None
 
     def start(self, *positional: Any, **named: Any) -> Pending:
         """Call it without waiting: the result is the pending call's."""
@@ -372,7 +354,7 @@ class Pending:
             if self._done:
                 return False
             # What this client has no more (in the child of a fork: its parent's) is not its to give up
-            if self._call is not None and self._client._table.live >= 0:
+            if self._call is not None and not self._client._table.life.ended:
                 self._client._caller.cancel(self._call)
             self._settle(None, CancelledError(f"{self._function!r} was given up"))
             return True

@@ -27,6 +27,8 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 _LOOK: Final = 0.1
 """Seconds after which a worker looks whether it is to stop."""
+_REQUEST, _RESULT = 0, 1
+"""What the core leaves to us: a request, a result, or else an exception."""
 _ABANDONED: Final = 4
 _here = threading.local()
 
@@ -60,6 +62,8 @@ class Service:
         self._stopping = False
         self._lock = threading.Lock()
         self._entries: dict[int, _Entry] = {}
+        # What the core may call by itself: a function, how its positional arguments are read, whether it takes bytes
+        self._plain: dict[int, tuple[Callable[..., Any], Callable[[bytes], Any] | None, bool]] = {}
         self._buffers = buffers
         self._add(_Entry(codec.DESCRIBE, self._describe, True))
 
@@ -97,6 +101,8 @@ class Service:
             if known.name == entry.name:
                 raise ValueError(f"service {self.name!r} has a function {entry.name} already")
             raise ValueError(f"{entry.name} and {known.name} have one number: another name is needed")
+        number = codec.number_of(entry.name)
+        self._plain[number] = entry.function, entry.signature.plain, entry.signature.takes_bytes
 
     @property
     def closed(self) -> bool:
@@ -162,41 +168,41 @@ class Service:
         worker = Worker(memory, Queue(memory, self._place.at, self._place.size, self._pool.slot))
         tables: dict[int, int] = {}
         _here.worker, _here.tables, _here.memory = worker, tables, memory
-        entries = self._entries
         while not self._stopping:
             try:
-                data = worker.next(_LOOK)
+                found = worker.serve(self._plain, codec.encode, _LOOK)
             except Empty:
                 if self._ended():
                     return
                 continue
             except KeyError as unknown:
                 learnt = self._learn(worker, tables, unknown.args)
-                if learnt is None:
-                    continue
-                data = learnt
+                found = None if learnt is None else (_REQUEST, learnt)
             except (Closed, Corrupt):
                 # The server has given the service up: it was taken for dead, or removed
                 return
-            kind = worker.kind
-            entry = entries.get(kind & codec.NUMBER)
-            try:
-                if entry is None:
-                    raise self._unknown()
-                if entry.signature.takes_bytes and not kind & ~codec.NUMBER:
-                    result = entry.function(data)
-                elif kind & codec.REFERENCE:
-                    result = self._by_reference(entry, kind, data)
-                else:
-                    positional, named = entry.signature.arguments(kind, data)
-                    result = entry.function(*positional, **named) if named else entry.function(*positional)
-                if type(result) is not bytes or len(result) > ROOM:
-                    self._answer(worker, tables, *codec.encode_result(result))
-                    continue
-            except BaseException as error:  # noqa: BLE001  a service's mistake is its caller's to hear of
-                self._fail(worker, error)
-                continue
-            worker.answer(result)
+            if found is not None:
+                self._see_to(worker, tables, *found)
+
+    def _see_to(self, worker: Worker, tables: dict[int, int], what: int, value: Any) -> None:
+        """Answer what the core does not by itself."""
+        try:
+            if what == _REQUEST:
+                value = self._result(worker.kind, value)
+            elif what != _RESULT:
+                raise value
+            self._answer(worker, tables, *codec.encode_result(value))
+        except BaseException as error:  # noqa: BLE001  a service's mistake is its caller's to hear of
+            self._fail(worker, error)
+
+    def _result(self, kind: int, data: bytes) -> Any:
+        entry = self._entries.get(kind & codec.NUMBER)
+        if entry is None:
+            raise self._unknown()
+        if kind & codec.REFERENCE:
+            return self._by_reference(entry, kind, data)
+        positional, named = entry.signature.arguments(kind, data)
+        return entry.function(*positional, **named)
 
     def _ended(self) -> bool:
         """Whether the pool has forgotten this client, and its part in the service."""

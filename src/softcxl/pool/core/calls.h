@@ -130,29 +130,44 @@ static enum scxl_result call_try(void *what)
 	return scxl_call_poll(poll->table, poll->note.cell, poll->note.number, &poll->length, &poll->kind);
 }
 
-static PyObject *caller_answer(Caller *self, struct call_poll *poll, int64_t deadline)
+static int caller_wait(Caller *self, struct call_poll *poll, int64_t deadline)
 {
-	PyObject *bytes = NULL;
-	bool kept = false;
 	int result = call_try(poll);
 
 	if (result == SCXL_EMPTY)
 		result = wait_for(call_try, poll, self->memory, &self->table.calls->client, deadline, &self->spin);
-	if (result == SCXL_OK) {
-		bytes = PyBytes_FromStringAndSize((char *)scxl_call_bytes(scxl_call_at(&self->table, poll->note.cell)), poll->length);
-		self->kind = poll->kind;
-		if (bytes && poll->kind & ANSWER_KEPT) {
-			bytes = Py_BuildValue("NI(IK)", bytes, poll->kind, poll->note.cell, poll->note.number);
-			kept = bytes != NULL;
-		} else if (bytes && poll->kind & ANSWER_MARKED) {
-			bytes = Py_BuildValue("NI", bytes, poll->kind);
-		}
-	} else if (result >= 0) {
-		fail(result);
+	return result;
+}
+
+/* An answer that is there, as its kind says that it is handed over; its cell is free then, or the client's to free. */
+static PyObject *caller_take(Caller *self, const struct call_poll *poll)
+{
+	PyObject *bytes = PyBytes_FromStringAndSize((char *)scxl_call_bytes(scxl_call_at(&self->table, poll->note.cell)), poll->length);
+	bool kept = false;
+
+	self->kind = poll->kind;
+	if (bytes && poll->kind & ANSWER_KEPT) {
+		bytes = Py_BuildValue("NI(IK)", bytes, poll->kind, poll->note.cell, poll->note.number);
+		kept = bytes != NULL;
+	} else if (bytes && poll->kind & ANSWER_MARKED) {
+		bytes = Py_BuildValue("NI", bytes, poll->kind);
 	}
-	if (result != SCXL_EMPTY && result >= 0 && !kept)
+	if (!kept)
 		scxl_call_free(&self->table, poll->note.cell, poll->note.number);
 	return bytes;
+}
+
+static PyObject *caller_answer(Caller *self, struct call_poll *poll, int64_t deadline)
+{
+	int result = caller_wait(self, poll, deadline);
+
+	if (result == SCXL_OK)
+		return caller_take(self, poll);
+	if (result >= 0)
+		fail(result);
+	if (result != SCXL_EMPTY && result >= 0)
+		scxl_call_free(&self->table, poll->note.cell, poll->note.number);
+	return NULL;
 }
 
 static PyObject *caller_call(PyObject *object, PyObject *const *args, Py_ssize_t count)
@@ -427,17 +442,14 @@ static enum scxl_result note_try_claim(void *what)
 	return scxl_queue_claim(claim->user, &claim->claimed, &claim->length, &claim->kind);
 }
 
-static PyObject *worker_next(PyObject *object, PyObject *const *args, Py_ssize_t count)
+/* The next call's request, or NULL with an exception. */
+static PyObject *worker_request(Worker *self, PyObject *timeout)
 {
-	Worker *self = (Worker *)object;
 	struct note_claim claim = {.user = &self->queue->user};
-	PyObject *timeout = count ? args[0] : NULL, *bytes;
-	int64_t deadline;
+	int64_t deadline = deadline_of(timeout);
+	PyObject *bytes;
 	int result;
 
-	if (!counted("next", count, 0, 1))
-		return NULL;
-	deadline = deadline_of(timeout);
 	if (deadline < 0)
 		return NULL;
 	for (;;) {
@@ -460,6 +472,11 @@ static PyObject *worker_next(PyObject *object, PyObject *const *args, Py_ssize_t
 	}
 }
 
+static PyObject *worker_next(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+	return counted("next", count, 0, 1) ? worker_request((Worker *)object, count ? args[0] : NULL) : NULL;
+}
+
 /* Take a call by name, once its client's table is known. None: it is not there any more. */
 static PyObject *worker_take_named(PyObject *object, PyObject *args)
 {
@@ -474,11 +491,25 @@ static PyObject *worker_take_named(PyObject *object, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+/* SCXL_OK: somebody waits for it. */
+static enum scxl_result worker_put(Worker *self, const struct note *note, const void *bytes, Py_ssize_t length, uint32_t kind)
+{
+	struct scxl_table *table = &self->tables[note->client];
+	enum scxl_result result;
+
+	if (note->client >= self->count || !table->calls || note->cell >= table->count)
+		return SCXL_STALE;
+	result = scxl_call_answer(table, note->cell, note->number, self->queue->user.slot, bytes, length > CELL_MOST ? CELL_MOST : (uint32_t)length, kind);
+	if (result == SCXL_OK)
+		wake(self->memory, &table->calls->client);
+	return result;
+}
+
 static PyObject *worker_answer(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Worker *self = (Worker *)object;
 	struct note note = self->note;
-	enum scxl_result result = SCXL_STALE;
+	enum scxl_result result;
 	struct data data;
 	uint32_t kind;
 	PyObject *timeout; /* where it has none, it may have a call */
@@ -487,13 +518,7 @@ static PyObject *worker_answer(PyObject *object, PyObject *const *args, Py_ssize
 		return NULL;
 	if (!sent("answer", args, count, &data, &kind, &timeout))
 		return NULL;
-	if (note.client < self->count && self->tables[note.client].calls && note.cell < self->tables[note.client].count) {
-		struct scxl_table *table = &self->tables[note.client];
-		result = scxl_call_answer(table, note.cell, note.number, self->queue->user.slot, data.bytes,
-					  data.length > CELL_MOST ? CELL_MOST : (uint32_t)data.length, kind);
-		if (result == SCXL_OK)
-			wake(self->memory, &table->calls->client);
-	}
+	result = worker_put(self, &note, data.bytes, data.length, kind);
 	data_release(&data);
 	if (result == SCXL_TOO_LONG)
 		return fail(result);
@@ -506,7 +531,14 @@ static PyObject *worker_current(PyObject *object, void *closure)
 	return call_of(&((Worker *)object)->note);
 }
 
+static PyObject *worker_serve(PyObject *object, PyObject *const *args, Py_ssize_t count);
+
 static PyMethodDef worker_methods[] = {
+	{"serve", FAST(worker_serve), METH_FASTCALL,
+	 "serve(functions, encode, timeout=None): answer calls by themselves, for a while, by what is in functions: number to (function,\n"
+	 "decode of its positional arguments or None, whether it takes one argument of bytes as it is). Raises as next does.\n"
+	 "None: call it again. (what, value): REQUEST, of another function or kind, RESULT, of no simple kind, or FAILURE, an\n"
+	 "exception: the caller is to answer it."},
 	{"learn", worker_learn, METH_VARARGS, "learn(client, offset, size): where the calls of a client's slot are."},
 	{"forget", worker_forget, METH_VARARGS, "forget(client): a client has gone."},
 	{"next", FAST(worker_next), METH_FASTCALL, "next(timeout=None): take the next call; returns its request. KeyError(call): of a client that is not known: learn, then take."},

@@ -117,6 +117,8 @@ static bool sent(const char *name, PyObject *const *args, Py_ssize_t count, stru
 #include "ring.h"
 #include "queue.h"
 #include "calls.h"
+#include "parts.h"
+#include "asking.h"
 #include "region.h"
 
 /* -- module -------------------------------------------------------------------------------------------------------- */
@@ -136,7 +138,8 @@ static int add(PyObject *module, const char *name, PyType_Spec *spec, PyObject *
 
 	if (!type)
 		return -1;
-	*kept = type;
+	if (kept)
+		*kept = type;
 	return PyModule_AddObjectRef(module, name, type);
 }
 
@@ -147,7 +150,10 @@ PyMODINIT_FUNC PyInit__native(void)
 	pthread_atfork(NULL, NULL, journal_is_free);
 	if (!module || add(module, "Memory", &memory_spec, &memory_type) || add(module, "Ring", &ring_spec, &ring_type) ||
 	    add(module, "Queue", &queue_spec, &queue_type) || add(module, "Caller", &caller_spec, &caller_type) ||
-	    add(module, "Worker", &worker_spec, &worker_type) || add(module, "Region", &region_spec, &region_type) || PyModule_AddIntConstant(module, "VERSION", SCXL_VERSION))
+	    add(module, "Worker", &worker_spec, &worker_type) || add(module, "Region", &region_spec, &region_type) ||
+	    add(module, "Life", &life_spec, &life_type) || add(module, "Sender", &sender_spec, NULL) ||
+	    add(module, "Receiver", &receiver_spec, NULL) || add(module, "Exchanger", &exchanger_spec, NULL) ||
+	    add(module, "Asking", &asking_spec, NULL) || PyModule_AddIntConstant(module, "VERSION", SCXL_VERSION))
 		return NULL;
 	return module;
 }

@@ -105,6 +105,19 @@ static int queue_wait(attempt try, struct queue_step *step, struct scxl_sleepers
 	return result;
 }
 
+/* At once: a result. */
+static int queue_put_now(Queue *self, const struct data *data, uint32_t kind)
+{
+	struct queue_step step = {.self = self, .bytes = data->bytes, .kind = kind};
+	int result;
+
+	step.length = data->length > CELL_MOST ? CELL_MOST : (uint32_t)data->length;
+	result = queue_try_put(&step);
+	if (result == SCXL_OK)
+		wake(self->memory, &self->user.queue->consumers);
+	return result;
+}
+
 static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Queue *self = (Queue *)object;
@@ -116,44 +129,53 @@ static PyObject *queue_put(PyObject *object, PyObject *const *args, Py_ssize_t c
 
 	if (!sent("put", args, count, &data, &step.kind, &timeout))
 		return NULL;
-	step.bytes = data.bytes;
-	step.length = data.length > CELL_MOST ? CELL_MOST : (uint32_t)data.length;
-	result = queue_try_put(&step);
+	result = queue_put_now(self, &data, step.kind);
 	if (result == SCXL_FULL) {
+		step.bytes = data.bytes;
+		step.length = (uint32_t)data.length;
 		deadline = deadline_of(timeout);
 		result = deadline < 0 ? -1 : queue_wait(queue_try_put, &step, &self->user.queue->producers, deadline);
+		if (result == SCXL_OK)
+			wake(self->memory, &self->user.queue->consumers);
 	}
 	data_release(&data);
 	if (result < 0)
 		return NULL;
 	if (result != SCXL_OK)
 		return fail(result);
-	wake(self->memory, &self->user.queue->consumers);
 	Py_RETURN_NONE;
 }
 
-static PyObject *queue_bytes(Queue *self, const char *name, PyObject *const *args, Py_ssize_t count, uint32_t *kind)
+/* The next record, waited for: a result, or -1 with an exception. Its kind is in the queue, too. */
+static int queue_get_one(Queue *self, PyObject *timeout, PyObject **bytes, uint32_t *kind)
 {
 	uint8_t cell[CELL_MOST];
 	struct queue_step step = {.self = self, .to = cell, .room = sizeof cell};
-	PyObject *timeout = count ? args[0] : NULL;
 	int64_t deadline;
 	int result;
 
-	if (!counted(name, count, 0, 1))
-		return NULL;
+	*bytes = NULL;
 	result = queue_try_get(&step);
 	if (result == SCXL_EMPTY) {
 		deadline = deadline_of(timeout);
 		result = deadline < 0 ? -1 : queue_wait(queue_try_get, &step, &self->user.queue->consumers, deadline);
 	}
-	if (result < 0)
-		return NULL;
 	if (result != SCXL_OK)
-		return fail(result);
+		return result;
 	wake(self->memory, &self->user.queue->producers);
 	self->kind = *kind = step.kind;
-	return PyBytes_FromStringAndSize((char *)cell, step.length);
+	*bytes = PyBytes_FromStringAndSize((char *)cell, step.length);
+	return *bytes ? SCXL_OK : -1;
+}
+
+static PyObject *queue_bytes(Queue *self, const char *name, PyObject *const *args, Py_ssize_t count, uint32_t *kind)
+{
+	PyObject *bytes;
+	int result = counted(name, count, 0, 1) ? queue_get_one(self, count ? args[0] : NULL, &bytes, kind) : -1;
+
+	if (result > SCXL_OK)
+		return fail(result);
+	return result < 0 ? NULL : bytes;
 }
 
 static PyObject *queue_get(PyObject *object, PyObject *const *args, Py_ssize_t count)

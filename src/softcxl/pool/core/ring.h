@@ -95,6 +95,22 @@ static enum scxl_result ring_try_push(void *what)
 	return ring_left(push->self) ? SCXL_CLOSED : scxl_ring_push(&push->self->end, push->bytes, push->length, push->kind);
 }
 
+/* At once: a result, or -1 with an exception. */
+static int ring_put(Ring *self, const struct data *data, uint32_t kind)
+{
+	int result;
+
+	if ((uint64_t)data->length > UINT32_MAX)
+		return SCXL_TOO_LONG;
+	if (!ring_enter(self, true))
+		return -1;
+	result = ring_left(self) ? SCXL_CLOSED : scxl_ring_push(&self->end, data->bytes, (uint32_t)data->length, kind);
+	self->busy = false;
+	if (result == SCXL_OK)
+		wake(self->memory, &self->end.ring->consumer);
+	return result;
+}
+
 static PyObject *ring_send(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Ring *self = (Ring *)object;
@@ -106,25 +122,22 @@ static PyObject *ring_send(PyObject *object, PyObject *const *args, Py_ssize_t c
 
 	if (!sent("send", args, count, &data, &push.kind, &timeout))
 		return NULL;
-	push.bytes = data.bytes;
-	push.length = (uint32_t)data.length;
-	result = SCXL_TOO_LONG;
-	if ((uint64_t)data.length > UINT32_MAX || !ring_enter(self, true)) {
-		data_release(&data);
-		return PyErr_Occurred() ? NULL : fail(result);
-	}
-	result = ring_try_push(&push);
+	result = ring_put(self, &data, push.kind);
 	if (result == SCXL_FULL) {
+		push.bytes = data.bytes;
+		push.length = (uint32_t)data.length;
 		deadline = deadline_of(timeout);
+		self->busy = true;
 		result = deadline < 0 ? -1 : wait_for(ring_try_push, &push, self->memory, &self->end.ring->producer, deadline, &self->spin);
+		self->busy = false;
+		if (result == SCXL_OK)
+			wake(self->memory, &self->end.ring->consumer);
 	}
-	self->busy = false;
 	data_release(&data);
 	if (result < 0)
 		return NULL;
 	if (result != SCXL_OK)
 		return fail(result);
-	wake(self->memory, &self->end.ring->consumer);
 	Py_RETURN_NONE;
 }
 
@@ -139,32 +152,45 @@ static enum scxl_result ring_try_next(void *what)
 	return ring_left(pop->self) ? SCXL_CLOSED : scxl_ring_next(&pop->self->end, &pop->length, &pop->kind);
 }
 
-/* The next record; its kind is in the ring. */
-static PyObject *ring_bytes(PyObject *object, const char *name, PyObject *const *args, Py_ssize_t count)
+/* The next record, waited for: a result, or -1 with an exception. Its kind is in the ring, too. */
+static int ring_get(Ring *self, PyObject *timeout, PyObject **bytes, uint32_t *kind)
 {
-	Ring *self = (Ring *)object;
 	struct ring_pop pop = {.self = self};
-	PyObject *timeout = count ? args[0] : NULL, *bytes = NULL;
 	int64_t deadline;
 	int result;
 
-	if (!counted(name, count, 0, 1) || !ring_enter(self, false))
-		return NULL;
+	*bytes = NULL;
+	if (!ring_enter(self, false))
+		return -1;
 	result = ring_try_next(&pop);
 	if (result == SCXL_EMPTY) {
 		deadline = deadline_of(timeout);
 		result = deadline < 0 ? -1 : wait_for(ring_try_next, &pop, self->memory, &self->end.ring->consumer, deadline, &self->spin);
 	}
-	if (result == SCXL_OK && (bytes = PyBytes_FromStringAndSize(NULL, pop.length))) {
-		scxl_ring_take(&self->end, PyBytes_AsString(bytes), pop.length);
-		self->kind = pop.kind;
+	if (result == SCXL_OK) {
+		*bytes = PyBytes_FromStringAndSize(NULL, pop.length);
+		if (*bytes) {
+			scxl_ring_take(&self->end, PyBytes_AsString(*bytes), pop.length);
+			self->kind = *kind = pop.kind;
+		} else {
+			result = -1;
+		}
 	}
 	self->busy = false;
-	if (bytes)
+	if (*bytes)
 		wake(self->memory, &self->end.ring->producer);
-	else if (result > SCXL_OK)
-		fail(result);
-	return bytes;
+	return result;
+}
+
+static PyObject *ring_bytes(PyObject *object, const char *name, PyObject *const *args, Py_ssize_t count)
+{
+	PyObject *bytes;
+	uint32_t kind;
+	int result = counted(name, count, 0, 1) ? ring_get((Ring *)object, count ? args[0] : NULL, &bytes, &kind) : -1;
+
+	if (result > SCXL_OK)
+		return fail(result);
+	return result < 0 ? NULL : bytes;
 }
 
 static PyObject *ring_receive(PyObject *object, PyObject *const *args, Py_ssize_t count)
