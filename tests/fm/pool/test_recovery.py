@@ -80,7 +80,7 @@ def die_at(server: PoolServer, at: int) -> None:
 
     server.sources.clear = clear_or_die  # type: ignore[method-assign]
     server.directory.memory = dying  # type: ignore[assignment]
-    directory_module.REGION_RECORD = HalfWritten(directory_module.REGION_RECORD, dying)  # type: ignore[assignment]
+    directory_module.RECORDS = [HalfWritten(packer, dying) for packer in directory_module.RECORDS]  # type: ignore[misc]
 
 
 def asking(name: str, copies: int, request: int, size: int = SIZE // 8) -> bytes:

@@ -6,6 +6,7 @@ to the next one.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from softcxl.fm.pool.records import Known
     from softcxl.fm.pool.sources import Sources
 
+_FREE = int(RegionState.FREE)
 _LOCK = REGION["lock"]
 _EPOCHS = (1 << 40) - 1
 _PORTION = 256
@@ -33,7 +35,7 @@ class Clearing:
         directory: Directory,
         sources: Sources,
         known: dict[int, Known],
-        cleared: Callable[[int, Known], None],
+        cleared: Callable[[list[tuple[int, Known]]], None],
     ) -> None:
         self._directory = directory
         self._sources = sources
@@ -64,9 +66,9 @@ class Clearing:
         if self._known[index].pins or index in self._busy:
             return
         if not self.held and index not in self.at_work and self._seize(index):
-            self._ready.append(index)
-            if len(self._ready) == 1:
+            if not self._ready:
                 self.wake()
+            self._ready.append(index)
         else:
             self._busy.add(index)
 
@@ -94,12 +96,12 @@ class Clearing:
         self._sources.clear(extents)
         for start in range(0, len(batch), _PORTION):
             with lock:
-                for index in batch[start : start + _PORTION]:
-                    one = self._known.pop(index)
-                    self._sources.free(one.extents)
-                    self._directory.set_region(index, one.generation, RegionState.FREE)
-                    self._under_way -= 1
-                    self._told(index, one)
+                gone = [(index, self._known.pop(index)) for index in batch[start : start + _PORTION]]
+                self._sources.free(itertools.chain.from_iterable([one.extents for _, one in gone]))
+                for index, one in gone:
+                    self._directory.set_region(index, one.generation, _FREE)
+                self._under_way -= len(gone)
+                self._told(gone)
         return len(batch)
 
 

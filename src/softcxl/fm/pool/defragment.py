@@ -250,7 +250,7 @@ class Defragmenter:
                 copies.displaced()
                 copies.leave(1 << spare)
                 joined = move.begun = False
-                one.extents[move.copy] = move.new
+                one.place(move.copy, move.new)
                 self._sources.all[move.old >> 56].regions.pop(split(move.old)[1], None)
             self.moved += move.capacity
             return True

@@ -11,7 +11,7 @@ import mmap
 import os
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -276,11 +276,33 @@ class Directory:
         at = self.region_at(index)
         return layout.RegionRecord.unpack(self.map[at : at + 256])
 
-    def make_region(self, index: int, record: tuple[Any, ...]) -> int:
-        """Write a free record: `record` is what `REGION_RECORD` packs. Returns its generation."""
+    def region_name(self, index: int) -> str:
+        """A region's name; empty where it has none."""
+        at = self.region_at(index) + REGION["name"]
+        return layout.decode_name(self.map[at : at + 64])
+
+    def make_region(
+        self,
+        index: int,
+        size: int,
+        owner: int,
+        flags: int,
+        mode: int,
+        request: int,
+        identity: int,
+        lease: int,
+        capacity: int,
+        extents: tuple[int, ...],
+        name: bytes = b"",
+    ) -> int:
+        """Write a free record, all of it but its first word, and then that. Returns its generation."""
         at = self._regions_at + 256 * index
         generation = (self.memory.load(at) >> _WORD) + 1 & _EPOCHS
-        REGION_RECORD.pack_into(self.map, at + 8, *record)
+        copies = len(extents)
+        RECORDS[copies].pack_into(
+            self.map, at + 8, size, owner, flags, copies, mode, request, identity, lease, capacity, _WHOLE[copies],
+            *extents, name,
+        )  # fmt: skip
         if index >= self._used:
             self._used = index + 1
             self.memory.store(HEADER["regions_used"], self._used)
@@ -331,11 +353,18 @@ class Directory:
         self.map[at : at + 4] = _I.pack(value)
 
 
-REGION_RECORD = struct.Struct("<Q4I4Q 4Q4I2Q 8Q 64s")
-"""A region's record behind its first word, field by field."""
+RECORDS = [
+    struct.Struct(f"<Q4I4Q64s{copies}Q{8 * (layout.MAX_COPIES - copies)}x64s")
+    for copies in range(layout.MAX_COPIES + 1)
+]
+"""A new region's record behind its first word, by how many copies it has: the second line is one piece."""
 
-assert REGION_RECORD.size == 248
+_WHOLE = [struct.pack("<32xI28x", (1 << copies) - 1) for copies in range(layout.MAX_COPIES + 1)]
+"""That line, where nobody has locked it, and every copy is healthy."""
+
 assert REGION["lock"] == 64
+assert REGION["healthy"] == 96
+assert REGION["extent0"] == 128
 
 
 def _lock(fd: int) -> int:

@@ -19,7 +19,7 @@ softcxl.pool.errors.NoRoom: 3 copies on 3 devices were asked for; there are 2 he
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from softcxl.fm.pool.space import Space
@@ -43,12 +43,13 @@ class Room:
     state: SourceState = SourceState.HEALTHY
     asked_for: bool = False
     """Only for what asks for it by number, as the arena is."""
-    _scale: float = field(init=False)
-    _emptier: int = field(init=False, default=-1)
-    _fuller: int = field(init=False, default=-1)
+    _key: int = field(init=False, default=-1)
 
-    def __post_init__(self) -> None:
-        self._scale = _WHOLE / self.space.size if self.space.size else 0.0
+    @property
+    def fill(self) -> int:
+        """How full it is, in parts of 2**32, then its number: by which sources are sorted."""
+        size = self.space.size
+        return ((size - self.space.available << _WHOLE) // size << _NUMBER if size else 0) | self.number
 
     @property
     def behind(self) -> tuple[str, str]:
@@ -58,7 +59,7 @@ class Room:
 
 _NUMBER = 8  # bits
 _NUMBERS = (1 << _NUMBER) - 1
-_WHOLE = 1 << 32
+_WHOLE = 32  # bits
 
 
 class Placement:
@@ -70,9 +71,8 @@ class Placement:
 
     def __init__(self) -> None:
         self.rooms: dict[int, Room] = {}
-        # The sources that are open to all, as numbers: how full, in parts of 2**32, then the source's number.
         self._emptiest: list[int] = []
-        self._fullest: list[int] = []
+        """The sources that are open to all, each as its `Room.fill`, sorted."""
 
     # -- sources ---------------------------------------------------------------------------------------------------
 
@@ -95,24 +95,26 @@ class Placement:
         room = self.rooms[number]
         self._leave(room)
         room.space = space
-        room._scale = _WHOLE / space.size if space.size else 0.0
         self._enter(room)
 
     def _enter(self, room: Room) -> None:
-        if room.state is not SourceState.HEALTHY or room.asked_for:
-            return
-        space = room.space
-        part = int((space.size - space.available) * room._scale) << _NUMBER
-        room._emptier = part | room.number
-        room._fuller = (_WHOLE << _NUMBER) - part | room.number
-        insort(self._emptiest, room._emptier)
-        insort(self._fullest, room._fuller)
+        if room.state is SourceState.HEALTHY and not room.asked_for:
+            room._key = room.fill
+            insort(self._emptiest, room._key)
 
     def _leave(self, room: Room) -> None:
-        if room._emptier >= 0:
-            del self._emptiest[bisect_left(self._emptiest, room._emptier)]
-            del self._fullest[bisect_left(self._fullest, room._fuller)]
-            room._emptier = room._fuller = -1
+        if room._key >= 0:
+            del self._emptiest[bisect_left(self._emptiest, room._key)]
+            room._key = -1
+
+    def _by_fullness(self) -> Iterator[int]:
+        """The fullest first; of those that are as full, the one with the lowest number."""
+        order = self._emptiest
+        end = len(order)
+        while end:
+            start = bisect_left(order, order[end - 1] >> _NUMBER << _NUMBER)
+            yield from order[start:end]
+            end = start
 
     # -- allocating and freeing ------------------------------------------------------------------------------------
 
@@ -134,7 +136,7 @@ class Placement:
         if source is not None:
             order: Iterable[int] = (source,) if source in self.rooms else ()
         else:
-            order = self._fullest if policy is Policy.PACK else self._emptiest
+            order = self._by_fullness() if policy is Policy.PACK else self._emptiest
         if copies == 1 and not beside:
             for key in order:
                 room = self.rooms[key & _NUMBERS]
@@ -153,6 +155,23 @@ class Placement:
             placed.append((room.number, at))
         return placed
 
+    def spread(self, size: int) -> tuple[int, int] | None:
+        """The most common allocation, quickly: of one copy on the least full source; None where that has no room."""
+        if not self._emptiest:
+            return None
+        room = self.rooms[self._emptiest[0] & _NUMBERS]
+        offset = room.space.allocate(size)
+        if offset is None:
+            return None
+        self._changed(room)
+        return room.number, offset
+
+    def free_all(self, source: int, offsets: list[int]) -> None:
+        """Free what was allocated at these offsets. ValueError: there is nothing at one of them."""
+        room = self.rooms[source]
+        room.space.free_all(offsets)
+        self._changed(room)
+
     def free(self, source: int, offset: int) -> int:
         """Free what was allocated there; returns how many bytes it had. ValueError: there is nothing."""
         room = self.rooms[source]
@@ -161,9 +180,19 @@ class Placement:
         return size
 
     def _changed(self, room: Room) -> None:
-        if room._emptier >= 0:
-            self._leave(room)
-            self._enter(room)
+        old = room._key
+        if old < 0:
+            return
+        new, order = room.fill, self._emptiest
+        if new == old:
+            return
+        room._key = new
+        at = bisect_left(order, old)
+        if (not at or order[at - 1] < new) and (at + 1 == len(order) or new < order[at + 1]):
+            order[at] = new
+        else:
+            del order[at]
+            insort(order, new)
 
     def _choose(
         self, size: int, copies: int, separate: Separate, order: Iterable[int], beside: Collection[int]

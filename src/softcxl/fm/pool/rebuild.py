@@ -305,7 +305,7 @@ class Rebuilder:
                 if self.sources.all[number].poisonings == told:
                     copies.set_clean(1 << copy)
                 joined = copies.join(copy)
-                one.extents[copy] = new
+                one.place(copy, new)
                 self.sources.note(index, [new])
                 taken = False
                 given_up = new != old and not one.pins

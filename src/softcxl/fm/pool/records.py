@@ -12,6 +12,7 @@ from softcxl.pool import layout
 from softcxl.pool.layout import ARENA, MAX_COPIES, PAGE, REGION, Mode, RegionState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from numpy.typing import NDArray
@@ -28,6 +29,15 @@ located = _LOCATED.pack
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(32)
 _FLAGS = 7
+_LEAVING = int(RegionState.LEAVING)
+_COLUMNS = [*range(8), *range(16, 16 + MAX_COPIES)]
+"""The words of a record that are looked at, all but the second line and the name."""
+_EXTENT = _COLUMNS.index(16)
+_SLICE = 1 << 14
+"""Records that are Python's numbers at a time."""
+
+REMEMBERED = 64
+"""Requests of a client's, the last ones, that it may make again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,31 +46,43 @@ class Known:
 
     generation: int
     size: int
-    capacity: int
     owner: int
     identity: int
     flags: int
     mode: int
     lease: int
-    extents: list[int]
+    extents: tuple[int, ...]
     name: str
     opened: int = 1
+    """How many have it open: all clients together."""
+    mine: int = 1
+    """How often its owner has."""
     pins: int = 0
     unused_since: float = 0.0
     leaving: bool = False
-    request: int = 0
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that each of its copies takes."""
+        return layout.room(self.size)
+
+    def place(self, copy: int, address: int) -> None:
+        """A copy is elsewhere from now on."""
+        self.extents = (*self.extents[:copy], address, *self.extents[copy + 1 :])
 
 
-def recover(directory: Directory, sources: Sources) -> tuple[dict[int, Known], list[str], int]:
-    """The regions that there are, by index; what was found that cannot be, in words; and how many records have been
-    used.
+def recover(
+    directory: Directory, sources: Sources
+) -> tuple[dict[int, Known], dict[int, int], list[str], int]:
+    """The regions that there are, by index; the numbers of the requests that made them, by index, of those that may be
+    asked again; what was found that cannot be, in words; and how many records have been used.
 
     The memory of the regions is taken from the sources' free space. A record that is damaged is set free, and what it
     had with it: another may have it by now, and nobody knows.
     """
     words = directory.used_regions()
     there = np.flatnonzero(words[:, 0] & np.uint64(0xFF))
-    rows = words[there]
+    rows = words[there[:, None], _COLUMNS]
     problems: dict[int, str] = {}
     for at, why in _wrong(rows, directory, sources):
         problems.setdefault(at, why)
@@ -71,47 +93,64 @@ def recover(directory: Directory, sources: Sources) -> tuple[dict[int, Known], l
         index = int(there[at])
         damaged.append(f"region {index} is set aside: {why}")
         directory.drop_region(index)
-    good = np.ones(len(rows), bool)
-    good[list(problems)] = False
-    there, rows = there[good], rows[good]
+    if problems:
+        good = np.ones(len(rows), bool)
+        good[list(problems)] = False
+        there, rows = there[good], rows[good]
     _take(rows, sources)
-    found = {}
-    taken = set(directory.taken_slots())
-    for index, row in zip(there.tolist(), rows.tolist(), strict=True):
-        record = _known(row, taken)
-        if record.name and not record.leaving and _name(record.name) is None:
-            damaged.append(f"region {index} is set aside: its name {record.name!r} is none")
-            record.leaving = True
-        found[index] = record
+    found: dict[int, Known] = {}
+    taken = directory.taken_slots()
+    owners, same = set(taken), dict[int, int]().setdefault
+    named = words[there, 24] != 0
+    for start in range(0, len(rows), _SLICE):
+        part = slice(start, start + _SLICE)
+        for index, row, has_name in zip(
+            there[part].tolist(), rows[part].tolist(), named[part].tolist(), strict=True
+        ):
+            name = directory.region_name(index) if has_name else ""
+            found[index] = record = _known(row, name, owners, same)
+            if name and not record.leaving and _name(name) is None:
+                damaged.append(f"region {index} is set aside: its name {name!r} is none")
+                record.leaving = True
+    requests = _requests(there, rows, taken)
     names: dict[str, int] = {}
     for index, record in found.items():
         if record.name and not record.leaving and names.setdefault(record.name, index) != index:
             damaged.append(f"region {index} is set aside: region {names[record.name]} has the name, too")
             record.leaving = True
-    return found, damaged, len(words)
+    return found, requests, damaged, len(words)
 
 
-def _known(row: list[int], taken: set[int]) -> Known:
-    """`taken` are the slots of clients: who is in none of them owns nothing any more."""
-    owner, flags = row[2] & 0xFFFFFFFF, row[2] >> 32
-    name = layout.decode_name(struct.pack("<8Q", *row[24:])) if row[24] else ""
-    if owner not in taken:
-        owner = layout.SERVER
+def _known(row: list[int], name: str, owners: set[int], same: Callable[[int, int], int]) -> Known:
+    """Who is not of the `owners`, slots of clients, owns nothing any more. `same` gives equal numbers one object."""
+    owner, size = row[2] & 0xFFFFFFFF, row[1]
     return Known(
-        generation=row[0] >> 24,
-        size=row[1],
-        capacity=row[7],
-        owner=owner,
-        identity=row[5],
-        flags=flags,
-        mode=row[3] >> 32,
-        lease=row[6],
-        extents=row[16 : 16 + (row[3] & 0xFFFFFFFF)],
-        name=name,
-        opened=0,
-        leaving=row[0] & 0xFF == RegionState.LEAVING,
-        request=row[4],
+        row[0] >> 24,
+        same(size, size),
+        owner if owner in owners else layout.SERVER,
+        same(row[5], row[5]),
+        row[2] >> 32,
+        row[3] >> 32,
+        row[6],
+        tuple(row[_EXTENT : _EXTENT + (row[3] & 0xFFFFFFFF)]),
+        name,
+        0,
+        0,
+        leaving=row[0] & 0xFF == _LEAVING,
     )
+
+
+def _requests(there: NDArray[np.int64], rows: Words, taken: list[int]) -> dict[int, int]:
+    """The numbers of the last requests of each client, by the regions that they made. Numbers go up."""
+    owner = rows[:, 2] & _LOW
+    mine = np.flatnonzero((rows[:, 4] != 0) & np.isin(owner, np.array(taken, np.uint64)))
+    order = mine[np.lexsort((rows[mine, 4], owner[mine]))]
+    found = {}
+    for part in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
+        numbers = rows[part, 4]
+        last = numbers >= np.unique(numbers)[-REMEMBERED:][:1]
+        found.update(zip(there[part[last]].tolist(), numbers[last].tolist(), strict=True))
+    return found
 
 
 def _wrong(rows: Words, directory: Directory, sources: Sources) -> list[tuple[int, str]]:
@@ -136,8 +175,8 @@ def _wrong(rows: Words, directory: Directory, sources: Sources) -> list[tuple[in
     begin[ARENA] = directory.plan.heap_at
     sizes[ARENA] += begin[ARENA]
     for copy in range(MAX_COPIES):
-        source = (rows[:, 16 + copy] >> np.uint64(56)).astype(np.int64)
-        offset = rows[:, 16 + copy] & np.uint64((1 << 56) - 1)
+        source = (rows[:, _EXTENT + copy] >> np.uint64(56)).astype(np.int64)
+        offset = rows[:, _EXTENT + copy] & np.uint64((1 << 56) - 1)
         outside = (offset & page != 0) | (offset < begin[source]) | (offset > sizes[source])
         outside |= capacity > sizes[source] - np.minimum(offset, sizes[source])
         tests.append((f"copy {copy} is nowhere", (copies > copy) & outside))
@@ -151,7 +190,7 @@ def _extents(rows: Words, problems: dict[int, str]) -> Words:
     parts = []
     for copy in range(MAX_COPIES):
         at = np.flatnonzero(good & ((rows[:, 3] & _LOW) > copy))
-        parts.append(np.stack((rows[at, 16 + copy], rows[at, 7], at.astype(np.uint64)), axis=1))
+        parts.append(np.stack((rows[at, _EXTENT + copy], rows[at, 7], at.astype(np.uint64)), axis=1))
     found = np.concatenate(parts)
     return found[np.argsort(found[:, 0], kind="stable")]
 

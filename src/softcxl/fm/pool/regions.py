@@ -7,6 +7,7 @@ fast. A region that is freed vanishes at once; its memory is on its way to other
 from __future__ import annotations
 
 import heapq
+import struct
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from softcxl.fm.pool.clearing import Clearing
 from softcxl.fm.pool.errors import Refusal
-from softcxl.fm.pool.records import Known, located, recover
+from softcxl.fm.pool.records import REMEMBERED, Known, located, recover
 from softcxl.pool import layout
 from softcxl.pool.layout import Mode, RegionFlag, RegionState
 from softcxl.pool.protocol import Allocate, Hold, Located, Named, Status
@@ -24,12 +25,19 @@ if TYPE_CHECKING:
     from softcxl.fm.pool.directory import Directory
     from softcxl.fm.pool.sources import Sources
 
-_REMEMBERED = 64
 _INDEX = 32  # bits of an index, below a generation
 _INDICES = (1 << _INDEX) - 1
 _KEPT = int(RegionFlag.KEPT)
 _ALLOWED = int(RegionFlag.ATOMIC | RegionFlag.CHANNEL)
-_NOWHERE = (0,) * layout.MAX_COPIES
+_WRITE = int(Mode.WRITE)
+_LEAVING = int(RegionState.LEAVING)
+_PAGE = layout.PAGE - 1
+_NO_NAME = bytes(64)
+_ASKED = struct.Struct("<2Q4B2HQ8s64s")
+"""An `Allocate`, field by field."""
+_NAMED = struct.Struct("<2Q64x")
+assert _ASKED.size == Allocate.__layout__.size
+assert _NAMED.size == Named.__layout__.size
 
 
 @dataclass(slots=True)
@@ -38,6 +46,7 @@ class _Holdings:
 
     own: set[int] = field(default_factory=set)
     opened: dict[int, int] = field(default_factory=dict)
+    """How often it has others' regions open, by generation and index; of its own `Known.mine` says it."""
     pins: dict[int, int] = field(default_factory=dict)
     requests: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
@@ -76,89 +85,80 @@ class Regions:
 
     def allocate(self, slot: int, asked: Allocate, *, free_of_charge: bool = False) -> Located:
         """Make a region. Asked twice by the same number, it is the same one."""
-        ((index, generation),) = self._allocate(slot, asked, 0 if free_of_charge else self._client_of(slot))
+        made = self._allocate(slot, asked.pack(), 0 if free_of_charge else self._client_of(slot))
+        index, generation = made[0]
         return Located(index=index, generation=generation, size=asked.size)
 
     def allocate_packed(self, slot: int, data: bytes) -> bytes:
         """The same, as bytes."""
-        asked = Allocate.unpack(data)
-        ((index, generation),) = self._allocate(slot, asked, self._client_of(slot))
+        index, generation = self._allocate(slot, data, self._client_of(slot))[0]
         return located(index, generation, self.known[index].size)
 
-    def allocate_many(self, slot: int, asked: Allocate, count: int) -> list[tuple[int, int]]:
+    def allocate_many(self, slot: int, data: bytes, count: int) -> list[tuple[int, int]]:
         """Make several alike, all of them or none: index and generation of each. Asked twice they are the same."""
-        if asked.name.rstrip(b"\0"):
+        if Allocate.unpack(data).name.rstrip(b"\0"):
             raise Refusal(Status.MALFORMED, f"{count} regions cannot have one name")
-        return self._allocate(slot, asked, self._client_of(slot), count)
+        return self._allocate(slot, data, self._client_of(slot), count)
 
-    def _allocate(self, slot: int, asked: Allocate, client: int, count: int = 1) -> list[tuple[int, int]]:
-        holdings = self._holdings[slot]
-        request, size, copies = asked.request, asked.size, asked.copies
-        if request and (before := holdings.requests.get(request)) is not None:
-            self._there(before)
-            if len(before) >= count:
-                return before
-        else:
-            before = []
+    def _allocate(self, slot: int, data: bytes, client: int, count: int = 1) -> list[tuple[int, int]]:
+        # All of it in one place, and no more calls than there have to be: how many a second there are depends on it
+        if len(data) != _ASKED.size:
+            Allocate.unpack(data)  # raises what is told of it
+        size, request, copies, policy, separate, mode, flags, source, lease, _, raw = _ASKED.unpack(data)
+        holdings, before = self._holdings[slot], 0
+        requests = holdings.requests
+        made: list[tuple[int, int]] = []
+        if request and request in requests:
+            self._there(requests[request])
+            made = list(requests[request])
+            before = len(made)
+            if before >= count:
+                return made
         if not 0 < size <= 1 << 55:
             raise Refusal(Status.MALFORMED, f"a size of {size} bytes: a region has 1 or more")
         if not 0 < copies <= layout.MAX_COPIES:
             raise Refusal(Status.MALFORMED, f"{copies} copies: a region has 1 to {layout.MAX_COPIES}")
-        if asked.mode > Mode.WRITE:
-            raise Refusal(Status.MALFORMED, f"mode {asked.mode}: there are 0 (private), 1 (read), 2 (write)")
-        raw = asked.name.rstrip(b"\0")
-        name, flags = "", asked.flags & _ALLOWED
-        if raw:
+        if mode > _WRITE:
+            raise Refusal(Status.MALFORMED, f"mode {mode}: there are 0 (private), 1 (read), 2 (write)")
+        name, flags = "", flags & _ALLOWED
+        if raw != _NO_NAME:
+            raw = raw.rstrip(b"\0")
             name = named(raw)
             flags |= _KEPT
             if name in self.names:
                 raise Refusal(Status.EXISTS, f"there is a region {name!r} already")
-        capacity = layout.room(size)
-        what = (size, slot, flags, copies, asked.mode, request, client, asked.lease, capacity)
-        state = (0, 0, 0, 0, (1 << copies) - 1, 0, 0, 0, 0, 0)
-        made = list(before)
-        while len(made) < count:
-            try:
-                made.append(self._make(what, state, raw, name, asked, holdings))
-            except Refusal:
-                for index, _ in made[len(before) :]:
-                    self._leave(index)
-                raise
-        if request:
-            holdings.requests[request] = made
-            if len(holdings.requests) > _REMEMBERED:
-                del holdings.requests[next(iter(holdings.requests))]
-        return made
-
-    def _make(
-        self,
-        what: tuple[int, int, int, int, int, int, int, int, int],
-        state: tuple[int, ...],
-        raw: bytes,
-        name: str,
-        asked: Allocate,
-        holdings: _Holdings,
-    ) -> tuple[int, int]:
-        size, slot, flags, copies, mode, _, client, lease, capacity = what
-        self._charge(client, capacity * copies)
+        capacity = size + _PAGE & ~_PAGE
+        free, known = self._free, self.known
+        take, make, own = self._sources.take, self._directory.make_region, holdings.own
+        charged = capacity * copies * (count - before)
+        self._charge(client, charged)
         try:
-            index = self._free.pop() if self._free else self._index()
-            try:
-                extents = self._sources.take(capacity, asked)
-            except Refusal:
-                self._free.append(index)
-                raise
+            for _ in range(count - before):
+                index = free.pop() if free else self._index()
+                try:
+                    extents = take(index, capacity, copies, policy, separate, source, flags)
+                except Refusal:
+                    free.append(index)
+                    raise
+                generation = make(
+                    index, size, slot, flags, mode, request, client, lease, capacity, extents, raw
+                )
+                known[index] = Known(generation, size, slot, client, flags, mode, lease, extents, name)
+                own.add(index)
+                made.append((index, generation))
+                charged -= capacity * copies
         except Refusal:
-            self._charge(client, -capacity * copies)
+            self._charge(client, -charged)
+            for index, _ in made[before:]:
+                self._leave(index)
             raise
-        generation = self._directory.make_region(index, (*what, *state, *extents, *_NOWHERE[copies:], raw))
-        self.known[index] = Known(generation, size, capacity, slot, client, flags, mode, lease, extents, name)
-        self._sources.note(index, extents)
         if name:
             self.names[name] = index
-        holdings.own.add(index)
-        holdings.opened[generation << _INDEX | index] = 1
-        return index, generation
+        if request:
+            requests[request] = made
+            if len(requests) > REMEMBERED:
+                del requests[next(iter(requests))]
+        return made
 
     def _there(self, made: list[tuple[int, int]]) -> None:
         for index, generation in made:
@@ -173,24 +173,54 @@ class Regions:
         index = self.find(asked)
         one = self.known[index]
         self._allowed(slot, one)
-        one.opened += 1
-        opened, key = self._holdings[slot].opened, one.generation << _INDEX | index
-        opened[key] = opened.get(key, 0) + 1
+        self._opens(slot, index, one, 1)
         return Located(index=index, generation=one.generation, size=one.size)
 
-    def close(self, slot: int, asked: Named) -> None:
-        """A client is through with a region that it had opened. One without a name goes when nobody has it open."""
-        opened, key = self._holdings[slot].opened, asked.generation << _INDEX | asked.index
+    def close(self, slot: int, data: bytes) -> bytes:
+        """A client is through with a region (a `Named`). One without a name goes when nobody has it open."""
+        if len(data) == _NAMED.size:
+            index, generation = _NAMED.unpack(data)
+            one = self.known.get(index)
+            if (
+                one is not None and one.generation == generation and one.owner == slot and one.mine == one.opened == 1
+                and not one.flags & _KEPT and not one.leaving
+            ):  # fmt: skip
+                one.mine = one.opened = 0
+                self._leave(index)
+                return b""
+        self._close(slot, Named.unpack(data))
+        return b""
+
+    def _close(self, slot: int, asked: Named) -> None:
+        opened = self._holdings[slot].opened
         try:
             index = self.find(asked)
         except Refusal:
-            opened.pop(key, None)  # its owner has freed it
+            opened.pop(asked.generation << _INDEX | asked.index, None)  # its owner has freed it
             raise
-        key = self.known[index].generation << _INDEX | index
-        if key not in opened:
+        one = self.known[index]
+        if not self._opened(slot, index, one):
             raise Refusal(Status.MALFORMED, f"{self._called(index)} is not open here")
-        self._less(opened, key)
-        self._closed(index, 1)
+        self._opens(slot, index, one, -1)
+        self._closed(index, one)
+
+    def _opened(self, slot: int, index: int, one: Known) -> int:
+        """How often a client has a region open."""
+        if one.owner == slot:
+            return one.mine
+        return self._holdings[slot].opened.get(one.generation << _INDEX | index, 0)
+
+    def _opens(self, slot: int, index: int, one: Known, by: int) -> None:
+        one.opened += by
+        if one.owner == slot:
+            one.mine += by
+            return
+        opened, key = self._holdings[slot].opened, one.generation << _INDEX | index
+        count = opened.get(key, 0) + by
+        if count:
+            opened[key] = count
+        else:
+            opened.pop(key, None)
 
     def free(self, slot: int, asked: Named) -> None:
         """Give a region back. It vanishes at once; its memory when nobody is at it any more."""
@@ -215,12 +245,12 @@ class Regions:
         self._charge(one.identity, -size)
         key, holdings, others = one.generation << _INDEX | index, self._holdings[giver], self._holdings[taker]
         holdings.own.discard(index)
-        one.opened += 1 - holdings.opened.pop(key, 0)
+        one.opened += 1 - one.mine
+        one.mine = 1 + others.opened.pop(key, 0)
         one.owner, one.identity = taker, identity
         one.flags = one.flags | _KEPT if taker == layout.SERVER else one.flags & ~_KEPT
         self._directory.pass_region_on(index, taker, one.flags, identity)
         others.own.add(index)
-        others.opened[key] = others.opened.get(key, 0) + 1
 
     def pin(self, slot: int, asked: Named) -> None:
         """A client looks at a region's memory itself: it stays where it is until `unpin`."""
@@ -250,13 +280,11 @@ class Regions:
                 Status.GONE, f"region {asked.index}, generation {asked.generation}, is not there any more"
             )
         self._allowed(slot, one)
-        holdings, key = self._holdings[slot], one.generation << _INDEX | asked.index
-        one.opened += asked.opened - holdings.opened.pop(key, 0)
-        one.pins += asked.pins - holdings.pins.pop(asked.index, 0)
-        if asked.opened:
-            holdings.opened[key] = asked.opened
+        self._opens(slot, asked.index, one, asked.opened - self._opened(slot, asked.index, one))
+        pins = self._holdings[slot].pins
+        one.pins += asked.pins - pins.pop(asked.index, 0)
         if asked.pins:
-            holdings.pins[asked.index] = asked.pins
+            pins[asked.index] = asked.pins
 
     def list(self, start: int, most: int) -> tuple[list[int], int]:
         """Up to `most` indices of regions from `start` on, and where to go on (0: nowhere)."""
@@ -279,16 +307,21 @@ class Regions:
             return
         for index in holdings.own:
             one = self.known[index]
+            one.opened, opened = one.opened - one.mine, one.mine
+            one.mine = 0
             if one.flags & _KEPT:
                 one.owner = layout.SERVER
                 self._directory.disown_region(index)
+                if opened:
+                    self._closed(index, one)
             elif not one.leaving:
                 self._leave(index)
         for key, count in holdings.opened.items():
             index = key & _INDICES
             there = self.known.get(index)
             if there is not None and there.generation == key >> _INDEX:
-                self._closed(index, count)
+                there.opened -= count
+                self._closed(index, there)
         for index, count in holdings.pins.items():
             self._unpinned(index, count)
 
@@ -325,7 +358,7 @@ class Regions:
     # -- within ----------------------------------------------------------------------------------------------
 
     def _recover(self) -> None:
-        found, self.damaged, self._next = recover(self._directory, self._sources)
+        found, requests, self.damaged, self._next = recover(self._directory, self._sources)
         self._free = [index for index in range(self._next - 1, -1, -1) if index not in found]
         self.known.update(found)
         now = self._now()
@@ -344,12 +377,11 @@ class Regions:
             # The server's own without a name is on its way to somebody: till then it has it open
             holdings = self._holdings[one.owner]
             holdings.own.add(index)
-            holdings.opened[one.generation << _INDEX | index] = one.opened = 1
-            if one.request:
-                holdings.requests.setdefault(one.request, []).append((index, one.generation))
+            one.opened = one.mine = 1
+            if index in requests:
+                holdings.requests.setdefault(requests[index], []).append((index, one.generation))
         for holdings in self._holdings.values():
-            latest = sorted(holdings.requests)[-_REMEMBERED:]  # numbers go up
-            holdings.requests = {request: holdings.requests[request] for request in latest}
+            holdings.requests = dict(sorted(holdings.requests.items()))
 
     def _index(self) -> int:
         if self._next >= self._directory.plan.regions:
@@ -362,12 +394,11 @@ class Regions:
         one.leaving = True
         if one.name and self.names.get(one.name) == index:
             del self.names[one.name]
-        self._directory.set_region(index, one.generation, RegionState.LEAVING)
+        self._directory.set_region(index, one.generation, _LEAVING)
         self.clearing.add(index)
 
-    def _closed(self, index: int, count: int) -> None:
-        one = self.known[index]
-        one.opened -= count
+    def _closed(self, index: int, one: Known) -> None:
+        """Fewer have it open."""
         if one.opened or one.leaving:
             return
         if one.flags & _KEPT:
@@ -392,14 +423,17 @@ class Regions:
         elif not one.opened:
             self._unused(index)
 
-    def _cleared(self, index: int, one: Known) -> None:
-        """Its memory is others' now."""
-        self._charge(one.identity, -one.capacity * len(one.extents))
-        holdings = self._holdings.get(one.owner)
-        if holdings is not None:
-            holdings.own.discard(index)
-            holdings.opened.pop(one.generation << _INDEX | index, None)
-        self._free.append(index)
+    def _cleared(self, gone: list[tuple[int, Known]]) -> None:
+        """Their memory is others' now."""
+        sizes: dict[int, int] = {}
+        holdings = self._holdings
+        for index, one in gone:
+            sizes[one.identity] = sizes.get(one.identity, 0) + one.capacity * len(one.extents)
+            if one.owner in holdings:
+                holdings[one.owner].own.discard(index)
+        for identity, size in sizes.items():
+            self._charge(identity, -size)
+        self._free += [index for index, _ in gone]
 
     def _allowed(self, slot: int, one: Known) -> None:
         if one.mode == Mode.PRIVATE and one.owner != slot and one.identity != self._client_of(slot):

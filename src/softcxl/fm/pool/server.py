@@ -161,7 +161,7 @@ class PoolServer:
             Opcode.ALLOCATE: self._allocate,
             Opcode.ALLOCATE_MANY: self._allocate_many,
             Opcode.OPEN: lambda slot, data: self.regions.open(slot, Named.unpack(data)).pack(),
-            Opcode.CLOSE: self._named(self.regions.close),
+            Opcode.CLOSE: self.regions.close,
             Opcode.FREE: self._named(self.regions.free),
             Opcode.PIN: self._named(self.regions.pin),
             Opcode.UNPIN: self._named(self.regions.unpin),
@@ -483,7 +483,7 @@ class PoolServer:
 
     def _allocate_many(self, slot: int, data: bytes) -> bytes:
         asked = AllocateMany.unpack(data)
-        each, count = Allocate.unpack(asked.each), asked.count
+        each, count = asked.each, asked.count
         if not 0 < count <= MANY:
             raise Refusal(Status.MALFORMED, f"{count} regions: one request makes 1 to {MANY}")
         try:

@@ -17,7 +17,7 @@ from softcxl.memory import sparse
 from softcxl.pool.errors import NoRoom
 from softcxl.pool.layout import ARENA, MAX_SOURCES, PAGE, RegionFlag, SourceState, address
 from softcxl.pool.native import Memory
-from softcxl.pool.protocol import Allocate, Policy, Separate, SourceFile, Status
+from softcxl.pool.protocol import Policy, Separate, SourceFile, Status
 
 if TYPE_CHECKING:
     import enum
@@ -106,22 +106,32 @@ class Sources:
                 number, directory.source_name(number), self._absent[number], SourceState.ABSENT
             )
 
-    def take(self, capacity: int, asked: Allocate) -> list[int]:
-        """Room for each copy of a region. Returns their pool addresses; raises `Refusal`."""
-        source = ARENA if asked.flags & _CHANNEL else asked.source - 1 if asked.source else None
+    def take(
+        self, index: int, capacity: int, copies: int, policy: int, separate: int, source: int, flags: int
+    ) -> tuple[int, ...]:
+        """Room for each copy of the region `index`, as an `Allocate` asks for it. Returns their pool addresses; raises
+        `Refusal`."""
+        if copies == 1 and not (policy or separate or source or flags & _CHANNEL):
+            placed = self.placement.spread(capacity)
+            if placed is not None:
+                number, offset = placed
+                self.all[number].regions[offset] = index
+                return (number << 56 | offset,)
+        only = ARENA if flags & _CHANNEL else source - 1 if source else None
         try:
-            policy, separate = _POLICIES[asked.policy], _SEPARATE[asked.separate]
+            how, apart = _POLICIES[policy], _SEPARATE[separate]
         except IndexError:
             raise Refusal(
                 Status.MALFORMED,
-                f"policy {asked.policy}, separate {asked.separate}: there are {_choices(Policy)} and "
-                f"{_choices(Separate)}",
+                f"policy {policy}, separate {separate}: there are {_choices(Policy)} and {_choices(Separate)}",
             ) from None
         try:
-            placed = self.placement.allocate(capacity, asked.copies, policy, separate, source=source)
+            found = self.placement.allocate(capacity, copies, how, apart, source=only)
         except NoRoom as error:
             raise Refusal(Status.NO_ROOM, str(error)) from None
-        return [number << 56 | offset + self._begin[number] for number, offset in placed]
+        for number, offset in found:
+            self.all[number].regions[offset] = index
+        return tuple([number << 56 | offset + self._begin[number] for number, offset in found])
 
     def spare(self, capacity: int, beside: Sequence[int]) -> int:
         """Room for a copy more of a region that has others on the sources `beside`. Returns its pool address; raises
@@ -177,16 +187,23 @@ class Sources:
         self.clear([(extents, capacity)])
         self.free(extents)
 
-    def free(self, extents: Sequence[int]) -> None:
+    def free(self, extents: Iterable[int]) -> None:
         """Free extents, which are zeros."""
+        freed: dict[int, list[int]] = {}
         for extent in extents:
             number = extent >> 56
+            offset = (extent & _OFFSET) - self._begin[number]
+            if number in freed:
+                freed[number].append(offset)
+            else:
+                freed[number] = [offset]
+        for number, offsets in freed.items():
             held = self.all.get(number)
             if held is None:
                 continue
-            offset = (extent & _OFFSET) - self._begin[number]
-            held.regions.pop(offset, None)
-            self.placement.free(number, offset)
+            for offset in offsets:
+                held.regions.pop(offset, None)
+            self.placement.free_all(number, offsets)
 
     def clear(self, extents: Iterable[tuple[Sequence[int], int]]) -> None:
         """Make extents zeros: pool addresses of some, and how many bytes each of them has. Neighbours at once."""

@@ -121,24 +121,45 @@ class Space:
         need = (size + self._mask) >> self._shift
         if need <= 0:
             raise ValueError(f"an allocation of {size} bytes: it must have one or more")
-        bins = self._bins
-        found = need
+        bins, at_start = self._bins, self._at_start
         starts = bins.get(need)
-        if starts is None:
+        if starts is not None:
+            start = starts.popitem()[0]
+            del at_start[start], self._at_end[start + need]
+            if not starts:
+                del bins[need], self._sizes[bisect_left(self._sizes, need)]
+        else:
             sizes = self._sizes
             at = bisect_left(sizes, need)
             if at == len(sizes):
                 return None
             found = sizes[at]
             starts = bins[found]
-        start = starts.popitem()[0]
-        del self._at_start[start]
-        if found == need:
-            del self._at_end[start + found]
-        else:
-            self._add(start + need, found - need)
-        if not starts:
-            del bins[found], self._sizes[bisect_left(self._sizes, found)]
+            start = starts.popitem()[0]
+            after, rest = start + need, found - need
+            del at_start[start]
+            at_start[after] = rest
+            self._at_end[start + found] = after
+            others = bins.get(rest)
+            if starts:
+                if others is None:
+                    bins[rest] = {after: None}
+                    insort(sizes, rest)
+                else:
+                    others[after] = None
+            else:  # most often it stays what it was among the sizes
+                del bins[found]
+                if others is not None:
+                    others[after] = None
+                    del sizes[at]
+                else:
+                    starts[after] = None
+                    bins[rest] = starts
+                    if at and sizes[at - 1] > rest:
+                        del sizes[at]
+                        insort(sizes, rest)
+                    else:
+                        sizes[at] = rest
         self._allocated[start] = need
         self._free -= need
         return start << self._shift
@@ -175,19 +196,46 @@ class Space:
         start = offset >> self._shift
         length = 0 if offset & self._mask else self._allocated.pop(start, 0)
         if not length:
-            raise ValueError(f"nothing is allocated at {offset:#x}: it was freed before, or never allocated")
+            raise ValueError(_nothing(offset))
         self._free += length
-        first, end = start, start + length
-        after = self._at_start.pop(end, 0)
-        before = self._at_end.pop(start, None)
+        self._join(start, start + length, self._at_start, self._at_end)
+        return length << self._shift
+
+    def free_all(self, offsets: list[int]) -> int:
+        """Free the allocations at these offsets, neighbours as one; returns how many bytes they had together.
+        ValueError, as of `free`: then nothing was freed."""
+        shift, allocated, at_start, at_end = self._shift, self._allocated, self._at_start, self._at_end
+        starts = sorted([offset >> shift for offset in offsets])
+        lengths = [allocated.get(start, 0) for start in starts]
+        if 0 in lengths or len(set(starts)) < len(starts) or any(map(self._mask.__and__, offsets)):
+            for offset in offsets:
+                if not self.size_at(offset) or offsets.count(offset) > 1:
+                    raise ValueError(_nothing(offset))
+        total, end, first = 0, -1, -1
+        for start, length in zip(starts, lengths, strict=True):
+            del allocated[start]
+            total += length
+            if start != end:
+                if end >= 0:
+                    self._join(first, end, at_start, at_end)
+                first = start
+            end = start + length
+        if end >= 0:
+            self._join(first, end, at_start, at_end)
+        self._free += total
+        return total << shift
+
+    def _join(self, first: int, end: int, at_start: dict[int, int], at_end: dict[int, int]) -> None:
+        """What is between is free, and one with what is free on its sides."""
+        after = at_start.pop(end, 0)
+        before = at_end.pop(first, None)
         if before is not None:
+            self._leave(before, first - before)
             first = before
         if after:
             self._leave(end, after)
-        if first != start:
-            self._leave(first, start - first)
-        self._add(first, end + after - first)
-        return length << self._shift
+            end += after
+        self._add(first, end - first)
 
     def _add(self, start: int, length: int) -> None:
         self._at_start[start] = length
@@ -244,3 +292,7 @@ class Space:
     def _in_bytes(self, granules: dict[int, int]) -> list[tuple[int, int]]:
         shift = self._shift
         return [(start << shift, length << shift) for start, length in sorted(granules.items())]
+
+
+def _nothing(offset: int) -> str:
+    return f"nothing is allocated at {offset:#x}: it was freed before, or never allocated"
