@@ -309,7 +309,7 @@ class Directory:
         self.memory.store(at, generation << _WORD | RegionState.LIVE)
         return generation
 
-    def set_region(self, index: int, generation: int, state: RegionState) -> None:
+    def set_region(self, index: int, generation: int, state: int) -> None:
         """Change a record's state."""
         self.memory.store(self._regions_at + 256 * index, generation << _WORD | state)
 

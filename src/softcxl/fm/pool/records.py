@@ -145,7 +145,7 @@ def _requests(there: NDArray[np.int64], rows: Words, taken: list[int]) -> dict[i
     owner = rows[:, 2] & _LOW
     mine = np.flatnonzero((rows[:, 4] != 0) & np.isin(owner, np.array(taken, np.uint64)))
     order = mine[np.lexsort((rows[mine, 4], owner[mine]))]
-    found = {}
+    found: dict[int, int] = {}
     for part in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
         numbers = rows[part, 4]
         last = numbers >= np.unique(numbers)[-REMEMBERED:][:1]

@@ -286,7 +286,7 @@ class Regions:
         if asked.pins:
             pins[asked.index] = asked.pins
 
-    def list(self, start: int, most: int) -> tuple[list[int], int]:
+    def page(self, start: int, most: int) -> tuple[list[int], int]:
         """Up to `most` indices of regions from `start` on, and where to go on (0: nowhere)."""
         found: list[int] = []
         for index in range(start, self._next):

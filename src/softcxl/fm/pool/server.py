@@ -594,7 +594,7 @@ class PoolServer:
             self.settled()
 
     def _list(self, slot: int, data: bytes) -> bytes:
-        found, onward = self.regions.list(ListQuery.unpack(data).start, _LIST_MOST)
+        found, onward = self.regions.page(ListQuery.unpack(data).start, _LIST_MOST)
         return ListAnswer(next=onward, indices=found).pack()
 
     def _journal(self, slot: int, data: bytes) -> bytes:
