@@ -20,6 +20,7 @@ from softcxl.pool.errors import (
     Empty,
     Full,
     Lost,
+    NoRoom,
     NoServer,
     NoSuchName,
     NoWorker,
@@ -256,6 +257,28 @@ def test_a_service_says_what_cannot_be_one(served: Exchanging, index: Index) -> 
             pool.service(name)
         with pytest.raises(Refused, match="is no name"):
             pool.client(name)
+
+
+def test_a_function_the_pool_does_not_take_is_not_served(served: Exchanging) -> None:
+    """There is room for 240 functions of a service that may be run again (docs/reference, the pool's layout)."""
+    serve = served.client("many").service("many")
+
+    def made(number: int) -> Callable[[], int]:
+        def same() -> int:
+            return number
+
+        same.__name__ = f"same{number}"
+        return same
+
+    for number in range(240):
+        serve(idempotent=True)(made(number))
+    client = served.client("caller").client("many", timeout=LONG)
+    with pytest.raises(NoRoom, match="240"):
+        serve(idempotent=True)(made(240))
+    with pytest.raises(BadCall, match="no such function"):
+        client.same240()
+    serve(made(240))
+    assert (client.same239(), client.same240()) == (239, 240)
 
 
 def test_many_calls_at_once_come_each_to_its_own(

@@ -8,8 +8,10 @@ through.
 from __future__ import annotations
 
 import itertools
+import struct
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 
 from softcxl.pool import buffer, layout
@@ -43,21 +45,25 @@ class Record(NamedTuple):
     reference: Reference | None = None
 
 
+# What a named tuple is made by, without its arguments being sorted first
+_record: Callable[[type[Record], tuple[bytes, int, Reference | None]], Record] = tuple.__new__
+
+
 class Lent:
     """A region that references are to, and a view of it once one is asked for."""
 
-    __slots__ = ("load", "region", "view", "word", "word_at")
+    __slots__ = ("life", "region", "size", "view")
 
     def __init__(self, pool: Pool, region: Region) -> None:
         self.region = region
+        self.size = region.size
         self.view: memoryview | None = None
-        self.load = pool.directory.load
-        self.word_at = pool.header.regions_at + 256 * region.index
-        self.word = region.generation << 24 | layout.RegionState.LIVE
+        word_at = pool.header.regions_at + 256 * region.index
+        self.life = Life(pool.directory, word_at, region.generation << 24 | layout.RegionState.LIVE)
 
     def whole(self) -> memoryview:
         """All of it. Raises `Stale` where it has gone."""
-        if self.load(self.word_at) != self.word:
+        if not self.life:
             raise Stale(f"region {self.region.index} was freed, or who had it has gone")
         view = self.view
         if view is None:
@@ -134,9 +140,11 @@ class _Part:
         # It ends with the client, and where this has no part in the channel any more
         slot_at = pool.header.slots_at + 256 * pool.slot
         self._life = Life(pool.directory, slot_at, pool.epoch << 24 | layout.SlotState.LIVE)
-        self._load = pool.directory.load
         self._regions_at = pool.header.regions_at
         self._regions: dict[tuple[int, int], Lent] = {}
+        self._referred: Callable[[], Region | None] = _nothing
+        self._named = 0, 0
+        self._alive = self._life
 
     def close(self) -> None:
         """Take part no more. A channel that nobody has open any more goes once it is empty."""
@@ -190,13 +198,15 @@ class _Part:
     ) -> None:
         if not self._life:
             self._check()
+        whole = region.size
         if size is None:
-            size = region.size - offset
-        if offset < 0 or size < 0 or offset + size > region.size:
-            raise Refused(f"{size} bytes at {offset}: the region has {region.size}")
-        index, generation = region.index, region.generation
-        word = generation << 24 | layout.RegionState.LIVE
-        if region.closed or self._load(self._regions_at + 256 * index) != word:
+            size = whole - offset
+        if offset < 0 or size < 0 or offset + size > whole:
+            raise Refused(f"{size} bytes at {offset}: the region has {whole}")
+        if self._referred() is not region:
+            self._knows(region)
+        index, generation = self._named
+        if region.closed or not self._alive:
             raise Stale(f"region {index} is not this client's any more")
         data = _SPOT.pack(index, generation, offset, size)
         if not give:
@@ -211,19 +221,27 @@ class _Part:
             raise
         region.let_go()
 
+    def _knows(self, region: Region) -> None:
+        """Keep for the next time what is looked up of a region that is referred to."""
+        self._named = index, generation = region.index, region.generation
+        word = generation << 24 | layout.RegionState.LIVE
+        self._alive = Life(self._pool.directory, self._regions_at + 256 * index, word)
+        self._referred = weakref.ref(region)
+
     def _gift(self, kind: type[Give | Adopt], index: int, generation: int) -> bytes:
         channel, of = self.place.index, self.place.generation
         return kind(index=index, generation=generation, channel=channel, channel_generation=of).pack()
 
     def _opened(self, data: bytes, kind: int) -> Reference:
-        if len(data) != _SPOT.size:
-            raise Corrupt(f"a reference has {_SPOT.size} bytes, this has {len(data)}")
-        index, generation, offset, length = _SPOT.unpack(data)
+        try:
+            index, generation, offset, length = _SPOT.unpack(data)
+        except struct.error:
+            raise Corrupt(f"a reference has {_SPOT.size} bytes, this has {len(data)}") from None
         lent = self._regions.get((index, generation))
         if lent is None or kind & GIVEN:
             lent = self._open_region(Spot(index, generation, offset, length), bool(kind & GIVEN))
-        if offset + length > lent.region.size:
-            raise Corrupt(f"{length} bytes at {offset} of a region that has {lent.region.size}")
+        if offset + length > lent.size:
+            raise Corrupt(f"{length} bytes at {offset} of a region that has {lent.size}")
         return Reference(lent, offset, length, bool(kind & GIVEN))
 
     def _open_region(self, spot: Spot, given: bool) -> Lent:
@@ -238,13 +256,17 @@ class _Part:
         return lent
 
     def _read(self, data: bytes, kind: int) -> Record:
-        if not kind & REFERENCE:
-            return Record(data, kind, None)
-        return Record(b"", kind & MOST_KIND, self._opened(data, kind))
+        if kind < REFERENCE:
+            return _record(Record, (data, kind, None))
+        return _record(Record, (b"", kind & MOST_KIND, self._opened(data, kind)))
 
     def _bytes(self, data: bytes, kind: int) -> bytes:
         with self._opened(data, kind) as reference:
             return reference.read()
+
+
+def _nothing() -> None:
+    return None
 
 
 def _kind(kind: int) -> int:
@@ -334,9 +356,10 @@ class Consumer(_Part, Receiver):
         if not self._life:
             self._check()
         try:
-            return self._read(*self._ring.take(timeout))
+            data, kind = self._ring.take(timeout)
         except (Empty, Closed) as error:
             raise self._told(error) from None
+        return self._read(data, kind)
 
     def _told(self, error: Exception) -> Exception:
         if isinstance(error, Empty):

@@ -86,13 +86,18 @@ class Service:
 
     def _take(self, function: F, idempotent: bool) -> F:
         entry = _Entry(function.__name__, function, idempotent)
+        number = codec.number_of(entry.name)
         self._add(entry)
-        self.start()
-        place = self._place
-        if idempotent and place is not None:
-            number = codec.number_of(entry.name)
-            asked = Declare(index=place.index, generation=place.generation, function=number)
-            self._pool.ask(Opcode.DECLARE, asked.pack())
+        try:
+            self.start()
+            place = self._place
+            if idempotent and place is not None:
+                asked = Declare(index=place.index, generation=place.generation, function=number)
+                self._pool.ask(Opcode.DECLARE, asked.pack())
+        except BaseException:
+            # Not taken, so that it can be given once more
+            del self._plain[number], self._entries[number]
+            raise
         return function
 
     def _add(self, entry: _Entry) -> None:

@@ -89,6 +89,16 @@ static void caller_dealloc(PyObject *self)
 	Py_DECREF(type);
 }
 
+/* The lines that the next request is to be written to come from the worker's processor: ask for them ahead. */
+static inline void caller_prepare(const Caller *self)
+{
+	const uint8_t *call = (const uint8_t *)scxl_call_at(&self->table, self->next);
+
+	scxl_soon(call);
+	scxl_soon(call + SCXL_LINE * (self->table.stride > SCXL_LINE));
+	scxl_soon(scxl_cell_of(&self->queue->user, scxl_peek(&self->queue->user.queue->tail)));
+}
+
 /* Ask in a free cell, and send the note. */
 static enum scxl_result caller_ask(Caller *self, const void *bytes, uint32_t length, uint32_t kind, struct note *note, int64_t deadline, bool *raised_)
 {
@@ -154,6 +164,7 @@ static PyObject *caller_take(Caller *self, const struct call_poll *poll)
 	}
 	if (!kept)
 		scxl_call_free(&self->table, poll->note.cell, poll->note.number);
+	caller_prepare(self);
 	return bytes;
 }
 

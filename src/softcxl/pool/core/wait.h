@@ -2,7 +2,7 @@
 /* Waiting: spinning for a while, then sleeping on a word; and waking who sleeps there. */
 
 #define SLICE 100000000ll /* ns asleep between two looks at signals */
-#define HELD 1500         /* ns of spinning with the interpreter's lock, which it takes about as long to hand over */
+#define HELD 2500         /* ns of spinning with the interpreter's lock: about what it costs to give it up and have it again, twice */
 #define SPIN_MOST 50000   /* ns of spinning in all: what waking the other side costs here, twice */
 #define SPIN_LEAST 1000   /* less is not worth it: then one sleeps at once */
 #define TRIAL (SPIN_MOST + 1)
