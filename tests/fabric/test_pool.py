@@ -366,3 +366,27 @@ def test_two_topologies_of_one_name_have_each_its_pool(file, tmp_path):
     other.write_text(TOPOLOGY)
     with served(file) as one, served(other) as two:
         assert one.pool_files.folder != two.pool_files.folder
+
+
+def disk(monkeypatch, free):
+    """A file system that has so much room."""
+    there = os.statvfs_result((4096, 4096, 1 << 30, free >> 12, free >> 12, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda fd: there)
+
+
+def test_an_arena_that_there_is_no_room_for_is_not_served(file, monkeypatch):
+    disk(monkeypatch, 1 << 19)
+    with pytest.raises(
+        BuildError, match=r"an arena of 1MiB is 512KiB more than the file system of .* has room for"
+    ):
+        served(file).__enter__()
+    monkeypatch.undo()
+    with served(file) as again:  # nothing is left of it, and nothing is in the way
+        assert again.pool_files.fresh
+
+
+def test_memory_that_there_may_be_no_room_for_is_a_warning(file, monkeypatch, caplog):
+    disk(monkeypatch, 65 << 20)
+    with served(file):
+        (warning,) = [one.getMessage() for one in caplog.records if "may take" in one.getMessage()]
+        assert "what is more than that is refused" in warning

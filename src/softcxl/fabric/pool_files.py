@@ -51,7 +51,7 @@ class PoolFiles:
         self.folder = Path(given.state) / "pool" if given.state else private_folder() / _name_of(path)
         self._arena_size = given.pool.arena
         self._boot = boot or _BOOT.read_text().strip()
-        self._wanted = [[name, capacity(given, name)] for name in given.pool.memory]
+        self._wanted = [(name, capacity(given, name)) for name in given.pool.memory]
         self._lock = -1
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -65,6 +65,7 @@ class PoolFiles:
             self.fresh = not self._found()
             self._say(clean=False)
             self.arena = Medium.open(self.folder / _ARENA, self._arena_size)
+            self._check_room()
         except OSError as error:
             self._unlock()
             raise BuildError(f"pool: {error.filename or self.folder}: {error.strerror or error}") from error
@@ -96,6 +97,36 @@ class PoolFiles:
         finally:
             self._unlock()
 
+    def _check_room(self) -> None:
+        """Who touches a page for which there is no room is killed: the arena is everybody's, so all of it has some."""
+        there = os.fstatvfs(self.arena.fd)
+        if not there.f_blocks:
+            return
+        free = there.f_bavail * there.f_frsize
+        free -= self._arena_size - os.fstat(self.arena.fd).st_blocks * 512
+        if free < 0:
+            self.arena.close()
+            if self.fresh and not self.kept:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise BuildError(
+                f"pool: an arena of {format_size(self._arena_size)} is {format_size(-free)} more than the file system "
+                f"of {self.folder} has room for: have a smaller one (pool.arena), or keep the pool in another (state)"
+            )
+        more = 0
+        for name, size in self._wanted:
+            try:
+                more += size - self.home(name).stat().st_blocks * 512
+            except FileNotFoundError:
+                more += size
+        if more > free:
+            log.warning(
+                "the pool's memory may take %s more, and the file system of %s has %s: what is more than that is "
+                "refused",
+                format_size(more),
+                self.folder,
+                format_size(free),
+            )
+
     # -- what was ------------------------------------------------------------------------------------------------
 
     def _found(self) -> bool:
@@ -111,7 +142,7 @@ class PoolFiles:
             )
             self._sweep()
             return False
-        was, now = page["memory"], self._wanted
+        was, now = page["memory"], [list(one) for one in self._wanted]
         if page["arena"] != self._arena_size or was != now[: len(was)]:
             there = ", ".join(f"{name} ({format_size(size)})" for name, size in was)
             raise BuildError(

@@ -113,6 +113,8 @@ class Defragmenter:
     def can_help(self, need: int, copies: int = 1) -> bool:
         """Whether there are as many bytes on as many devices, in whatever pieces."""
         with self._lock:
+            if not self._sources.backing.has(need * copies):
+                return False
             return len({one.device for one in self._usable() if one.space.available >= need}) >= copies
 
     def make_room(self, need: int, copies: int = 1) -> bool:
@@ -211,11 +213,11 @@ class Defragmenter:
     def _elsewhere(self, one: Known, copy: int, capacity: int) -> int:
         number = one.extents[copy] >> 56
         try:
-            ((source, offset),) = self._sources.placement.allocate(capacity, source=number)
+            return self._sources.spare(capacity, source=number)
         except NoRoom:
-            beside = [extent >> 56 for extent in one.extents if extent >> 56 != number]
-            ((source, offset),) = self._sources.placement.allocate(capacity, beside=beside)
-        return self._sources.at(source, offset)
+            return self._sources.spare(
+                capacity, [extent >> 56 for extent in one.extents if extent >> 56 != number]
+            )
 
     # -- a copy --------------------------------------------------------------------------------------------------------
 

@@ -187,7 +187,8 @@ class PoolServer:
         self.regions.clearing.wake = self._to_clear.set
         self.on_change(self.rebuilder.changed)
         self.tell("rebuild", lambda: {**self.rebuilder.told(), "moved": self.defragmenter.moved})
-        self._on_tick.append(self.health.tick)
+        self._on_tick += [self.health.tick, self.sources.backing.tick]
+        self.sources.backing.short = lambda name, room: self.event("room short", name, {"bytes": room})
         self.health.watch()
 
     # -- what others add -------------------------------------------------------------------------------------

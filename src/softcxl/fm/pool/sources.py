@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from softcxl.fm.pool.backing import Backing
 from softcxl.fm.pool.errors import ArenaUnfit, Refusal
 from softcxl.fm.pool.placement import Placement, Room
 from softcxl.fm.pool.space import Space
@@ -91,6 +92,7 @@ class Sources:
             for name, number in known.items()
             if name and number not in taken
         }
+        self.backing = Backing(self.all, directory.plan.size)
         self.placement = Placement()
         for held in self.all.values():
             reserved = held.number == ARENA
@@ -129,15 +131,30 @@ class Sources:
             found = self.placement.allocate(capacity, copies, how, apart, source=only)
         except NoRoom as error:
             raise Refusal(Status.NO_ROOM, str(error)) from None
+        self.backing.least -= capacity * copies
+        if self.backing.least < 0 and (why := self._unbacked(found)):
+            raise Refusal(Status.NO_ROOM, why)
         for number, offset in found:
             self.all[number].regions[offset] = index
         return tuple([number << 56 | offset + self._begin[number] for number, offset in found])
 
-    def spare(self, capacity: int, beside: Sequence[int]) -> int:
-        """Room for a copy more of a region that has others on the sources `beside`. Returns its pool address; raises
-        `NoRoom`."""
-        ((number, offset),) = self.placement.allocate(capacity, beside=beside)
+    def spare(self, capacity: int, beside: Sequence[int] = (), source: int | None = None) -> int:
+        """Room for a copy more of a region that has others on the sources `beside`, or on that source. Returns its
+        pool address; raises `NoRoom`."""
+        placed = self.placement.allocate(capacity, beside=beside, source=source)
+        self.backing.least -= capacity
+        if self.backing.least < 0 and (why := self._unbacked(placed)):
+            raise NoRoom(why)
+        ((number, offset),) = placed
         return self.at(number, offset)
+
+    def _unbacked(self, placed: Sequence[tuple[int, int]]) -> str:
+        """Why this cannot be given out, and then it is free again; nothing where it can."""
+        why = self.backing.refuses([number for number, _ in placed])
+        if why:
+            for number, offset in placed:
+                self.placement.free(number, offset)
+        return why
 
     def files(self) -> list[tuple[SourceFile, int]]:
         """The files of memory devices, with their descriptors."""
