@@ -117,6 +117,9 @@ class Sources:
             placed = self.placement.spread(capacity)
             if placed is not None:
                 number, offset = placed
+                self.backing.least -= capacity
+                if self.backing.least < 0 and (why := self._unbacked([placed])):
+                    raise Refusal(Status.NO_ROOM, why)
                 self.all[number].regions[offset] = index
                 return (number << 56 | offset,)
         only = ARENA if flags & _CHANNEL else source - 1 if source else None
