@@ -142,7 +142,7 @@ def test_who_writes_all_that_there_is_is_not_killed_for_it(tmp_path: Path) -> No
     )
     if "unshare:" in run.stderr or "mount:" in run.stderr:
         pytest.skip(f"no file system can be mounted here: {run.stderr}")
-    assert run.returncode == 0, run.stderr
+    assert run.returncode == 0, run
     counts = [line.split()[0] for line in run.stdout.splitlines()]
     assert len(counts) == 2
     assert counts[0] == counts[1]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from softcxl.fm.pool.sources import Held
 
 _UNLIMITED = 1 << 62
+_TRIES = 16
 
 
 class Backing:
@@ -28,14 +29,14 @@ class Backing:
     def __init__(self, all_: Mapping[int, Held], arena_size: int) -> None:
         self._all = all_
         self._arena_size = arena_size
-        self._file_system: dict[int, int] = {}
+        self._file_system = {number: os.fstat(held.fd).st_dev for number, held in all_.items()}
+        self._one_of_each = {self._file_system[number]: held for number, held in all_.items()}
         self._room: dict[int, int] = {}
         self.least = 0
         """How many bytes may be given out before it has to be looked again."""
         self.short: Callable[[str, int], None] = lambda name, room: None
         """Told when there is no room for what was promised: the name of a source, how many bytes it is short of."""
         self._told: set[int] = set()
-        self._names: dict[int, str] = {}
 
     def tick(self) -> None:
         """See what others have taken meanwhile."""
@@ -45,26 +46,39 @@ class Backing:
                 self._told.discard(at)
             elif at not in self._told:
                 self._told.add(at)
-                self.short(self._names[at], -room)
+                self.short(self._one_of_each[at].name, -room)
 
     def look(self) -> None:
         """Count anew what is free, and promised."""
-        free: dict[int, int] = {}
-        files: dict[tuple[int, int], int] = {}
+        for _ in range(_TRIES):
+            before, taken, after = self._free(), self._taken(), self._free()
+            if before == after:
+                break  # else pages were taken, or given back, and would be counted twice
         promised: defaultdict[int, int] = defaultdict(int)
         for number, held in self._all.items():
-            found = os.fstat(held.fd)
-            at = self._file_system[number] = found.st_dev
-            files[at, found.st_ino] = found.st_blocks * 512
-            if at not in free:
-                there = os.fstatvfs(held.fd)
-                free[at] = there.f_bavail * there.f_frsize if there.f_blocks else _UNLIMITED
-                self._names[at] = held.name
+            at = self._file_system[number]
             promised[at] += held.size - held.space.available if number else self._arena_size
-        for (at, _), taken in files.items():
-            free[at] += taken
-        self._room = {at: room - promised[at] for at, room in free.items()}
+        self._room = {at: min(free, before[at]) + taken[at] - promised[at] for at, free in after.items()}
         self.least = min(self._room.values())
+
+    def _taken(self) -> dict[int, int]:
+        """Bytes of each file system that the files have."""
+        files = {}
+        for held in self._all.values():
+            found = os.fstat(held.fd)
+            files[found.st_dev, found.st_ino] = found.st_blocks * 512
+        whole: defaultdict[int, int] = defaultdict(int)
+        for (at, _), taken in files.items():
+            whole[at] += taken
+        return whole
+
+    def _free(self) -> dict[int, int]:
+        """Bytes of each file system that nobody has."""
+        found = {}
+        for at, held in self._one_of_each.items():
+            there = os.fstatvfs(held.fd)
+            found[at] = there.f_bavail * there.f_frsize if there.f_blocks else _UNLIMITED
+        return found
 
     def has(self, size: int) -> bool:
         """Whether as many bytes more can surely be given out."""
