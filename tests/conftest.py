@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _files_are_closed(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A map of memory keeps a file open until nobody has it any more, and some are in circles."""
+    """A map of memory keeps a file open until nobody has it any more: those of servers that ran here are in circles."""
     yield
     if "pool" in request.path.parts:
         gc.collect()

@@ -17,10 +17,12 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from dataclasses import replace
+from typing import Final, cast
 
 from softcxl.pool import layout
 from softcxl.pool.errors import Corrupt, Empty, Foreign, Full, Lost, NoServer, PoolError, Stale
+from softcxl.pool.gone import Gone
 from softcxl.pool.layout import HEADER, SLOT, SlotState
 from softcxl.pool.link import Link, Mapped, Place, failure
 from softcxl.pool.native import Caller, Memory, Queue
@@ -60,10 +62,11 @@ class Connection:
         self._patience = patience
         self._returned = returned or (lambda anew: None)
         self._coming = threading.RLock()
+        self._mapping = threading.Lock()
         self._left_over: deque[Callable[[], object]] = deque()
         self._tries = 0
         mapped = link.attach(name, Place())
-        self._callers: queue.SimpleQueue[Caller] = queue.SimpleQueue()
+        self._callers: queue.SimpleQueue[Caller | None] = queue.SimpleQueue()
         try:
             self._take(mapped)
             header, slot = self.header, mapped.place.slot
@@ -79,10 +82,18 @@ class Connection:
         _all.add(self)
         self._bell = _Bell()
         name = f"softcxl {link.address}"
-        threading.Thread(target=_watch, args=(weakref.ref(self), self._bell), name=name, daemon=True).start()
+        watching = (weakref.ref(self), self._bell)
+        self._watcher = threading.Thread(target=_watch, args=watching, name=name, daemon=True)
+        self._watcher.start()
 
     def _take(self, mapped: Mapped) -> None:
         """Use these maps from now on; what is mapped already stays as it is."""
+        with self._mapping:
+            if self.ended:
+                raise Stale(self.ended)
+            self._use(mapped)
+
+    def _use(self, mapped: Mapped) -> None:
         arena = mapped.maps[layout.ARENA]
         header = check(arena, mapped.place)
         old: Mapped | None = getattr(self, "mapped", None)
@@ -128,18 +139,24 @@ class Connection:
         if self.ended:
             raise Stale(self.ended)
         caller = self._callers.get()
+        if caller is None:  # somebody has left meanwhile
+            self._callers.put(None)
+            raise Stale(self.ended)
         try:
             status, answer, again = self._call(
                 caller, opcode, data, self._patience if patience is None else patience
             )
         finally:
-            self._callers.put(caller)
+            self._give_back(caller)
         if status:
             error = failure(status, answer)
             if again and isinstance(error, Stale) and opcode in _DONE_ONCE:
                 return b""  # it was done before the server died
             raise error
         return answer
+
+    def _give_back(self, caller: Caller) -> None:
+        self._callers.put(None if self.ended else caller)
 
     def _call(self, caller: Caller, opcode: int, data: bytes, patience: float) -> tuple[int, bytes, bool]:
         call = None
@@ -219,6 +236,8 @@ class Connection:
             mapped = self.link.attach(self.name, self.place)
             self._take(mapped)
         except (Stale, Foreign, Corrupt) as error:
+            if self.ended:
+                self.link.close()  # it was left meanwhile
             self.end(str(error))
             raise
         self._returned(mapped.server != before)
@@ -232,22 +251,39 @@ class Connection:
         self.ended = self.ended or why
 
     def close(self) -> None:
-        """Leave."""
-        if self.ended:
-            self.link.close()
-            return
+        """Leave, and let go of the memory: views of it, and calls of other threads, keep what they need."""
+        if not self.ended:
+            self._say_goodbye()
+        self.end(_CLOSED)
+        self.link.close()
+        self._bell.ring()
+        if self._watcher is not threading.current_thread():
+            self._watcher.join(_GOODBYE)
+            if not self._watcher.is_alive():  # or else it is busy, and waits by that once more
+                self._bell.close()
+        self._release()
+
+    def _say_goodbye(self) -> None:
         with contextlib.suppress(PoolError):  # else the server finds out by itself
             if not self.link.gone():
                 # Not through the table of calls: who has left is not answered there
                 self.link.ask(Opcode.GOODBYE, b"", _GOODBYE)
-        self.end(_CLOSED)
-        self.link.close()
-        self._bell.ring()
+
+    def _release(self) -> None:
+        with self._mapping:
+            self.mapped = replace(self.mapped, maps={}, files={})
+            self.directory = cast("Memory", Gone(Stale(self.ended)))
+            self.memories, self._memories = [], {}
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._callers.get_nowait()
+        self._callers.put(None)  # for who waits for one, and whoever comes after him
 
     def forked(self) -> None:
         """This is the child: nothing of the parent's is its."""
         self.ended = _FORKED
         self._coming = threading.RLock()
+        self._mapping = threading.Lock()
         self.link.close()
 
     def __del__(self) -> None:
@@ -330,15 +366,24 @@ class _Bell:
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._process = os.getpid()
+        self._lock = threading.RLock()  # finalizers ring, within a ring of the same thread too
 
     def ring(self) -> None:
-        if self.fd >= 0 and os.getpid() == self._process:
-            with contextlib.suppress(BlockingIOError):
+        if os.getpid() != self._process:
+            return
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if self.fd >= 0:
                 os.eventfd_write(self.fd, 1)
 
+    def close(self) -> None:
+        # In the child of a fork another thread of the parent's may have the lock for ever
+        with self._lock if os.getpid() == self._process else contextlib.nullcontext():
+            fd, self.fd = self.fd, -1
+            if fd >= 0:
+                os.close(fd)
+
     def __del__(self) -> None:
-        fd, self.fd = self.fd, -1
-        os.close(fd)
+        self.close()
 
 
 def _watch(who: weakref.ref[Connection], bell: _Bell) -> None:

@@ -84,6 +84,14 @@ class Exchange:
             part.stop()
         self._end()  # the server frees what there is, as this client leaves
 
+    def release(self) -> None:
+        """Let go of memory, but for what ends of channels have that somebody keeps."""
+        self._end()
+        with self._lock:
+            table, self._table = self._table, None
+        if table is not None:
+            table.release()
+
     def forked(self) -> None:
         """This is the child of a fork: nothing of the parent's is its."""
         self._lock = threading.Lock()

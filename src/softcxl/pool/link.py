@@ -18,6 +18,7 @@ from typing import Final, Literal, Protocol
 
 from softcxl.pool import layout
 from softcxl.pool.errors import Corrupt, Foreign, NoServer, PoolError, ServerFailed
+from softcxl.pool.maps import mapped
 from softcxl.pool.protocol import FAILURES, PROTOCOL, Head, Hello, Opcode, SourceFile, Welcome
 from softcxl.wire import WireError
 
@@ -135,7 +136,7 @@ class SocketLink:
                 raise NoServer(
                     f"the pool at {self.address} has files for this process, which has no descriptors left for them"
                 )
-            mapped = _welcomed(message, files)
+            found = _welcomed(message, files)
         except BaseException:
             connection.close()
             raise
@@ -148,7 +149,7 @@ class SocketLink:
             old, self._socket = self._socket, connection
         if old is not None:
             old.close()
-        return mapped
+        return found
 
     def gone(self) -> bool:
         connection = self._socket
@@ -227,6 +228,6 @@ def _map(one: SourceFile, fd: int) -> tuple[mmap.mmap, Hashable]:
             f"{what} has {one.size} bytes from {one.offset:#x} on, and its file {found.st_size}: it was cut short"
         )
     try:
-        return mmap.mmap(fd, one.size, offset=one.offset), (found.st_dev, found.st_ino, one.offset, one.size)
+        return mapped(fd, one.size, one.offset), (found.st_dev, found.st_ino, one.offset, one.size)
     except (OSError, ValueError) as error:
         raise NoServer(f"{what} cannot be mapped: {error}") from error

@@ -7,15 +7,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from softcxl.pool import errors, layout, native
 from softcxl.pool.coherence import Managed, Shadow, exported, over
-from softcxl.pool.errors import Corrupt, Denied, PoolError, Refused, Stale
+from softcxl.pool.errors import Corrupt, PoolError, Refused
 from softcxl.pool.info import Copy, RegionInfo, RegionStat
-from softcxl.pool.layout import Mode, RegionState
+from softcxl.pool.opened import Opened
 from softcxl.pool.poison import Poison
-from softcxl.pool.protocol import Heal, Named, Opcode
+from softcxl.pool.protocol import Heal, Opcode
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -28,7 +28,7 @@ _PAUSE = 0.005
 _WORD = (1 << 64) - 1
 
 
-class Region:
+class Region(Opened):
     """A region as one client has it. From any thread; `Pool.allocate` and `Pool.open` make them.
 
     Offsets and sizes are bytes. A write is there whole or not at all, in every copy, whoever dies over it, where there
@@ -41,47 +41,14 @@ class Region:
     client for dead, `Closed` once it was closed here.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_closed",
-        "_holder",
-        "_moved",
-        "_native",
-        "_poison",
-        "_pool",
-        "_unhealed",
-        "_writable",
-        "generation",
-        "index",
-        "size",
-    )
-
-    _native: Any
+    __slots__ = ("_poison", "_unhealed")
 
     def __init__(self, pool: Pool, index: int, generation: int, size: int, own: bool = False) -> None:
-        self._pool = pool
-        self.index = index
-        self.generation = generation
-        self.size = size
-        self._closed = True  # until there is something to close
-        self._holder = 0
-        self._moved = False
         self._unhealed: list[Heal] = []
         self._poison: Poison | None = None
-        self._writable = own or self._may_write()
-        self._closed = False
+        super().__init__(pool, index, generation, size, own)
 
     # -- what it is ------------------------------------------------------------------------------------------
-
-    @property
-    def info(self) -> RegionInfo:
-        """What the directory says of it now."""
-        return RegionInfo.of(self.index, self._record())
-
-    @property
-    def name(self) -> str:
-        """Its name, empty where it has none."""
-        return self.info.name
 
     @property
     def stat(self) -> RegionStat:
@@ -97,20 +64,6 @@ class Region:
             self._pool.views_of(self.index, self.generation),
         )
 
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, freed or given away here."""
-        return self._closed
-
-    @property
-    def writable(self) -> bool:
-        """Whether this client may write it."""
-        return self._writable
-
-    def named(self) -> Named:
-        """Its name in requests."""
-        return Named(index=self.index, generation=self.generation, name=b"")
-
     # -- bytes -----------------------------------------------------------------------------------------------
 
     def read(self, offset: int = 0, size: int | None = None) -> bytes:
@@ -125,7 +78,7 @@ class Region:
         if offset < 0 or size < 0 or offset + size > self.size:
             self._outside(offset, size)
         try:
-            return self._native.read(offset, size)  # type: ignore[no-any-return]
+            return self._native.read(offset, size)
         except PoolError as error:
             into = bytearray(size)
             self._read_anyway(offset, memoryview(into), error)
@@ -171,7 +124,7 @@ class Region:
         """The 64-bit word at `offset`, a multiple of 8."""
         self._check_word(offset)
         try:
-            return self._native.load(offset)  # type: ignore[no-any-return]
+            return self._native.load(offset)
         except PoolError:
             return int.from_bytes(self.read(offset, 8), "little")
 
@@ -182,7 +135,7 @@ class Region:
         if not 0 <= old <= _WORD or not 0 <= new <= _WORD:
             raise Refused(f"{old:#x} and {new:#x}: a word has 64 bits, without a sign")
         try:
-            return self._native.swap(offset, old, new)  # type: ignore[no-any-return]
+            return self._native.swap(offset, old, new)
         except errors.Poisoned:
             return self._change(offset, lambda found: new if found == old else found) == old
         except PoolError as error:
@@ -194,7 +147,7 @@ class Region:
         self._check_write(offset, 8)
         wrapped = ((by + (1 << 63)) & _WORD) - (1 << 63)
         try:
-            return self._native.add(offset, wrapped)  # type: ignore[no-any-return]
+            return self._native.add(offset, wrapped)
         except errors.Poisoned:
             return (self._change(offset, lambda found: (found + by) & _WORD) + by) & _WORD
         except PoolError as error:
@@ -322,80 +275,11 @@ class Region:
         writable = self._writable and len(info.copies) == 1
         return pool.memory(chosen.source), chosen.offset, whole if writable else whole.toreadonly()
 
-    # -- ending ----------------------------------------------------------------------------------------------
-
     def free(self) -> None:
         """Give it back. See `Pool.free`."""
         self._pool.free(self)
 
-    def close(self) -> None:
-        """Be through with it: one without a name that is this client's own is freed. Views of it stay good."""
-        if not self._closed:
-            self._end(errors.Closed(f"region {self.index} was closed here"))
-            self._pool.close_region(self.index, self.generation)
-
-    def let_go(self, why: PoolError | None = None) -> None:
-        """It is no longer this client's: freed, or given to somebody else."""
-        if not self._closed:
-            self._end(why or Stale(f"region {self.index} was given to somebody else"))
-            self._pool.forget(self.index, self.generation)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            self._closed = True
-            self._pool.close_later(self.index, self.generation)
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __repr__(self) -> str:
-        return f"<Region {self.index} of {self.size} bytes in {self._pool.address}>"
-
-    def _end(self, why: PoolError) -> None:
-        self._closed = True
-        self._native = _Gone(why)
-
-    # -- the C core's part -----------------------------------------------------------------------------------
-
-    def __getattr__(self, name: str) -> Any:
-        if name != "_native":
-            raise AttributeError(f"a region has no {name!r}")
-        pool = self._pool
-        pool.check()
-        try:
-            made = native.Region(
-                pool.directory, self.index, self.generation, pool.memories(), pool.slot, pool.epoch
-            )
-        except errors.TooLong:
-            raise Corrupt(f"there is no record {self.index}: there are {pool.header.regions}") from None
-        except PoolError as error:
-            raise self._explained(error) from None
-        pool.made(self)
-        self._native = made
-        return made
-
-    def remap(self) -> None:
-        """Memory is mapped elsewhere: find it anew, when no lock is held."""
-        self._moved = bool(self._holder)
-        if not self._holder and not self._closed:
-            with contextlib.suppress(AttributeError):
-                del self._native
-
-    def end(self, why: PoolError) -> None:
-        """Raise that from now on: for the child of a fork, which has nothing to close."""
-        if not self._closed:
-            self._end(why)
-
-    def _lock(self, timeout: float | None) -> native.Region:
-        one: native.Region = self._native
-        one.lock(timeout)
-        return one
+    # -- what is poisoned ------------------------------------------------------------------------------------
 
     def _change(self, offset: int, make: Callable[[int], int]) -> int:
         """Replace a word, where copies have poison elsewhere. Returns what it was."""
@@ -403,26 +287,6 @@ class Region:
             found = int.from_bytes(Region.read(self, offset, 8), "little")
             Region.write(self, offset, make(found).to_bytes(8, "little"))
         return found
-
-    def _again(self, attempt: Callable[[], Any], error: PoolError | None = None) -> Any:
-        for _ in range(_TRIES):
-            if error is not None:
-                self._mend(error)
-            try:
-                return attempt()
-            except PoolError as found:
-                error = found
-        raise self._explained(error) from None
-
-    def _mend(self, error: PoolError | None) -> None:
-        """Do what lets one try again. Raises where there is nothing."""
-        if isinstance(error, errors.Unprotected):
-            self._pool.ask(Opcode.JOURNAL, b"")
-        elif isinstance(error, errors.Unmapped) and not self._holder:
-            self._pool.renew()
-            self.remap()
-        else:
-            raise self._explained(error) from None
 
     def _read_anyway(self, offset: int, into: memoryview, error: PoolError | None) -> None:
         tries, until = 0, time.monotonic() + _HEALING
@@ -513,82 +377,6 @@ class Region:
                 lambda query: self._pool.ask(Opcode.POISON, query),
             )
         return self._poison
-
-    # -- errors ----------------------------------------------------------------------------------------------
-
-    def _called(self) -> str:
-        try:
-            return f"region {self.name!r}" if self.name else f"region {self.index}"
-        except PoolError:
-            return f"region {self.index}"
-
-    def _gone(self) -> PoolError:
-        gone = getattr(self, "_native", None)
-        return (
-            gone.why() if isinstance(gone, _Gone) else errors.Closed(f"region {self.index} was closed here")
-        )
-
-    def _explained(self, error: PoolError | None) -> PoolError:
-        """The same error, saying what it is about."""
-        if error is None or error.args:
-            return error or PoolError()
-        if isinstance(error, Stale):
-            try:
-                self._pool.check()
-                self._record()
-            except PoolError as found:
-                return found
-            return Stale(f"{self._called()}: the pool has taken this client for dead: connect anew")
-        what = f"{self._called()}: {error}"
-        if isinstance(error, errors.Torn) and (torn := self._native.torn):
-            what = f"{what}: {torn[1]} bytes at {torn[0]}"
-        elif isinstance(error, errors.Busy) and (holder := self.info.locked_by) is not None:
-            what = f"{what}: slot {holder} has its lock"
-        return type(error)(what)
-
-    def _outside(self, offset: int, size: int) -> NoReturn:
-        raise Refused(f"{size} bytes at {offset}: the region has {self.size}")
-
-    def _check_write(self, offset: int, size: int) -> None:
-        if not self._writable:
-            raise Denied(f"{self._called()} may be read by others than its owner, and not written")
-        if offset < 0 or offset + size > self.size:
-            self._outside(offset, size)
-
-    def _check_word(self, offset: int) -> None:
-        if offset % 8 or not 0 <= offset <= self.size - 8:
-            raise Refused(
-                f"a word of 8 bytes at {offset}: an offset is a multiple of 8, the region has {self.size}"
-            )
-
-    def _record(self) -> layout.RegionRecord:
-        record = self._pool.record(self.index)
-        if record.word != self.generation << 24 | RegionState.LIVE:
-            raise Stale(f"region {self.index} was freed")
-        if not 1 <= record.copies <= layout.MAX_COPIES or record.size != self.size:
-            raise Corrupt(
-                f"region {self.index}: its record says {record.copies} copies of {record.size} bytes"
-            )
-        return record
-
-    def _may_write(self) -> bool:
-        record = self._record()
-        mine = record.owner == self._pool.slot or record.identity == self._pool.identity
-        return mine or record.mode == Mode.WRITE
-
-
-class _Gone:
-    """Stands where the C core's region was: whatever is asked of it raises."""
-
-    def __init__(self, why: PoolError) -> None:
-        self._why = type(why), str(why)
-
-    def why(self) -> PoolError:
-        kind, text = self._why
-        return kind(text)
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise self.why()
 
 
 __all__ = ["Copy", "Region", "RegionInfo", "RegionStat"]

@@ -11,6 +11,7 @@ import asyncio
 import struct
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -51,6 +52,12 @@ class Table:
         # It ends with the client, and where the table is its no more
         slot_at = pool.header.slots_at + 256 * pool.slot
         self.life = Life(pool.directory, slot_at, pool.epoch << 24 | layout.SlotState.LIVE)
+        self.clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+    def release(self) -> None:
+        """The pool is left: let nobody's functions be kept by their client alone, and memory by them."""
+        for client in list(self.clients):
+            client.release()
 
     def check(self) -> None:
         """Raises Stale where the table is not this client's any more: a successor may have it."""
@@ -94,6 +101,7 @@ class Client:
         memory = table.pool.directory
         self._queue = Queue(memory, place.at, place.size, table.pool.slot)
         self._caller = Caller(memory, table.place.at, table.place.size, self._queue)
+        table.clients.add(self)
 
     def __getattr__(self, name: str) -> Function:
         if name.startswith("_"):
@@ -116,6 +124,7 @@ class Client:
         other = object.__new__(Client)
         other.__dict__.update({name: value for name, value in self.__dict__.items() if name.startswith("_")})
         other._timeout = timeout
+        self._table.clients.add(other)
         return other
 
     def functions(self) -> dict[str, str]:
@@ -129,6 +138,11 @@ class Client:
         self._queue.leave()  # the service may go now, and its memory to others
         request = Detach(index=self._place.index, generation=self._place.generation, role=Role.CLIENT)
         self._table.pool.ask(Opcode.DETACH, request.pack())
+
+    def release(self) -> None:
+        """Forget the functions that were asked for."""
+        for name in [name for name, one in self.__dict__.items() if isinstance(one, Function)]:
+            del self.__dict__[name]
 
     def _describe(self) -> dict[str, tuple[str, bool]]:
         return cast("dict[str, tuple[str, bool]]", getattr(self, codec.DESCRIBE)())

@@ -34,6 +34,7 @@ from softcxl.pool.layout import HEADER, Mode, RegionFlag
 from softcxl.pool.link import Coherence, Link
 from softcxl.pool.managed import ManagedRegion
 from softcxl.pool.native import Memory
+from softcxl.pool.opened import Opened
 from softcxl.pool.protocol import (
     MANY,
     Allocate,
@@ -119,7 +120,7 @@ class Pool:
         self.drop_unflushed = drop_unflushed
         self._requests = itertools.count(time.monotonic_ns() << 8 & (1 << 63) - 1 | 1)
         self._lock = threading.Lock()
-        self._made: weakref.WeakSet[Region] = weakref.WeakSet()
+        self._made: weakref.WeakSet[Opened] = weakref.WeakSet()
         self._caches: weakref.WeakValueDictionary[tuple[int, int], Cache] = weakref.WeakValueDictionary()
         self._held: dict[tuple[int, int], list[int]] = {}
         self._callbacks: list[Callable[[], object]] = []
@@ -176,6 +177,7 @@ class Pool:
         try:
             return self._connection.mapped.maps[source]
         except KeyError:
+            self.check()
             raise Corrupt(f"source {source} is not mapped here") from None
 
     def memory(self, source: int) -> Memory:
@@ -183,6 +185,7 @@ class Pool:
         found = self.memories()
         one = found[source] if 0 <= source < len(found) else None
         if one is None:
+            self.check()
             raise Corrupt(f"source {source} is not mapped here")
         return one
 
@@ -396,7 +399,7 @@ class Pool:
 
     # -- what regions ask of it ------------------------------------------------------------------------------
 
-    def made(self, region: Region) -> None:
+    def made(self, region: Opened) -> None:
         """A region has found its memory, and has to hear when that is mapped elsewhere."""
         with self._lock:
             self._made.add(region)
@@ -501,13 +504,16 @@ class Pool:
 
     def close(self) -> None:
         """Leave. Regions without a name are freed, views of any region are void, and nothing of the pool may be used
-        here any more."""
+        here any more. Its memory is mapped no longer than there are views, ends of channels or clients of services
+        that somebody keeps."""
         if not self._connection.ended:
             self._exchange.close()
+        closed = Closed("this connection to the pool was closed")
         with self._lock:
             made = list(self._made)
         for region in made:
-            region.end(Closed("this connection to the pool was closed"))
+            region.end(closed)
+        self._exchange.release()
         self._connection.close()
 
     def forked(self) -> None:
