@@ -118,6 +118,14 @@ def main() -> None:
         print(f"not compared: {name}: {reason} (`make bench` installs the peers)")
     if len(os.sched_getaffinity(0)) < 2:
         print("this machine has one processor: all figures are of one")
+    near = found.get(BACK_TO_BACK, {})
+    if floor := near.get(("floor in C", 64)):
+        print(
+            f"\nthis machine's floor, C on both sides, is {1e6 * statistics.median(floor):.2f} µs for 64 B; ours to it:"
+        )
+        for name in OURS:
+            if (name, 64) in near:
+                print(f"  {name:<22}{ratio(near[name, 64], floor):>8.2f}")
     print("\nlimits")
     for what, value, most in limits(found):
         print(f"  {what:<48}{value:>8.2f}  at most {most:g}: {'ok' if value <= most else 'NOT MET'}")

@@ -8,6 +8,7 @@ from pool_peers.peer import Missing, Peer
 
 #: Every peer and where it is; what it needs is imported when it is asked for, so that one that is missing says so.
 PEERS = {
+    "floor in C": "pool_peers.floor:Floor",
     "ring": "pool_peers.ours:Ring",
     "call": "pool_peers.ours:Rpc",
     "by reference": "pool_peers.ours:Reference",

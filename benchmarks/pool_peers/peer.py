@@ -38,5 +38,12 @@ class Peer:
         """In the client: ask, wait for the answer, take it; returns how many bytes came."""
         raise NotImplementedError
 
+    def ask_often(self, request: bytes, count: int) -> int:
+        """In the client: ask so many times, one after the other; returns how many bytes came last."""
+        ask, came = self.ask, 0
+        for _ in range(count):
+            came = ask(request)
+        return came
+
     def close(self) -> None:
         """In the client, at the end."""
