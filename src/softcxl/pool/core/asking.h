@@ -233,8 +233,10 @@ static PyObject *worker_serve(PyObject *object, PyObject *const *args, Py_ssize_
 			encoded = PyObject_CallFunctionObjArgs(args[1], result, NULL);
 			if (encoded && PyBytes_CheckExact(encoded))
 				put = worker_put(self, &self->note, PyBytes_AsString(encoded), PyBytes_Size(encoded), ANSWER_VALUE);
-			else if (!encoded)
-				forgiven(); /* encoded once more, it says what cannot be sent */
+			else if (!encoded && !forgiven()) { /* encoded once more, it says what cannot be sent */
+				Py_DECREF(result);
+				return served(SERVED_FAILURE, caught());
+			}
 			Py_XDECREF(encoded);
 		}
 		if (put == SCXL_TOO_LONG)

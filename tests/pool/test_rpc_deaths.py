@@ -1,0 +1,401 @@
+"""Services that come and go, and what becomes of calls when clients, workers or the server die."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from softcxl.pool import rpc, service
+from softcxl.pool.errors import (
+    BadCall,
+    Closed,
+    Corrupt,
+    Lost,
+    NoServer,
+    NoSuchName,
+    NoWorker,
+    Stale,
+)
+from softcxl.pool.protocol import CallsOf, Opcode
+from softcxl.pool.session import Pool
+from tests.pool.exchanging import Exchanging, peer, serving
+from tests.pool.index import LONG, Index
+from tests.pool.served import wait_until
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Exchanging]:
+    with serving(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+def index(served: Exchanging) -> Iterator[Index]:
+    one = Index(served.client("worker"))
+    yield one
+    one.go_on.set()
+
+
+@pytest.fixture
+def client(served: Exchanging, index: Index) -> rpc.Client:
+    return served.client("caller").client("index", timeout=LONG)
+
+
+# -- services that come and go -------------------------------------------------------------------------------------
+
+
+def test_nobody_serves_it(served: Exchanging) -> None:
+    with pytest.raises(NoWorker, match="no service 'index'"):
+        served.client().client("index")
+
+
+def test_calls_fail_when_the_last_worker_goes_and_work_when_one_comes(
+    served: Exchanging, index: Index
+) -> None:
+    client = served.client("caller").client("index", timeout=LONG)
+    busy = client.wait.start(1)
+    assert index.began.acquire(timeout=LONG)
+    waiting = client.lookup.start(2)
+    closing = threading.Thread(target=index.service.close)
+    closing.start()
+    index.go_on.set()
+    closing.join()
+    assert busy.result() == 1
+    with pytest.raises(NoWorker, match=r"index.lookup: nobody serves it now"):
+        waiting.result()
+    with pytest.raises(NoWorker, match=r"index.lookup: nobody serves it now"):
+        client.lookup(3)
+    with pytest.raises(NoWorker):
+        served.client().client("index")
+    again = Index(served.client("next worker"))
+    assert client.lookup(4) == b"4"
+    assert again.calls == [4]
+    long = client.wait.start(5)
+    assert again.began.acquire(timeout=LONG)
+    with pytest.raises(TimeoutError, match="has not come to its end"):
+        again.service.close(timeout=0)
+    assert not long.done()
+    again.go_on.set()
+
+
+def test_a_service_goes_with_its_last_user(served: Exchanging, index: Index, client: rpc.Client) -> None:
+    assert client.lookup(1) == b"1"
+    client.close()
+    index.service.close()
+    index.service.close()
+    with served.server.lock:
+        names = set(served.server.regions.names)
+    assert not any(name.startswith("service:") for name in names)
+
+
+def test_a_closed_client_calls_nobody(served: Exchanging, index: Index, client: rpc.Client) -> None:
+    lookup, other = client.lookup, client.within(1.0)
+    going = client.wait.start(1)
+    assert index.began.acquire(timeout=LONG)
+    client.close()
+    client.close()
+    for call in (lookup, lookup.start, other.lookup, client.echo):
+        with pytest.raises(Closed, match="this client of the service was closed"):
+            call(2)
+    index.go_on.set()
+    assert going.result() == 1
+    assert index.calls == [1]
+
+
+def test_calls_of_who_calls_nobody_are_nowhere(served: Exchanging, index: Index) -> None:
+    pool = served.clients[0]
+    with pytest.raises(NoSuchName, match="client 40 calls no services"):
+        pool.ask(Opcode.CALLS_OF, CallsOf(slot=40).pack())
+
+
+def test_notes_that_lie_do_a_worker_no_harm(served: Exchanging, index: Index, client: rpc.Client) -> None:
+    from softcxl.pool.native import Queue
+
+    pool = served.clients[1]
+    place = client._place
+    queue = Queue(pool.directory, place.at, place.size, pool.slot)
+    for note in (b"", b"x" * 16, bytes(16), (63).to_bytes(4, "little") + bytes(12), b"\xff" * 16):
+        queue.put(note)
+    wrong = rpc.Table(pool, served.clients[1]._exchange._buffers).place
+    at = wrong.at + 128
+    assert client.lookup(1) == b"1"
+    # A request that says that it is in a buffer, and where there is none
+    for spot in (b"", bytes(32), b"\xff" * 32, (1).to_bytes(8, "little") + bytes(24)):
+        call = client._caller.start(spot, client.lookup._number | 16 << 24)
+        with pytest.raises(BadCall, match="the arguments are not there"):
+            client.lookup._read(client._caller.result(call, LONG))
+    assert pool.directory.load(at) & 0xFF == 0
+    assert client.lookup(2) == b"2"
+
+
+def test_answers_that_lie_are_corrupt(client: rpc.Client) -> None:
+    for answer in ((b"x", 0x40000007), (b"\xc1", 0x40000001), (b"x", 0x40000002)):
+        with pytest.raises(Corrupt):
+            client.lookup._read(answer)
+
+
+def test_an_ended_connection_calls_nobody(served: Exchanging, index: Index) -> None:
+    pool = served.client("caller")
+    client = pool.client("index", timeout=LONG)
+    assert client.lookup(1) == b"1"
+    pool.close()
+    for call in (client.lookup, client.lookup.start):
+        with pytest.raises(Stale):
+            call(3)
+    taken = served.client("taken for dead")
+    client = taken.client("index", timeout=LONG)
+    served.server.left(taken.slot)
+    with pytest.raises(Stale):
+        client.lookup(4)
+    other = served.client("other")
+    client = other.client("index", timeout=LONG)
+    producer = other.ring("orders").producer()
+    other.forked()  # what the child of a fork does
+    with pytest.raises(Stale):
+        client.lookup(5)
+    with pytest.raises(Stale):
+        producer.send(b"")
+    assert index.calls == [1]
+
+
+def test_the_child_of_a_fork_gives_up_none_of_its_parents_calls(served: Exchanging, index: Index) -> None:
+    pool = served.client("caller")
+    client = pool.client("index", timeout=LONG)
+    pending = client.wait.start(1)
+    assert index.began.acquire(timeout=LONG)
+    pool._exchange.forked()  # what the child of a fork does
+    pending.cancel()
+    index.go_on.set()
+    index.service.close()
+    assert index.given_up == [False]
+
+
+# -- deaths --------------------------------------------------------------------------------------------------------
+
+
+def runs(pool: Pool) -> Any:
+    """Where workers count how often each call was run."""
+    return pool.allocate(8 * 4096, name="runs")
+
+
+def test_a_call_whose_worker_was_killed_is_lost_and_not_run_again(served: Exchanging) -> None:
+    pool = served.client()
+    runs(pool)
+    with peer("work", served) as one, peer("work", served) as two:
+        assert one.hears() == two.hears() == "serving"
+        client = pool.client("work", timeout=LONG)
+        first, second = client.hang.start(1), client.hang.start(2)
+        assert one.hears() == two.hears() == "began"
+        waiting = client.count.start(3)
+        one.kill()
+        wait_until(lambda: first.done() or second.done())
+        dead, other = (first, second) if first.done() else (second, first)
+        with pytest.raises(Lost, match=r"work.hang: the worker that had taken the call died"):
+            dead.result()
+        assert not other.done()
+        assert not waiting.done()
+        two.kill()
+        with pytest.raises(Lost):
+            other.result()
+        with pytest.raises(NoWorker):
+            waiting.result()
+        with pytest.raises(NoWorker):
+            client.count(4)
+        with peer("work", served) as three:
+            assert three.hears() == "serving"
+            assert client.count(5) == 10
+
+
+def test_a_call_that_may_be_run_twice_is_asked_of_another_worker(served: Exchanging) -> None:
+    pool = served.client()
+    counts = runs(pool)
+    with peer("work", served) as one:
+        assert one.hears() == "serving"
+        client = pool.client("work", timeout=LONG)
+        answers: list[int] = []
+        thread = threading.Thread(target=lambda: answers.append(client.hang_once(1)))
+        thread.start()
+        assert one.hears() == "began"
+        with peer("work", served) as two:
+            assert two.hears() == "serving"
+            one.kill()
+            thread.join()
+            assert answers == [1]
+            assert counts.load(8) == 2
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_long_answer_that_went_with_its_worker(served: Exchanging, idempotent: bool) -> None:
+    workers = [served.client("first"), served.client("second")]
+
+    def serve(pool: Pool) -> service.Service:
+        one = pool.service("long")
+
+        @one(idempotent=idempotent)
+        def long(size: int) -> bytes:
+            return bytes(size)
+
+        return one
+
+    first = serve(workers[0])
+    client = served.client("caller").client("long", timeout=LONG)
+    pending = client.long.start(100_000)
+    assert pending._call is not None
+    word_at, load = client._table.word_at(pending._call), workers[1].directory.load
+    wait_until(lambda: load(word_at) & 0xFF == 3)
+    serve(workers[1])
+    first._stopping = True
+    served.server.left(workers[0].slot)  # it is killed once it has answered, and before that is read
+    if idempotent:
+        assert pending.result() == bytes(100_000)
+    else:
+        with pytest.raises(Lost, match="before its answer was read"):
+            pending.result()
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_call_that_came_while_no_server_was_there(served: Exchanging, stops: bool) -> None:
+    worker = served.connect("worker", patience=0)
+    served.clients.append(worker)
+    first = Index(worker)
+    client = served.client("caller").client("index", timeout=LONG)
+    served.stop()
+    pending = client.lookup.start(1)
+    word_at, load = client._place.at + 256, worker.directory.load
+    wait_until(lambda: load(word_at) & 0xFF == 3)  # the worker has the note, and does not know whose it is
+    if stops:
+        with pytest.raises(NoServer):
+            first.service.close()
+    served.start()
+    other = Index(served.client("other")) if stops else first
+    assert pending.result() == b"1"
+    assert other.calls == [1]
+
+
+@pytest.mark.parametrize("gone", ["server", "client"])
+def test_who_serves_can_close_whatever_has_gone(served: Exchanging, gone: str) -> None:
+    worker = served.connect("worker", patience=0)
+    region = worker.allocate("4KiB")
+    one = Index(worker).service
+    if gone == "server":
+        served.stop()
+    else:
+        served.server.left(worker.slot)
+    worker.close()
+    assert one.closed
+    with pytest.raises((Closed, Stale)):
+        region.read(0, 1)
+    if gone == "server":
+        served.start()
+
+
+def test_a_client_that_is_killed_in_the_middle_stops_nobody(served: Exchanging, index: Index) -> None:
+    worker = served.clients[0]
+
+    @worker.service("work")
+    def hang(number: int) -> int:
+        index.began.release()
+        index.go_on.wait(LONG)
+        return number
+
+    client = served.client().client("work", timeout=LONG)
+    with peer("call_and_hang", served):
+        assert index.began.acquire(timeout=LONG)
+        clients = len(served.server.names)
+    wait_until(lambda: len(served.server.names) < clients)
+    index.go_on.set()
+    assert client.hang(2) == 2
+    # Whoever has the slot next finds its cells free
+    with peer("call_and_hang", served):
+        assert index.began.acquire(timeout=LONG)
+        assert index.began.acquire(timeout=LONG)
+    assert client.hang(3) == 3
+
+
+def test_clients_and_workers_are_killed_under_load(served: Exchanging) -> None:
+    """Every call is answered, or raises; none is run twice, none that was answered has not been run."""
+    pool = served.client()
+    counts = runs(pool)
+    told: dict[int, str] = {}
+    stop = threading.Event()
+
+    def call(client: rpc.Client, first: int) -> None:
+        for number in range(first, first + 1000):
+            if stop.is_set():
+                return
+            try:
+                told[number] = "right" if client.count(number) == 2 * number else "wrong"
+            except Lost:
+                told[number] = "lost"
+            except NoWorker:
+                told[number] = "refused"
+
+    with peer("work", served) as steady:
+        assert steady.hears() == "serving"
+        client = pool.client("work", timeout=LONG)
+        others = [threading.Thread(target=call, args=(client, 2000 + 1000 * at)) for at in range(2)]
+        for thread in others:
+            thread.start()
+        for _ in range(4):
+            with peer("work", served) as worker, peer("call", served) as caller:
+                assert worker.hears() == "serving"
+                assert caller.hears() == "calling"
+        stop.set()
+        for thread in others:
+            thread.join()
+        wrong = [number for number, what in told.items() if what == "wrong"]
+        assert not wrong
+        for number, what in told.items():
+            run = counts.load(8 * number)
+            assert run in {"right": (1,), "refused": (0,), "lost": (0, 1)}[what], (number, what)
+        assert client.count(4095) == 8190
+
+
+def test_calls_go_on_over_the_servers_end(served: Exchanging, index: Index) -> None:
+    client = served.client("caller").client("index", timeout=LONG)
+    assert client.lookup(1) == b"1"
+    busy = client.wait.start(2)
+    assert index.began.acquire(timeout=LONG)
+    waiting = client.lookup.start(3)
+    served.stop()
+    index.go_on.set()
+    assert busy.result() == 2
+    assert waiting.result() == b"3"
+    assert client.lookup(4) == b"4"
+    served.start()
+    assert client.lookup(5) == b"5"
+    assert client.echo(bytes(1 << 20)) == bytes(1 << 20)
+    assert served.client("new").client("index", timeout=LONG).lookup(6) == b"6"
+    assert index.calls == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("bytes_there", [b"\0", b"\xff", b"\x5a\x01"])
+def test_a_client_that_writes_over_channels_stops_no_server(tmp_path: Path, bytes_there: bytes) -> None:
+    """Head, queue and table of calls: whoever has them is told, others and the server go on."""
+    with serving(tmp_path) as served:
+        worker, vandal, other = served.client("worker"), served.client("vandal"), served.client("other")
+        index = Index(worker)
+        client = vandal.client("index", timeout=LONG)
+        assert client.lookup(1) == b"1"
+        queue = vandal.queue("work", cells=4)
+        queue.put(b"left")
+        producer = vandal.ring("orders").producer()
+        producer.send(b"left")
+        for at in (client._place.at, client._table.place.at, queue.place.at, producer.place.at):
+            vandal.map(0)[at - 2048 : at + 512] = (bytes_there * 2560)[:2560]
+        served.server.left(vandal.slot)
+        index.go_on.set()
+        served.server.left(worker.slot)
+        with served.server.lock:
+            served.server.channels.tick()
+        with other.ring("new").producer() as mine, other.ring("new").consumer() as its:
+            mine.send(b"works")
+            assert its.receive(LONG) == b"works"
+        served.stop()
+        served.start()
+        assert other.queue("more").cells == 256
+        served.clients = [other]
