@@ -53,9 +53,13 @@ def _title(name: str, thing: object) -> str:
 def _members(thing: object) -> Iterator[tuple[str, object]]:
     if not inspect.isclass(thing) or issubclass(thing, BaseException):
         return
-    for name, value in vars(thing).items():
+    found = dict(vars(thing))
+    for base in thing.__mro__:
+        if base.__module__ == "softcxl.pool._native":  # of a class of Python's the part that is written in C
+            found = {**vars(base), **found}
+    for name, value in found.items():
         plain = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-        if not name.startswith("_") and (inspect.isfunction(plain) or isinstance(plain, property)):
+        if not name.startswith("_") and (inspect.isroutine(plain) or isinstance(plain, property)):
             yield name, plain
 
 

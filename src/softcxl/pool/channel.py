@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from softcxl.pool.region import Region
     from softcxl.pool.session import Pool
 
+__all__ = [
+    "Consumer",
+    "Producer",
+    "Queue",
+    "Record",
+    "Reference",
+    "Ring",
+]
+
 MOST_KIND: Final = (1 << 30) - 1
 REFERENCE: Final = 1 << 31
 GIVEN: Final = 1 << 30

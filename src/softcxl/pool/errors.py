@@ -34,6 +34,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+__all__ = [
+    "BadCall",
+    "Busy",
+    "Closed",
+    "Corrupt",
+    "Denied",
+    "Empty",
+    "Failed",
+    "Foreign",
+    "Full",
+    "Lost",
+    "NameTaken",
+    "NativeMissing",
+    "NoRoom",
+    "NoServer",
+    "NoSuchName",
+    "NoWorker",
+    "Poisoned",
+    "PoolError",
+    "QuotaExceeded",
+    "Refused",
+    "RemoteError",
+    "ServerFailed",
+    "Stale",
+    "TooLong",
+    "Torn",
+    "Unmapped",
+    "Unprotected",
+]
+
 
 class PoolError(Exception):
     """Base of the errors of shared memory."""

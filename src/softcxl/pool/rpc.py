@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from softcxl.pool.buffer import Buffer
     from softcxl.pool.session import Pool
 
+__all__ = [
+    "Client",
+    "Function",
+    "Pending",
+]
+
 CALLS: Final = 32
 """Calls of a client that can be under way."""
 CALL_STRIDE: Final = 4096 + 64

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
     from softcxl.pool.session import Pool
 
+__all__ = [
+    "Service",
+    "abandoned",
+]
+
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _LOOK: Final = 0.1
