@@ -43,23 +43,26 @@ class Room:
     state: SourceState = SourceState.HEALTHY
     asked_for: bool = False
     """Only for what asks for it by number, as the arena is."""
+    behind: tuple[str, str] = field(init=False)
+    """What it has in common with all that is behind the same switch."""
     _key: int = field(init=False, default=-1)
+    _granules: int = field(init=False)
+    _part: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._granules = self.space.size // self.space.granule
+        self._part = _WHOLE // self._granules if self._granules else 0
+        self.behind = ("switch", self.switch) if self.switch is not None else ("device", self.device)
 
     @property
     def fill(self) -> int:
-        """How full it is, in parts of 2**32, then its number: by which sources are sorted."""
-        size = self.space.size
-        return ((size - self.space.available << _WHOLE) // size << _NUMBER if size else 0) | self.number
-
-    @property
-    def behind(self) -> tuple[str, str]:
-        """What it has in common with all that is behind the same switch."""
-        return ("switch", self.switch) if self.switch is not None else ("device", self.device)
+        """How full it is, in parts of 2**72, and in the lowest byte its number: by which sources are sorted."""
+        return (self._granules - self.space.unallocated) * self._part & ~_NUMBERS | self.number
 
 
 _NUMBER = 8  # bits
 _NUMBERS = (1 << _NUMBER) - 1
-_WHOLE = 32  # bits
+_WHOLE = 1 << 72
 
 
 class Placement:
@@ -95,6 +98,7 @@ class Placement:
         room = self.rooms[number]
         self._leave(room)
         room.space = space
+        room.__post_init__()
         self._enter(room)
 
     def _enter(self, room: Room) -> None:
@@ -159,12 +163,20 @@ class Placement:
         """The most common allocation, quickly: of one copy on the least full source; None where that has no room."""
         if not self._emptiest:
             return None
-        room = self.rooms[self._emptiest[0] & _NUMBERS]
-        offset = room.space.allocate(size)
+        order = self._emptiest
+        room = self.rooms[order[0] & _NUMBERS]
+        space = room.space
+        offset = space.allocate(size)
         if offset is None:
             return None
-        self._changed(room)
-        return room.number, offset
+        number = room.number
+        room._key = new = (room._granules - space.unallocated) * room._part & ~_NUMBERS | number
+        if len(order) == 1 or new < order[1]:
+            order[0] = new
+        else:
+            del order[0]
+            insort(order, new)
+        return number, offset
 
     def free_all(self, source: int, offsets: list[int]) -> None:
         """Free what was allocated at these offsets. ValueError: there is nothing at one of them."""
@@ -198,23 +210,25 @@ class Placement:
         self, size: int, copies: int, separate: Separate, order: Iterable[int], beside: Collection[int]
     ) -> list[Room]:
         """As many of the sources as there can be, up to `copies`, those behind switches of their own first."""
-        taken = [self.rooms[number] for number in beside]
-        devices = {room.device for room in taken}
-        switches = {room.behind for room in taken}
+        rooms = self.rooms
+        devices = {rooms[number].device for number in beside}
+        switches = {rooms[number].behind for number in beside}
         chosen: list[Room] = []
         second: list[Room] = []
         for key in order:
-            room = self.rooms[key & _NUMBERS]
-            if room.state is not SourceState.HEALTHY or room.device in devices or room.space.largest < size:
+            room = rooms[key & _NUMBERS]
+            device = room.device
+            if device in devices or room.space.largest < size or room.state is not SourceState.HEALTHY:
                 continue
-            if room.behind in switches:
+            behind = room.behind
+            if behind in switches:
                 second.append(room)
                 continue
-            devices.add(room.device)
-            switches.add(room.behind)
             chosen.append(room)
             if len(chosen) == copies:
                 return chosen
+            devices.add(device)
+            switches.add(behind)
         if separate is Separate.SWITCH:
             return chosen
         for room in second:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     from softcxl.fm.pool.sources import Sources
 
     Words = NDArray[np.uint64]
-
-_LOCATED = struct.Struct("<3Q")
-located = _LOCATED.pack
-"""The bytes of a `Located`: index, generation, size."""
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(32)

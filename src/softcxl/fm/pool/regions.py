@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from softcxl.fm.pool.clearing import Clearing
 from softcxl.fm.pool.errors import Refusal
-from softcxl.fm.pool.records import REMEMBERED, Known, located, recover
+from softcxl.fm.pool.records import REMEMBERED, Known, recover
 from softcxl.pool import layout
 from softcxl.pool.layout import Mode, RegionFlag, RegionState
 from softcxl.pool.protocol import Allocate, Hold, Located, Named, Status
@@ -36,6 +36,7 @@ _NO_NAME = bytes(64)
 _ASKED = struct.Struct("<2Q4B2HQ8s64s")
 """An `Allocate`, field by field."""
 _NAMED = struct.Struct("<2Q64x")
+_PLACE = struct.Struct("<2Q")
 assert _ASKED.size == Allocate.__layout__.size
 assert _NAMED.size == Named.__layout__.size
 
@@ -92,7 +93,7 @@ class Regions:
     def allocate_packed(self, slot: int, data: bytes) -> bytes:
         """The same, as bytes."""
         index, generation = self._allocate(slot, data, self._client_of(slot))[0]
-        return located(index, generation, self.known[index].size)
+        return _PLACE.pack(index, generation) + data[:8]
 
     def allocate_many(self, slot: int, data: bytes, count: int) -> list[tuple[int, int]]:
         """Make several alike, all of them or none: index and generation of each. Asked twice they are the same."""

@@ -42,12 +42,12 @@ class Space:
         "_at_end",
         "_at_start",
         "_bins",
-        "_free",
         "_mask",
         "_shift",
         "_sizes",
         "granule",
         "size",
+        "unallocated",
     )
 
     # Everything within is counted in granules: most sizes are then small integers, which Python keeps once.
@@ -56,11 +56,13 @@ class Space:
     _at_end: dict[int, int]  # end -> start of each free extent
     _bins: dict[int, dict[int, None]]  # length -> starts of the free extents of that length
     _sizes: list[int]  # the lengths that are in _bins, sorted
+    unallocated: int
+    """How many granules are free."""
 
     def __init__(self, size: int, granule: int = GRANULE) -> None:
         self._setup(size, granule)
-        if self._free:
-            self._add(0, self._free)
+        if self.unallocated:
+            self._add(0, self.unallocated)
 
     def _setup(self, size: int, granule: int) -> None:
         if granule < 1 or granule & (granule - 1):
@@ -71,7 +73,7 @@ class Space:
         self.size = size // granule * granule
         self._shift = granule.bit_length() - 1
         self._mask = granule - 1
-        self._free = size // granule
+        self.unallocated = size // granule
         self._allocated, self._at_start, self._at_end, self._bins = {}, {}, {}, {}
         self._sizes = []
 
@@ -106,11 +108,11 @@ class Space:
             raise ValueError(f"the allocations at {first:#x} and {second:#x} overlap")
         space._allocated = dict(zip(start.tolist(), length.tolist(), strict=True))
         gaps = np.concatenate(([0], end))
-        room = np.concatenate((start, [space._free])) - gaps
+        room = np.concatenate((start, [space.unallocated])) - gaps
         there = np.flatnonzero(room)
         for gap, granules in zip(gaps[there].tolist(), room[there].tolist(), strict=True):
             space._add(gap, granules)
-        space._free -= int(length.sum())
+        space.unallocated -= int(length.sum())
         return space
 
     # -- allocating and freeing ------------------------------------------------------------------------------------
@@ -161,7 +163,7 @@ class Space:
                     else:
                         sizes[at] = rest
         self._allocated[start] = need
-        self._free -= need
+        self.unallocated -= need
         return start << self._shift
 
     def allocate_at(self, offset: int, size: int) -> None:
@@ -189,7 +191,7 @@ class Space:
         if first + room > start + need:
             self._add(start + need, first + room - start - need)
         self._allocated[start] = need
-        self._free -= need
+        self.unallocated -= need
 
     def free(self, offset: int) -> int:
         """Free the allocation at `offset`; returns how many bytes it had. ValueError: there is none (any more)."""
@@ -197,7 +199,7 @@ class Space:
         length = 0 if offset & self._mask else self._allocated.pop(start, 0)
         if not length:
             raise ValueError(_nothing(offset))
-        self._free += length
+        self.unallocated += length
         self._join(start, start + length, self._at_start, self._at_end)
         return length << self._shift
 
@@ -222,7 +224,7 @@ class Space:
             end = start + length
         if end >= 0:
             self._join(first, end, at_start, at_end)
-        self._free += total
+        self.unallocated += total
         return total << shift
 
     def _join(self, first: int, end: int, at_start: dict[int, int], at_end: dict[int, int]) -> None:
@@ -261,7 +263,7 @@ class Space:
     @property
     def available(self) -> int:
         """Free bytes."""
-        return self._free << self._shift
+        return self.unallocated << self._shift
 
     @property
     def largest(self) -> int:
@@ -271,7 +273,7 @@ class Space:
     @property
     def fragmentation(self) -> float:
         """Which part of the free bytes is not in the largest free extent: 0 where all are (or none are free)."""
-        return 1 - self._sizes[-1] / self._free if self._free else 0.0
+        return 1 - self._sizes[-1] / self.unallocated if self.unallocated else 0.0
 
     def __len__(self) -> int:
         """How many allocations there are."""
