@@ -20,7 +20,7 @@ from softcxl.pool import errors
 from softcxl.pool.connection import check
 from softcxl.pool.layout import HEADER, Plan
 from softcxl.pool.link import Place, SocketLink
-from softcxl.pool.protocol import Head, Opcode, SourceFile, Welcome
+from softcxl.pool.protocol import Head, SourceFile, Welcome
 from softcxl.pool.session import Pool, connect
 from tests.fm.pool.memories import PLAN, FakeSource, arena
 from tests.pool.served import LONG, ROOMY, Served, wait_until
@@ -152,6 +152,43 @@ def test_a_client_goes_on_with_the_next_server(served: Served) -> None:
         bare.close()
         wait_until(lambda: bare.index not in served.server.regions.known)
     wait_until(lambda: not served.server.names)
+
+
+def test_what_is_closed_is_so_before_what_anybody_asks_later(served: Served) -> None:
+    with served.connect() as pool, served.connect() as other:
+        for _ in range(20):
+            for region in pool.allocate_many(64, 70):
+                region.close()
+            assert other.tell("regions")["regions"] == 0
+
+
+def test_what_is_closed_while_no_server_is_there_the_next_one_closes(served: Served) -> None:
+    with served.connect() as pool:
+        stays, *go = pool.allocate_many(64, 4)
+        served.stop()
+        for region in go:
+            region.close()  # waits for nobody
+            assert region.closed
+        served.start()
+        wait_until(lambda: set(served.server.regions.known) == {stays.index})
+        assert pool.tell("regions")["regions"] == 1
+
+
+def test_threads_that_close_leave_calls_for_those_that_ask(served: Served) -> None:
+    with served.connect() as pool:
+
+        def run() -> None:
+            for _ in range(50):
+                for region in [pool.allocate(64) for _ in range(5)]:
+                    region.close()
+
+        threads = [threading.Thread(target=run) for _ in range(12)]  # more than a client has calls
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONG)
+            assert not thread.is_alive()
+        assert pool.tell("regions")["regions"] == 0
 
 
 def test_a_call_waits_for_the_next_server(served: Served) -> None:
@@ -547,6 +584,6 @@ def test_an_answer_that_cannot_be_is_told(
     served: Served, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     with served.connect() as pool:
-        monkeypatch.setattr(pool, "ask", lambda opcode, data: answer if opcode == Opcode.ALLOCATE else b"")
+        monkeypatch.setattr(pool._connection, "ask_twice", lambda opcode, data: answer)
         with pytest.raises((errors.Corrupt, errors.Stale)):
             pool.allocate(64)

@@ -26,14 +26,19 @@ from softcxl.pool.gone import Gone
 from softcxl.pool.layout import HEADER, SLOT, SlotState
 from softcxl.pool.link import Link, Mapped, Place, failure
 from softcxl.pool.native import Caller, Memory, Queue
-from softcxl.pool.protocol import Opcode
+from softcxl.pool.protocol import FAILURES, Opcode
 
 log = logging.getLogger(__name__)
+
+Call = tuple[int, int]
+"""A cell, and the number of the call in it."""
 
 _LOOK: Final = 0.25
 _RETRY: Final = 0.05
 _RARELY: Final = 1.0
 _GOODBYE: Final = 1.0
+_POSTED: Final = layout.CALLS // 2
+"""Calls that nobody waits for, at most: as many are left for those that somebody waits for."""
 
 _DONE_ONCE: Final = {Opcode.FREE, Opcode.CLOSE, Opcode.UNPIN, Opcode.DETACH, Opcode.GOODBYE}
 _FORKED: Final = "this connection to the pool is of the process that forked this one: connect anew"
@@ -67,6 +72,7 @@ class Connection:
         self._tries = 0
         mapped = link.attach(name, Place())
         self._callers: queue.SimpleQueue[Caller | None] = queue.SimpleQueue()
+        self._posted: deque[tuple[Caller, Call, int, bytes]] = deque()
         try:
             self._take(mapped)
             header, slot = self.header, mapped.place.slot
@@ -138,10 +144,7 @@ class Connection:
         """
         if self.ended:
             raise Stale(self.ended)
-        caller = self._callers.get()
-        if caller is None:  # somebody has left meanwhile
-            self._callers.put(None)
-            raise Stale(self.ended)
+        caller = self._caller()
         try:
             status, answer, again = self._call(
                 caller, opcode, data, self._patience if patience is None else patience
@@ -158,8 +161,76 @@ class Connection:
     def _give_back(self, caller: Caller) -> None:
         self._callers.put(None if self.ended else caller)
 
-    def _call(self, caller: Caller, opcode: int, data: bytes, patience: float) -> tuple[int, bytes, bool]:
-        call = None
+    def _caller(self) -> Caller:
+        try:
+            caller = self._callers.get_nowait()
+        except queue.Empty:
+            self._settle()
+            caller = self._callers.get()
+        if caller is None:  # somebody has left meanwhile
+            self._callers.put(None)
+            raise Stale(self.ended)
+        return caller
+
+    def ask_twice(self, opcode: int, data: bytes) -> bytes:
+        """The same, of what may be asked twice: in one step, as long as all is well."""
+        if self.ended:
+            raise Stale(self.ended)
+        caller = self._caller()
+        try:
+            answer, status = caller.call(data, opcode, _LOOK), caller.kind
+        except PoolError:
+            status = -1
+        finally:
+            self._give_back(caller)
+        if not status:
+            return answer  # type: ignore[return-value]
+        if status > 0:
+            raise failure(status, answer)  # type: ignore[arg-type]
+        return self.ask(opcode, data)
+
+    def post(self, opcode: int, data: bytes) -> None:
+        """Ask, and do not wait, whatever the answer is. It is done before what anybody asks later; where the server
+        dies over it, by the next one.
+
+        Raises `Stale`, and `NoServer` where many of these are not answered.
+        """
+        if self.ended:
+            raise Stale(self.ended)
+        caller = self._caller()
+        try:
+            call = caller.start(data, opcode, 0)
+        except PoolError:
+            self._give_back(caller)
+            with contextlib.suppress(*FAILURES.values()):
+                self.ask(opcode, data)
+            return
+        except BaseException:
+            self._give_back(caller)
+            raise
+        self._posted.append((caller, call, opcode, data))
+        self._keep_few()
+
+    def _keep_few(self) -> None:
+        if self.ended:
+            self._posted.clear()  # somebody has left meanwhile
+        elif len(self._posted) > _POSTED:
+            self._settle()
+
+    def _settle(self) -> None:
+        """See that the oldest of what was posted is done."""
+        try:
+            caller, call, opcode, data = self._posted.popleft()
+        except IndexError:
+            return  # another thread does
+        try:
+            self._call(caller, opcode, data, self._patience, call)
+        finally:
+            self._give_back(caller)
+
+    def _call(
+        self, caller: Caller, opcode: int, data: bytes, patience: float, call: Call | None = None
+    ) -> tuple[int, bytes, bool]:
         again = False
         beat, since = -1, 0.0
         try:
@@ -274,6 +345,7 @@ class Connection:
             self.mapped = replace(self.mapped, maps={}, files={})
             self.directory = cast("Memory", Gone(Stale(self.ended)))
             self.memories, self._memories = [], {}
+        self._posted.clear()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._callers.get_nowait()
@@ -308,15 +380,20 @@ class Connection:
             except NoServer:
                 self._tries = min(self._tries + 1, 8)
                 return min(_RETRY * (1 << self._tries), _RARELY)
+        for _ in range(len(self._posted)):
+            self._tried(self._settle)
         while self._left_over and not self.ended:
-            work = self._left_over.popleft()
-            try:
-                work()
-            except NoServer:
-                pass  # the next one hears what this client has, from `returned`
-            except PoolError as error:
-                log.debug("left to the pool's thread: %s", error)
+            self._tried(self._left_over.popleft())
         return max(self.mapped.lease / 4, 0.01)
+
+    @staticmethod
+    def _tried(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except NoServer:
+            pass  # the next one hears what this client has, from `returned`
+        except PoolError as error:
+            log.debug("left to the pool's thread: %s", error)
 
 
 def check(arena: memoryview | object, place: Place) -> layout.Header:

@@ -61,6 +61,14 @@ if TYPE_CHECKING:
 PATIENCE = 30.0
 """Seconds for which a client waits for a server that has gone, unless it is told otherwise."""
 
+_ALLOCATE, _CLOSE = int(Opcode.ALLOCATE), int(Opcode.CLOSE)
+_LOCATED = struct.Struct("<3Q")
+_NAMED = struct.Struct("<2Q64x")
+_PLAIN = 64
+assert _LOCATED.size == Located.__layout__.size
+assert _NAMED.size == Named.__layout__.size
+assert layout.offsets(Allocate)["request"] == 8
+
 _MODES = {"private": Mode.PRIVATE, "read": Mode.READ, "write": Mode.WRITE}
 _POLICIES = {"spread": Policy.SPREAD, "pack": Policy.PACK}
 _SEPARATE = {"device": Separate.DEVICE, "switch": Separate.SWITCH}
@@ -123,6 +131,8 @@ class Pool:
         self._made: weakref.WeakSet[Opened] = weakref.WeakSet()
         self._caches: weakref.WeakValueDictionary[tuple[int, int], Cache] = weakref.WeakValueDictionary()
         self._held: dict[tuple[int, int], list[int]] = {}
+        self._plain: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
+        """What is asked for without a name, packed: what is before the request's number, and what behind it."""
         self._callbacks: list[Callable[[], object]] = []
         self._connection = Connection(
             link, name, _within(patience, 0, 1e9, "patience"), _weakly(self, Pool._returned)
@@ -195,7 +205,7 @@ class Pool:
 
     def record(self, index: int) -> layout.RegionRecord:
         """A region's record. Raises `Corrupt` where there is none of that number."""
-        header = self.header
+        header = self._connection.header
         if not 0 <= index < header.regions:
             raise Corrupt(f"there is no record {index}: there are {header.regions}")
         at = header.regions_at + 256 * index
@@ -223,8 +233,17 @@ class Pool:
 
         Raises `Refused`, `NameTaken`, `NoRoom`, `QuotaExceeded`, `NoServer`.
         """
-        asked = self._asking(size, name, replicas, policy, separate, atomic, mode, lease)
-        return self._located(self.ask(Opcode.ALLOCATE, asked.pack()), own=True)
+        how = size, replicas, policy, separate, atomic, mode
+        plain = self._plain.get(how) if name is None and not lease else None
+        if plain is None:
+            data = self._asking(size, name, replicas, policy, separate, atomic, mode, lease)
+            if name is None and not lease:
+                if len(self._plain) >= _PLAIN:
+                    self._plain.clear()
+                self._plain[how] = data[:8], data[16:]
+        else:
+            data = plain[0] + next(self._requests).to_bytes(8, "little") + plain[1]
+        return self._located(self._connection.ask_twice(_ALLOCATE, data), own=True)
 
     def allocate_many(
         self,
@@ -245,10 +264,11 @@ class Pool:
         try:
             while len(made) < _within(count, 0, 1 << 32, "count"):
                 each = self._asking(size, None, replicas, policy, separate, atomic, mode, 0)
-                asked = AllocateMany(count=min(count - len(made), MANY), each=each.pack())
-                places = self.ask(Opcode.ALLOCATE_MANY, asked.pack())
+                asked = AllocateMany(count=min(count - len(made), MANY), each=each)
+                places = self._connection.ask_twice(Opcode.ALLOCATE_MANY, asked.pack())
+                bytes_each = int.from_bytes(each[:8], "little")
                 for index, generation in struct.iter_unpack("<2Q", places):
-                    made.append(self._region(index, generation, each.size, own=True))
+                    made.append(self._region(index, generation, bytes_each, own=True))
         except BaseException:
             for region in made:
                 region.close()
@@ -265,7 +285,7 @@ class Pool:
         atomic: bool,
         mode: str,
         lease: float,
-    ) -> Allocate:
+    ) -> bytes:
         return Allocate(
             size=_size(size),
             request=next(self._requests),
@@ -278,7 +298,7 @@ class Pool:
             lease=round(_within(lease, 0, 1e9, "lease") * 1000),
             reserved0=b"",
             name=_encoded(name) if name is not None else b"",
-        )
+        ).pack()
 
     def open(self, name: str) -> Region:
         """The region of that name. Raises `NoSuchName`, `Denied`."""
@@ -426,9 +446,9 @@ class Pool:
         """One that has a region open less."""
         self._count(index, generation, opened=-1)
         try:
-            self.ask(Opcode.CLOSE, named(index, generation).pack())
-        except (Stale, Refused, Closed):
-            pass  # it was freed, or the pool has forgotten this client: then it is closed
+            self._connection.post(_CLOSE, _NAMED.pack(index, generation))
+        except Stale:
+            pass  # the pool has forgotten this client: then it is closed
 
     def forget(self, index: int, generation: int) -> None:
         """A region was freed, or given away."""
@@ -459,17 +479,19 @@ class Pool:
                 del self._held[index, generation]
 
     def _located(self, answer: bytes, own: bool) -> Region:
-        found = _unpacked(Located, answer)
-        index, generation = found.index, found.generation
-        record_size = struct.unpack_from("<Q", self.map(layout.ARENA), self._record_at(index) + 8)[0]
-        if not found.size or found.size != record_size:
-            raise Corrupt(
-                f"the server says that region {index} has {found.size} bytes, its record {record_size}"
-            )
-        return self._region(index, generation, found.size, own)
+        if len(answer) != _LOCATED.size:
+            _unpacked(Located, answer)  # raises what is told of it
+        index, generation, size = _LOCATED.unpack(answer)
+        record_size = self._connection.directory.load(self._record_at(index) + 8)
+        if not size or size != record_size:
+            raise Corrupt(f"the server says that region {index} has {size} bytes, its record {record_size}")
+        return self._region(index, generation, size, own)
 
     def _region(self, index: int, generation: int, size: int, own: bool) -> Region:
-        self._count(index, generation, opened=1, own=own)
+        if own and (index, generation) not in self._held:
+            self._held[index, generation] = [1, 0, True]  # nobody else knows of it yet
+        else:
+            self._count(index, generation, opened=1, own=own)
         try:
             region = Region if self.coherence == "host" else ManagedRegion
             return region(self, index, generation, size, own)
