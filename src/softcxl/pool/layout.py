@@ -81,6 +81,11 @@ class RegionFlag(enum.IntFlag):
     """Writes of it are all or nothing, also where it has one copy."""
     CHANNEL = 4
     """A channel or a table of calls, in the arena's heap."""
+    PINNED = 8
+    """Somebody looks at its memory: the server says so to the next one."""
+    OLD = 16
+    """None, but the place at which a copy was of the region that is `request` - 1, of the generation that is `lease`:
+    somebody looks there."""
 
 
 class Mode(enum.IntEnum):

@@ -426,8 +426,14 @@ class Pool:
 
     def pin(self, region: Region) -> None:
         """The region stays where it is until `unpin_later`."""
-        self.ask(Opcode.PIN, region.named().pack())
-        self._count(region.index, region.generation, pins=1)
+        # Counted first: a server that comes in between is told of it, rather than of none
+        index, generation = region.index, region.generation
+        self._count(index, generation, pins=1)
+        try:
+            self.ask(Opcode.PIN, region.named().pack())
+        except BaseException:
+            self._count(index, generation, pins=-1)
+            raise
 
     def unpin_later(self, index: int, generation: int) -> None:
         """One view of a region less. From any thread, finalizers too."""

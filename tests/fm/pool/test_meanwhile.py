@@ -311,27 +311,6 @@ def test_what_befalls_memory_after_its_server_has_ended_is_told_to_the_next(
     server.close()
 
 
-def test_what_a_view_showed_when_a_server_ended_is_zeros_before_it_is_anothers(
-    sources: list[FakeSource],
-) -> None:
-    fd = arena()
-    server = PoolServer(fd, sources, plan=PLAN)
-    server.directory.ready()
-    client = Client(server, sources)
-    made = client.allocate(4096, 2)
-    client.region(made).write(0, b"secret")
-    client.execute(Opcode.PIN, of(made))
-    sources[1].fail()
-    server.rebuilder.round()
-    assert sources[1].memory[:6] == b"secret"
-    server.close()
-    sources[1].reason = ""
-    server = PoolServer(fd, sources, plan=PLAN)
-    assert not server.sources.all[2].space.size_at(0)
-    assert sources[1].memory[:6] == bytes(6)
-    server.close()
-
-
 def test_a_region_somebody_looks_at_is_whole_again_without_memory_that_is_not_there(
     sources: list[FakeSource],
 ) -> None:

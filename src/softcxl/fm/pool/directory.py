@@ -318,6 +318,10 @@ class Directory:
         at = self._regions_at + 256 * index
         self.memory.store(at, self.memory.load(at) >> _WORD << _WORD | RegionState.FREE)
 
+    def set_flags(self, index: int, flags: int) -> None:
+        """Change what a region is said to be."""
+        self._store32(self.region_at(index) + REGION["flags"], flags)
+
     def disown_region(self, index: int) -> None:
         """The owner of a region that stays has gone."""
         self._store32(self.region_at(index) + REGION["owner"], layout.SERVER)

@@ -41,13 +41,12 @@ log = logging.getLogger(__name__)
 class Orphan:
     """Where a copy of a region was on its way to, which nobody wants there any more. Writers may write there yet.
 
-    `place` is its pool address; 0 where that is what the record says of another copy, which has got there. Without a
-    `copy` nobody writes there, but there may be views of it.
+    `place` is its pool address; 0 where that is what the record says of another copy, which has got there.
     """
 
     index: int
     one: Known
-    copy: int | None
+    copy: int
     place: int
 
 
@@ -217,11 +216,11 @@ class Rebuilder:
     def _settled(self, orphan: Orphan) -> bool:
         with self.lock:
             there = self.regions.known.get(orphan.index) is orphan.one
-            if there and (orphan.one.leaving or (orphan.copy is None and orphan.one.pins)):
+            if there and orphan.one.leaving:
                 return False
-            if there and orphan.copy is not None:
+            if there:
                 self.regions.clearing.at_work.add(orphan.index)
-        if there and orphan.copy is not None:
+        if there:
             try:
                 with locked(self.copier.open(orphan.index, orphan.one)):
                     Copies(self.directory, orphan.index).leave(1 << orphan.copy)
@@ -300,6 +299,9 @@ class Rebuilder:
             told = self.sources.all[number].poisonings
             self.copier.clean(new, one.capacity)
             with locked(region), self.lock:
+                looked_at = new != old and one.pins > 0
+                if looked_at:
+                    self.regions.leave_behind(index, old)
                 copies.place(copy, new)
                 copies.displaced()
                 if self.sources.all[number].poisonings == told:
@@ -308,10 +310,7 @@ class Rebuilder:
                 one.place(copy, new)
                 self.sources.note(index, [new])
                 taken = False
-                given_up = new != old and not one.pins
-                if new != old and one.pins:
-                    self.sources.disown(old)
-                    self.orphans.append(Orphan(index, one, None, old))
+                given_up = new != old and not looked_at
                 self.directory.health_changed()
                 if not self._usable(new):
                     copies.drop(1 << copy)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softcxl.pool import layout
-from softcxl.pool.layout import ARENA, MAX_COPIES, PAGE, REGION, Mode, RegionState
+from softcxl.pool.layout import ARENA, MAX_COPIES, PAGE, REGION, Mode, RegionFlag, RegionState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(32)
-_FLAGS = 7
+_FLAGS = int(RegionFlag.KEPT | RegionFlag.ATOMIC | RegionFlag.CHANNEL | RegionFlag.PINNED | RegionFlag.OLD)
+_OLD = np.uint64(RegionFlag.OLD)
 _LEAVING = int(RegionState.LEAVING)
 _COLUMNS = [*range(8), *range(16, 16 + MAX_COPIES)]
 """The words of a record that are looked at, all but the second line and the name."""
@@ -78,6 +79,7 @@ def recover(
     words = directory.used_regions()
     there = np.flatnonzero(words[:, 0] & np.uint64(0xFF))
     rows = words[there[:, None], _COLUMNS]
+    there, rows = _without_places_of_both(there, rows, directory)
     problems: dict[int, str] = {}
     for at, why in _wrong(rows, directory, sources):
         problems.setdefault(at, why)
@@ -116,6 +118,22 @@ def recover(
     return found, requests, damaged, len(words)
 
 
+def _without_places_of_both(
+    there: NDArray[np.int64], rows: Words, directory: Directory
+) -> tuple[NDArray[np.int64], Words]:
+    """The place that a copy leaves has a record of its own before the region's says that it is elsewhere: without those
+    whose copy has not left."""
+    old = rows[:, 2] >> _HIGH & _OLD != 0
+    if not old.any():
+        return there, rows
+    regions = rows[~old]
+    copies = np.arange(MAX_COPIES) < (regions[:, 3] & _LOW)[:, None]
+    still = old & np.isin(rows[:, _EXTENT], regions[:, _EXTENT:][copies])
+    for index in there[still].tolist():
+        directory.drop_region(index)
+    return there[~still], rows[~still]
+
+
 def _known(row: list[int], name: str, owners: set[int], same: Callable[[int, int], int]) -> Known:
     """Who is not of the `owners`, slots of clients, owns nothing any more. `same` gives equal numbers one object."""
     owner, size = row[2] & 0xFFFFFFFF, row[1]
@@ -131,7 +149,7 @@ def _known(row: list[int], name: str, owners: set[int], same: Callable[[int, int
         name,
         0,
         0,
-        leaving=row[0] & 0xFF == _LEAVING,
+        leaving=row[0] & 0xFF == _LEAVING or bool(row[2] >> 32 & RegionFlag.OLD),
     )
 
 

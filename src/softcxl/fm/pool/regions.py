@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 from softcxl.fm.pool.clearing import Clearing
 from softcxl.fm.pool.errors import Refusal
+from softcxl.fm.pool.pins import OLD, PINNED, Pins
 from softcxl.fm.pool.records import REMEMBERED, Known, recover
 from softcxl.pool import layout
+from softcxl.pool.errors import NoRoom
 from softcxl.pool.layout import Mode, RegionFlag, RegionState
 from softcxl.pool.protocol import Allocate, Hold, Located, Named, Status
 
@@ -80,6 +82,7 @@ class Regions:
         self._leases: list[tuple[float, int, int]] = []
         self.clearing = Clearing(directory, sources, self.known, self._cleared)
         self.damaged: list[str] = []
+        self.pins = Pins(directory, self.known, self._unpinned)
         self._recover()
 
     # -- what clients ask ------------------------------------------------------------------------------------
@@ -257,7 +260,7 @@ class Regions:
         """A client looks at a region's memory itself: it stays where it is until `unpin`."""
         index = self.find(asked)
         self._allowed(slot, self.known[index])
-        self.known[index].pins += 1
+        self.pins.add(index)
         pins = self._holdings[slot].pins
         pins[index] = pins.get(index, 0) + 1
 
@@ -271,21 +274,24 @@ class Regions:
                 f"region {asked.index}, generation {asked.generation}, is not pinned here",
             )
         self._less(pins, asked.index)
-        self._unpinned(asked.index, 1)
+        self.pins.remove(asked.index, 1)
 
     def hold(self, slot: int, asked: Hold) -> None:
         """A client that was there before this server says what it has: that is so from now on."""
         one = self.known.get(asked.index)
-        if one is None or one.generation != asked.generation or (one.leaving and not self.clearing.held):
+        there = one is not None and (not one.leaving or self.clearing.held or self.pins.doubtful(asked.index))
+        if one is None or one.generation != asked.generation or not there:
             raise Refusal(
                 Status.GONE, f"region {asked.index}, generation {asked.generation}, is not there any more"
             )
         self._allowed(slot, one)
         self._opens(slot, asked.index, one, asked.opened - self._opened(slot, asked.index, one))
         pins = self._holdings[slot].pins
-        one.pins += asked.pins - pins.pop(asked.index, 0)
+        before = pins.pop(asked.index, 0)
         if asked.pins:
             pins[asked.index] = asked.pins
+            self.pins.add(asked.index, asked.pins)
+        self.pins.remove(asked.index, before)
 
     def page(self, start: int, most: int) -> tuple[list[int], int]:
         """Up to `most` indices of regions from `start` on, and where to go on (0: nowhere)."""
@@ -324,7 +330,7 @@ class Regions:
                 there.opened -= count
                 self._closed(index, there)
         for index, count in holdings.pins.items():
-            self._unpinned(index, count)
+            self.pins.remove(index, count)
 
     def sweep(self) -> None:
         """What can be done now and could not be before: regions that were busy, leases that have run out."""
@@ -363,6 +369,9 @@ class Regions:
         self._free = [index for index in range(self._next - 1, -1, -1) if index not in found]
         self.known.update(found)
         now = self._now()
+        looked_at = [index for index, one in found.items() if one.flags & (PINNED | OLD)]
+        for index in sorted(looked_at, key=lambda index: found[index].flags & OLD):
+            self.pins.recover(index)
         for index, one in found.items():
             one.unused_since = now
             self._sources.note(index, one.extents)
@@ -414,11 +423,27 @@ class Regions:
         if one.lease:
             heapq.heappush(self._leases, (one.unused_since + one.lease / 1000, index, one.generation))
 
-    def _unpinned(self, index: int, count: int) -> None:
+    def leave_behind(self, index: int, place: int) -> None:
+        """A copy of a region is about to be elsewhere than at that pool address, of which there may be views: nobody
+        gets it as long as there are. Raises `NoRoom` where there is no record for it."""
         one = self.known[index]
-        one.pins -= count
-        if one.pins:
-            return
+        try:
+            old = self._free.pop() if self._free else self._index()
+        except Refusal as refusal:
+            raise NoRoom(str(refusal)) from None
+        generation = self._directory.make_region(
+            old, one.size, layout.SERVER, OLD, 0, index + 1, 0, one.generation, one.capacity, (place,)
+        )
+        self._directory.set_region(old, generation, _LEAVING)
+        self.known[old] = Known(
+            generation, one.size, layout.SERVER, 0, OLD, 0, one.generation, (place,), "", 0, 0, leaving=True
+        )
+        self._charge(0, one.capacity)
+        self._sources.note(old, [place])
+        self.pins.note_old(index, old)
+
+    def _unpinned(self, index: int) -> None:
+        one = self.known[index]
         if one.leaving:
             self.clearing.add(index)
         elif not one.opened:

@@ -183,7 +183,10 @@ class PoolServer:
             self.regions.gone,
             self._heard,
         ]
+        self._awaited.update(self.names)
         self.clients.see_to_the_dead()
+        if not self._awaited:
+            self.regions.pins.certain()
         self.regions.clearing.wake = self._to_clear.set
         self.on_change(self.rebuilder.changed)
         self.tell("rebuild", lambda: {**self.rebuilder.told(), "moved": self.defragmenter.moved})
@@ -224,11 +227,10 @@ class PoolServer:
 
     def start(self) -> None:
         """Serve."""
-        if self.names:
+        if self._awaited:
             # Clients of the server before may look at memory, of which this one knows nothing until they say so
             with self.lock:
                 self.regions.clearing.held = True
-                self._awaited.update(self.names)
             self._grace = threading.Timer(self.clients.lease, self._settled)
             self._grace.daemon = True
             self._grace.start()
@@ -591,8 +593,10 @@ class PoolServer:
     def _heard(self, slot: int) -> None:
         """A client of the server before has said all that it has, or has gone. With the lock held."""
         self._awaited.discard(slot)
-        if not self._awaited and self.regions.clearing.held:
-            self.settled()
+        if not self._awaited:
+            self.regions.pins.certain()
+            if self.regions.clearing.held:
+                self.settled()
 
     def _list(self, slot: int, data: bytes) -> bytes:
         found, onward = self.regions.page(ListQuery.unpack(data).start, _LIST_MOST)

@@ -173,11 +173,6 @@ class Sources:
             if (held := self.all.get(extent >> 56)) is not None:
                 held.regions[(extent & _OFFSET) - self._begin[extent >> 56]] = index
 
-    def disown(self, extent: int) -> None:
-        """It is no region's any more, and not free yet."""
-        if (held := self.all.get(extent >> 56)) is not None:
-            held.regions.pop(self.offset(extent), None)
-
     def sizes(self) -> dict[int, int]:
         """Bytes of each source, of those that are not there this time, too; of the arena its heap's."""
         return {**self._absent, **{number: held.size for number, held in self.all.items()}}

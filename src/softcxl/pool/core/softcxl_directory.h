@@ -72,6 +72,8 @@ enum scxl_region_state { SCXL_REGION_FREE = 0, SCXL_REGION_LIVE = 1, SCXL_REGION
 #define SCXL_REGION_KEPT 1u
 #define SCXL_REGION_ATOMIC 2u
 #define SCXL_REGION_CHANNEL 4u
+#define SCXL_REGION_PINNED 8u /* somebody looks at its memory: from the server to the next one */
+#define SCXL_REGION_OLD 16u   /* none, but where a copy was of region `request` - 1, of generation `lease` */
 
 /* `seq`: writes (40 bits) << 24 | slot of the writer (16) << 8 | number of the copy that is written first (6) << 2 | phase. */
 enum scxl_phase {
