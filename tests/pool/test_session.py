@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from softcxl.pool import errors
 from softcxl.pool.connection import check
 from softcxl.pool.layout import HEADER, Plan
 from softcxl.pool.link import Place, SocketLink
-from softcxl.pool.protocol import Head, SourceFile, Welcome
+from softcxl.pool.protocol import Head, Opcode, SourceFile, Welcome
 from softcxl.pool.session import Pool, connect
 from tests.fm.pool.memories import PLAN, FakeSource, arena
 from tests.pool.served import LONG, ROOMY, Served, wait_until
@@ -299,6 +300,47 @@ def test_restarts_under_load_lose_nothing(served: Served) -> None:
             one.result()
         assert counter.load(0) == sum(counts)
         wait_until(lambda: [one.name for one in pool.regions()] == ["counter"])
+
+
+class FullTable:
+    """A client's calls, of which so many find no cell."""
+
+    def __init__(self, caller: Any, times: float) -> None:
+        self._caller, self.times = caller, times
+
+    def start(self, *given: Any) -> Any:
+        self.times -= 1
+        if self.times >= 0:
+            raise errors.Full
+        return self._caller.start(*given)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._caller, name)
+
+
+def test_a_call_that_finds_no_cell_pauses_before_it_looks_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    with served.connect() as pool:
+        callers = pool._connection._callers
+        full = FullTable(callers.get(), 10)
+        monkeypatch.setattr("softcxl.pool.connection.time.sleep", pauses.append)
+        assert pool._connection._call(full, Opcode.LIST, bytes(8), 30.0)[0] == 0  # type: ignore[arg-type]
+        monkeypatch.undo()
+        callers.put(full._caller)
+        assert len(pauses) == 10
+        assert pauses == sorted(pauses)
+        assert pauses[0] > 0
+
+
+def test_a_table_that_stays_full_is_told(served: Served) -> None:
+    with served.connect(patience=0) as pool:
+        callers = pool._connection._callers
+        full = FullTable(callers.get(), float("inf"))
+        with pytest.raises(errors.NoServer, match="has not answered earlier calls"):
+            pool._connection._call(full, Opcode.LIST, bytes(8), 1.5)  # type: ignore[arg-type]
+        callers.put(full._caller)
 
 
 def test_many_threads_have_calls_at_the_same_time(served: Served) -> None:

@@ -36,6 +36,7 @@ Call = tuple[int, int]
 _LOOK: Final = 0.25
 _RETRY: Final = 0.05
 _RARELY: Final = 1.0
+_SHORTLY: Final = 0.001
 _GOODBYE: Final = 1.0
 _POSTED: Final = layout.CALLS // 2
 """Calls that nobody waits for, at most: as many are left for those that somebody waits for."""
@@ -233,17 +234,19 @@ class Connection:
     ) -> tuple[int, bytes, bool]:
         again = False
         beat, since = -1, 0.0
+        full = pause = 0.0
         try:
             while True:
                 try:
                     if call is None:
                         call = caller.start(data, opcode, _LOOK)
+                        full = pause = 0.0
                     answer = caller.result(call, _LOOK)
                     call = None
                     return caller.kind, answer if isinstance(answer, bytes) else answer[0], again
                 except Lost:  # the server died over it: every request may be made again
                     again, call = True, None
-                except (Empty, Full):
+                except (Empty, Full) as error:
                     now = time.monotonic()
                     self._check_place()
                     found = self.directory.load(HEADER["beat"])
@@ -255,6 +258,15 @@ class Connection:
                         raise NoServer(
                             f"the pool at {self.link.address} has not answered for {patience:g} seconds"
                         ) from None
+                    elif isinstance(error, Full):  # of calls that were given up, and are not answered yet
+                        full = full or now
+                        if now - full > max(patience, _RARELY):
+                            raise NoServer(
+                                f"the pool at {self.link.address} has not answered earlier calls for {patience:g} "
+                                "seconds, and there can be no more"
+                            ) from None
+                        pause = min(2 * pause or _SHORTLY, _RETRY)
+                        time.sleep(pause)
                 except Corrupt:
                     self._check_place()
                     raise

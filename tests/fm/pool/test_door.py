@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from softcxl.fm.pool.clients import lives
-from softcxl.pool.errors import NoSuchName
+from softcxl.pool.errors import Busy, NoSuchName
 from softcxl.pool.layout import Plan
 from softcxl.pool.protocol import (
     LARGEST,
@@ -216,6 +216,27 @@ def test_a_lock_that_the_dead_had_is_free(served: Served) -> None:
         with shared.locked(timeout=60):
             assert shared.read(0, 3) == b"old"
         shared.write(0, b"new")
+
+
+def test_one_that_is_stopped_over_a_write_holds_up_writers_of_that_region_alone(served: Served) -> None:
+    """It lives, and writes on when it goes on: nobody can take from it what it has mapped. Its end is what helps."""
+    with served.connect() as pool:
+        shared = pool.allocate(1 << 20, name="shared", replicas=2)
+        shared.write(0, b"old")
+        process = child(served, "shared._native.lock()")
+        try:
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            assert shared.read(0, 3) == b"old"
+            with pytest.raises(Busy, match="slot 2 has its lock"):
+                shared.write(0, b"new", timeout=0.05)
+            with pool.allocate(4096, name="another") as other:
+                other.write(0, b"goes on")
+            process.kill()
+            shared.write(0, b"new", timeout=60)
+            assert shared.read(0, 3) == b"new"
+        finally:
+            end(process)
 
 
 def test_a_freed_region_that_the_dead_had_locked_is_cleared(served: Served) -> None:

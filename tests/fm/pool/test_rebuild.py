@@ -12,7 +12,7 @@ from softcxl.fm.pool.copies import Copies
 from softcxl.fm.pool.copying import CHUNK
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool import errors
-from softcxl.pool.layout import REGION
+from softcxl.pool.layout import HEADER, REGION
 from softcxl.pool.protocol import Located, Named, Opcode
 from tests.fm.pool.memories import PLAN, Client, FakeSource, arena, copies_of
 
@@ -361,6 +361,79 @@ def test_memory_that_is_there_no_more_is_given_up() -> None:
     assert pool.where(located) == ["mem2", "mem1"]
     pool.holds(located, data, 2)
     assert gone.name == "mem0"
+
+
+def test_much_that_was_written_over_poison_is_made_good_in_pieces() -> None:
+    """Others write in between: the lock is nobody's for as long as all of it takes."""
+    pool = Pool(*devices(2))
+    located, data = pool.region(2)
+    for source in pool.sources:
+        source.poison(*range(0, SIZE, 32768))
+    pool.server.health.tick()
+    region = pool.client.region(located)
+    region.write(0, data)
+    health = pool.server.directory.memory.load(HEADER["health"])
+    locks: list[int] = []
+
+    class Watched:
+        def lock(self, timeout: float) -> None:
+            locks.append(0)
+            region.lock(timeout)
+
+        def unlock(self) -> None:
+            region.unlock()
+
+    repairer, copies = pool.rebuilder.repairer, Copies(pool.server.directory, located.index)
+    write = repairer._write_anew
+
+    def counted(*given: Any) -> None:
+        locks[-1] += 1
+        write(*given)
+
+    repairer._write_anew = counted  # type: ignore[method-assign, assignment]
+    assert repairer.heal(Watched(), copies, 0, SIZE, health)  # type: ignore[arg-type]
+    assert sum(locks) == 2 * len(range(0, SIZE, 32768))
+    assert max(locks) == 2 * 2
+    assert all(not source.lines for source in pool.sources)
+    pool.holds(located, data, 2)
+    assert copies.poisoned == 0
+
+
+def test_poison_that_comes_between_two_pieces_is_not_made_good() -> None:
+    pool = Pool(*devices(2))
+    located, data = pool.region(2)
+    for source in pool.sources:
+        source.poison(*range(0, SIZE, 32768))
+    pool.server.health.tick()
+    region = pool.client.region(located)
+    region.write(0, data)
+    health = pool.server.directory.memory.load(HEADER["health"])
+    repairer, copies = pool.rebuilder.repairer, Copies(pool.server.directory, located.index)
+    write, late = repairer._write_anew, SIZE // 4096 * 4096 - 64
+
+    def more(*given: Any) -> None:
+        write(*given)
+        if late not in pool.sources[0].lines:
+            for source in pool.sources:
+                source.poison(late)
+
+    repairer._write_anew = more  # type: ignore[method-assign, assignment]
+    assert not repairer.heal(region, copies, 0, SIZE, health)
+    assert late in pool.sources[0].lines
+    assert copies.poisoned == 0b11
+
+
+def test_a_copy_that_is_about_to_lose_bytes_is_not_copied_from() -> None:
+    """A source tells of poison first: what is there in the next moment is not what was."""
+    pool = Pool(*devices(3))
+    located, _ = pool.region(3)
+    copies = Copies(pool.server.directory, located.index)
+    observer = pool.sources[0].observer
+    assert observer is not None
+    observer.poisoned([(64, 64)])
+    assert pool.rebuilder.copier.holders(copies, 0, 4096) == [1, 2]
+    assert pool.rebuilder.copier.holders(copies, 4096, 4096) == [0, 1, 2]
+    assert pool.rebuilder.copier.good(copies, 1, 0, 4096) == 2
 
 
 def test_what_a_view_shows_is_nobody_elses_while_there_is_one() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,7 @@ from softcxl.pool.protocol import (
     TellQuery,
 )
 from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
+from tests.pool.served import Served
 
 SOURCE = 8 << 20
 
@@ -583,3 +585,20 @@ def test_what_clients_of_the_last_server_look_at_is_not_cleared_before_they_have
         viewer.execute(Opcode.UNPIN, of(made))
         client.allocate(SOURCE, source=2)
         assert sources[0].memory[:4] == bytes(4)
+
+
+def test_as_many_sources_as_a_message_has_descriptors_for(tmp_path: Path) -> None:
+    """A Unix socket passes 253 on at once (unix(7)): the arena, and these."""
+    served = Served(tmp_path / "pool.sock")
+    served.sources = [FakeSource(f"mem{number}", 4096) for number in range(252)]
+    served.start()
+    try:
+        with served.connect() as pool:
+            assert pool.sources == set(range(253))
+            made = pool.allocate_many(4096, 252)
+            assert {one.info.copies[0].source for one in made} == set(range(1, 253))
+    finally:
+        served.stop()
+    served.sources.append(FakeSource("one-more", 4096))
+    with pytest.raises(ArenaUnfit, match="253 sources of memory: a pool has 252 at most"):
+        served.start()

@@ -139,12 +139,19 @@ class Copier:
         return False
 
     def holders(self, copies: Copies, at: int, length: int) -> list[int]:
-        """The healthy copies that have these bytes."""
+        """The healthy copies that have these bytes, and are not about to lose them."""
         healthy, poisoned = copies.healthy, copies.poisoned
         return [
             one for one in range(copies.count)
-            if healthy >> one & 1 and (not poisoned >> one & 1 or not self.poison(copies, one, at, length))
+            if healthy >> one & 1 and (not poisoned >> one & 1 or self._has(copies, one, at, length))
         ]  # fmt: skip
+
+    def _has(self, copies: Copies, copy: int, at: int, length: int) -> bool:
+        number, offset = split(copies.extent(copy))
+        held = self._sources.all[number]
+        with self._lock:  # first what was told: as soon as it is so it is the source's to say
+            told = held.source is not None and self._health.about_to_be(held, offset + at, length)
+        return not told and not self.poison(copies, copy, at, length)
 
     def good(self, copies: Copies, but: int, at: int, length: int) -> int | None:
         """A healthy copy that has these bytes, but not that one."""

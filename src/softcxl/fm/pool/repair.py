@@ -21,6 +21,7 @@ _TRIES = 3
 
 _AT_ONCE = 0.005  # seconds that who asks is kept waiting for a lock
 _LINE = 64
+_PIECE = 64 << 10  # bytes that are looked at within one lock
 _FIRST = 1  # the phase of a write in which the first copy is written
 _OTHERS = 2  # the phase of a write in which the first copy has it all: see softcxl_region.h
 
@@ -90,33 +91,48 @@ class Repairer:
         """
         first = -(-offset // _LINE) * _LINE
         end = offset + length if offset + length == copies.size else (offset + length) // _LINE * _LINE
-        region.lock(_AT_ONCE)
-        try:
-            found = []
-            before = {}
-            for copy in range(copies.count):
-                if copies.healthy & copies.poisoned & 1 << copy:
-                    held = self._sources.all[split(copies.extent(copy))[0]]
-                    before[copy] = held.poisonings
-                    if self._health.expects(held):
+        before: dict[int, int] = {}
+        was = -1
+        # Piece by piece, as whoever writes meanwhile waits: what he writes is newer
+        for start in range(first, max(end, first + 1), _PIECE):
+            region.lock(_AT_ONCE)
+            try:
+                if was < 0:
+                    was = copies.layout
+                    before = self._as_it_is(copies)
+                    if self._directory.memory.load(HEADER["health"]) != health:
                         return False
-                    for at, size in self._copier.poison(copies, copy):
-                        start, stop = max(at, first), min(at + size, end)
-                        if start < stop:
-                            data = bytes(self._copier.bytes(copies.extent(copy), start, stop - start))
-                            found.append((copy, start, data))
-            if self._directory.memory.load(HEADER["health"]) != health:
-                return False
-            for copy, start, data in found:
-                self._write_anew(copies, copy, start, data)
-        finally:
-            region.unlock()
+                elif was != copies.layout or before != self._as_it_is(copies):
+                    return False
+                if any(self._health.expects(self._held(copies, copy)) for copy in before):
+                    return False
+                for copy in before:
+                    self._write_over(copies, copy, start, min(start + _PIECE, end))
+            finally:
+                region.unlock()
         for copy, told in before.items():
-            held = self._sources.all[split(copies.extent(copy))[0]]
             if not self._copier.poison(copies, copy):
-                self._set_clean(held, told, copies, copy)
+                self._set_clean(self._held(copies, copy), told, copies, copy)
         self._directory.health_changed()
         return True
+
+    def _held(self, copies: Copies, copy: int) -> Held:
+        return self._sources.all[split(copies.extent(copy))[0]]
+
+    def _as_it_is(self, copies: Copies) -> dict[int, int]:
+        """How often there was poison where the copies are that have some."""
+        marked = copies.healthy & copies.poisoned
+        return {
+            copy: self._held(copies, copy).poisonings for copy in range(copies.count) if marked >> copy & 1
+        }
+
+    def _write_over(self, copies: Copies, copy: int, first: int, end: int) -> None:
+        """Make the poisoned lines of a part of a copy good, with what is in them."""
+        for at, size in self._copier.poison(copies, copy, first, end - first) if first < end else ():
+            start, stop = max(at, first), min(at + size, end)
+            if start < stop:
+                data = bytes(self._copier.bytes(copies.extent(copy), start, stop - start))
+                self._write_anew(copies, copy, start, data)
 
     def _write_anew(self, copies: Copies, copy: int, at: int, data: bytes) -> None:
         """Replace lines of a copy by what is in them. Whoever finds this server dead takes them for torn."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from softcxl.fm.pool.accounts import Accounts
@@ -309,6 +310,9 @@ class PoolServer:
                 log.error("the pool's queue of calls: %s", error)
                 continue
             slot = worker.current[0]
+            if worker.kind == Opcode.HEAL:  # as long as there is poison: others' calls do not wait for that
+                self.request(slot, worker.kind, data, self._answering(worker.current))
+                continue
             if worker.kind == Opcode.GOODBYE:
                 epoch = self.clients.epoch(slot)
                 # When it has gone there is no table to answer in, and the cell stays taken
@@ -427,6 +431,9 @@ class PoolServer:
         """Answer a request as `execute` does, by `reply`: at once, or from another thread where it has to wait for
         memory, so that whoever asks for others, too, goes on. It is not answered where who asked has gone, or the
         server ends."""
+        if opcode == Opcode.HEAL and self._threads:
+            self.later(partial(self._heal_later, slot, self.clients.epoch(slot), data, reply))
+            return
         if opcode not in _LATER or not self._threads:
             reply(*self.execute(slot, opcode, data))
             return
@@ -657,6 +664,12 @@ class PoolServer:
         if not done:
             raise Refusal(Status.BUSY, f"region {index}: somebody writes it, or there is more poison")
         return b""
+
+    def _heal_later(self, slot: int, epoch: int, data: bytes, reply: Reply) -> None:
+        status, answer = self.execute(slot, Opcode.HEAL, data)
+        with self.lock:
+            if self.clients.is_of(slot, epoch):
+                reply(status, answer)
 
     def _ring(self, slot: int, data: bytes) -> bytes:
         self.ring(Ring.unpack(data).offset)
