@@ -321,6 +321,85 @@ def test_what_is_lent_is_read_where_it_is(pool: Pool, other: Pool) -> None:
             record.reference.view()
 
 
+def test_references_to_one_region_after_another(pool: Pool, other: Pool) -> None:
+    regions = [pool.allocate(4096) for _ in range(20)]  # more than are kept open
+    for number, region in enumerate(regions):
+        region.write(0, b"%04d" % number)
+    with pool.ring("bulk").producer() as producer, other.ring("bulk").consumer() as consumer:
+        for number in [0, 0, 1, 0, *range(20), 0, 0]:
+            producer.send_reference(regions[number], 0, 4, kind=number)
+            producer.send_reference(regions[number], 2, 2, kind=number)
+            first, second = consumer.receive_record(0), consumer.receive_record(0)
+            assert first.reference is not None and second.reference is not None
+            assert (first.data, first.kind, first.reference.given) == (b"", number, False)
+            assert (first.reference.read(), second.reference.read()) == (b"%04d" % number, b"%02d" % number)
+            assert (second.reference.offset, second.reference.length, len(second.reference)) == (2, 2, 2)
+            assert bytes(first.reference.view()) == b"%04d" % number
+        with pytest.raises(AttributeError):
+            first.reference.offset = 1 << 40
+
+
+@pytest.mark.parametrize("often", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("given", "named", "kind", "said"),
+    [
+        ((4097,), {}, Refused, "at 4097: the region has 4096"),
+        ((0, 4097), {}, Refused, "4097 bytes at 0: the region has 4096"),
+        ((4096, 1), {}, Refused, "1 bytes at 4096"),
+        ((-1,), {}, Refused, "at -1"),
+        ((0, -1), {}, Refused, "-1 bytes"),
+        ((1 << 70,), {}, Refused, "the region has 4096"),
+        ((0, 1), {"kind": 1 << 30}, Refused, "kind"),
+        ((0, 1), {"kind": -1}, Refused, "kind"),
+        ((0, 1, True), {}, TypeError, "positional"),
+        ((), {"gift": True}, TypeError, "gift"),
+    ],
+)
+def test_a_reference_that_cannot_be_is_told_and_nothing_goes(
+    pool: Pool,
+    often: int,
+    given: tuple[object, ...],
+    named: dict[str, object],
+    kind: type[Exception],
+    said: str,
+) -> None:
+    """Be it the first that is sent of the region, or one of many, which the C core sends by itself."""
+    region = pool.allocate(4096)
+    with pool.ring("bulk").producer() as producer, pool.queue("jobs") as queue:
+        with pool.ring("bulk").consumer() as consumer:
+            for _ in range(often):
+                producer.send_reference(region, 4096)
+                queue.put_reference(region, 0, 0)
+                assert len(consumer.receive(0)) == len(queue.get(0)) == 0
+            for send in (producer.send_reference, queue.put_reference):
+                with pytest.raises(kind, match=said):
+                    send(region, *given, **named)  # type: ignore[arg-type]
+            for receive in (consumer.receive, queue.get):
+                with pytest.raises(Empty):
+                    receive(0)
+
+
+@pytest.mark.parametrize("ends", ["closed", "freed"])
+def test_a_region_that_has_gone_is_not_referred_to_any_more(pool: Pool, other: Pool, ends: str) -> None:
+    region = pool.allocate(4096, name="shared")
+    with pool.ring("bulk").producer() as producer, other.ring("bulk").consumer() as consumer:
+        for _ in range(2):
+            producer.send_reference(region)
+            record = consumer.receive_record(0)
+        if ends == "closed":
+            region.close()
+        else:
+            pool.free("shared")
+        with pytest.raises(Stale):
+            producer.send_reference(region)
+        with pytest.raises(Empty):
+            consumer.receive(0)
+        if ends == "freed":
+            assert record.reference is not None
+            with pytest.raises(Stale):
+                record.reference.view()
+
+
 def test_what_is_given_is_the_receivers_to_free(served: Exchanging, pool: Pool, other: Pool) -> None:
     producer, consumer = pool.ring("gifts").producer(), other.ring("gifts").consumer()
     region = pool.allocate("64KiB")

@@ -1,5 +1,8 @@
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
+
+from softcxl.pool.channel import Record
+from softcxl.pool.region import Region as Opened
 
 VERSION: int
 Call = tuple[int, int]
@@ -58,18 +61,47 @@ class Life:
     def __bool__(self) -> bool: ...
     def end(self) -> None: ...
 
+class Pointed:
+    _lent: Any
+    offset: int
+    length: int
+    given: bool
+    def __new__(cls, lent: Any, offset: int, length: int, given: bool, /) -> Self: ...
+
 class Sender:
     def _over(self, life: Life, ring: Ring, /) -> None: ...
     def send(self, data: Any, kind: int = 0, timeout: float | None = None) -> None: ...
+    def send_reference(
+        self,
+        region: Opened,
+        offset: int = 0,
+        size: int | None = None,
+        *,
+        give: bool = False,
+        kind: int = 0,
+        timeout: float | None = None,
+    ) -> None: ...
 
 class Receiver:
     def _over(self, life: Life, ring: Ring, /) -> None: ...
     def receive(self, timeout: float | None = None) -> bytes: ...
+    def receive_record(self, timeout: float | None = None) -> Record: ...
 
 class Exchanger:
     def _over(self, life: Life, queue: Queue, /) -> None: ...
     def put(self, data: Any, kind: int = 0, timeout: float | None = None) -> None: ...
+    def put_reference(
+        self,
+        region: Opened,
+        offset: int = 0,
+        size: int | None = None,
+        *,
+        give: bool = False,
+        kind: int = 0,
+        timeout: float | None = None,
+    ) -> None: ...
     def get(self, timeout: float | None = None) -> bytes: ...
+    def get_record(self, timeout: float | None = None) -> Record: ...
 
 class Asking:
     def _over(

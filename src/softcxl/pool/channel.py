@@ -18,7 +18,7 @@ from softcxl.pool import buffer, layout
 from softcxl.pool.buffer import SPOT as _SPOT
 from softcxl.pool.buffer import Spot
 from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Refused, Stale
-from softcxl.pool.native import Exchanger, Life, Receiver, Sender
+from softcxl.pool.native import Exchanger, Life, Pointed, Receiver, Sender
 from softcxl.pool.native import Queue as NativeQueue
 from softcxl.pool.native import Ring as NativeRing
 from softcxl.pool.protocol import Adopt, Attach, Attached, ChannelKind, Detach, Give, Opcode, Role
@@ -54,10 +54,6 @@ class Record(NamedTuple):
     reference: Reference | None = None
 
 
-# What a named tuple is made by, without its arguments being sorted first
-_record: Callable[[type[Record], tuple[bytes, int, Reference | None]], Record] = tuple.__new__
-
-
 class Lent:
     """A region that references are to, and a view of it once one is asked for."""
 
@@ -80,7 +76,7 @@ class Lent:
         return view
 
 
-class Reference:
+class Reference(Pointed):
     """Bytes of a region, where they are: `offset` and `length` in bytes.
 
     One that was *lent* is the sender's: it is there until the sender frees it, or dies. One that was *given* is the
@@ -88,13 +84,8 @@ class Reference:
     where the region has gone.
     """
 
-    __slots__ = ("_lent", "given", "length", "offset")
-
-    def __init__(self, lent: Lent, offset: int, length: int, given: bool) -> None:
-        self._lent = lent
-        self.offset = offset
-        self.length = length
-        self.given = given
+    __slots__ = ()
+    _lent: Lent
 
     @property
     def region(self) -> Region:
@@ -151,9 +142,6 @@ class _Part:
         self._life = Life(pool.directory, slot_at, pool.epoch << 24 | layout.SlotState.LIVE)
         self._regions_at = pool.header.regions_at
         self._regions: dict[tuple[int, int], Lent] = {}
-        self._referred: Callable[[], Region | None] = _nothing
-        self._named = 0, 0
-        self._alive = self._life
 
     def close(self) -> None:
         """Take part no more. A channel that nobody has open any more goes once it is empty."""
@@ -193,6 +181,11 @@ class _Part:
         """It is this client's no more, and somebody else sees to it."""
         self._life.end()
 
+    # What the core is told: the region that is referred to, and what references are to that come
+
+    _refers: Callable[[Callable[[], Region | None] | None, Life, int, int, int], None]
+    _opens: Callable[[Lent | None, int, int, int, type[Record], type[Reference]], None]
+
     # -- references ------------------------------------------------------------------------------------------
 
     def _refer(
@@ -207,16 +200,16 @@ class _Part:
     ) -> None:
         if not self._life:
             self._check()
-        whole = region.size
         if size is None:
-            size = whole - offset
-        if offset < 0 or size < 0 or offset + size > whole:
-            raise Refused(f"{size} bytes at {offset}: the region has {whole}")
-        if self._referred() is not region:
-            self._knows(region)
-        index, generation = self._named
-        if region.closed or not self._alive:
+            size = region.size - offset
+        if offset < 0 or size < 0 or offset + size > region.size:
+            raise Refused(f"{size} bytes at {offset}: the region has {region.size}")
+        index, generation = region.index, region.generation
+        word = generation << 24 | layout.RegionState.LIVE
+        life = Life(self._pool.directory, self._regions_at + 256 * index, word)
+        if region.closed or not life:
             raise Stale(f"region {index} is not this client's any more")
+        self._refers(weakref.ref(region), life, index, generation, region.size)
         data = _SPOT.pack(index, generation, offset, size)
         if not give:
             put(data, (kind and _kind(kind)) | REFERENCE, timeout)
@@ -229,13 +222,6 @@ class _Part:
             self._pool.ask(Opcode.ADOPT, gift)  # it stays the sender's
             raise
         region.let_go()
-
-    def _knows(self, region: Region) -> None:
-        """Keep for the next time what is looked up of a region that is referred to."""
-        self._named = index, generation = region.index, region.generation
-        word = generation << 24 | layout.RegionState.LIVE
-        self._alive = Life(self._pool.directory, self._regions_at + 256 * index, word)
-        self._referred = weakref.ref(region)
 
     def _gift(self, kind: type[Give | Adopt], index: int, generation: int) -> bytes:
         channel, of = self.place.index, self.place.generation
@@ -251,6 +237,8 @@ class _Part:
             lent = self._open_region(Spot(index, generation, offset, length), bool(kind & GIVEN))
         if offset + length > lent.size:
             raise Corrupt(f"{length} bytes at {offset} of a region that has {lent.size}")
+        if not kind & GIVEN:
+            self._opens(lent, index, generation, lent.size, Record, Reference)
         return Reference(lent, offset, length, bool(kind & GIVEN))
 
     def _open_region(self, spot: Spot, given: bool) -> Lent:
@@ -266,16 +254,12 @@ class _Part:
 
     def _read(self, data: bytes, kind: int) -> Record:
         if kind < REFERENCE:
-            return _record(Record, (data, kind, None))
-        return _record(Record, (b"", kind & MOST_KIND, self._opened(data, kind)))
+            return Record(data, kind)
+        return Record(b"", kind & MOST_KIND, self._opened(data, kind))
 
     def _bytes(self, data: bytes, kind: int) -> bytes:
         with self._opened(data, kind) as reference:
             return reference.read()
-
-
-def _nothing() -> None:
-    return None
 
 
 def _kind(kind: int) -> int:
@@ -313,7 +297,7 @@ class Producer(_Part, Sender):
                 raise Closed(f"{self!r} was closed here") from None
             raise Closed(f"{self!r}: there is no room, and its consumer has gone") from None
 
-    def send_reference(
+    def _send_reference(
         self,
         region: Region,
         offset: int = 0,
@@ -323,13 +307,7 @@ class Producer(_Part, Sender):
         kind: int = 0,
         timeout: float | None = None,
     ) -> None:
-        """Send where bytes of a region are, and not the bytes.
-
-        Lent, the region stays yours, to keep until the receiver needs it no more. Given (`give=True`; a region of
-        your own without a name) it is the channel's as soon as this returns, and then that of who receives it: it is
-        freed when he does so or dies, and where nobody receives it when the channel goes. Raises as `send` does, and
-        `Denied` for what cannot be given.
-        """
+        """What `send_reference` does where it is not done at once."""
         self._refer(self._ring.send, region, offset, size, give, kind, timeout)
 
     def _leave(self) -> None:
@@ -346,6 +324,7 @@ class Consumer(_Part, Receiver):
         super().__init__(pool, ChannelKind.RING, Role.CONSUMER, name, size)
         self._ring = NativeRing(pool.directory, self.place.at, self.place.size, False)
         self._over(self._life, self._ring)
+        self._opens(None, 0, 0, 0, Record, Reference)
 
     def __repr__(self) -> str:
         return f"<consumer of ring {self.name!r}>"
@@ -360,8 +339,8 @@ class Consumer(_Part, Receiver):
             raise self._told(error) from None
         return data if kind < REFERENCE else self._bytes(data, kind)
 
-    def receive_record(self, timeout: float | None = None) -> Record:
-        """The next record, with its kind; a reference as such. Raises as `receive` does."""
+    def _receive_record(self, timeout: float | None = None) -> Record:
+        """What `receive_record` does where nothing has come."""
         if not self._life:
             self._check()
         try:
@@ -389,6 +368,7 @@ class Consumer(_Part, Receiver):
 
     def stop(self) -> None:
         self._ring.leave()
+        self._opens(None, 0, 0, 0, Record, Reference)
 
 
 class Ring:
@@ -424,6 +404,7 @@ class Queue(_Part, Exchanger):
         self._queue = NativeQueue(pool.directory, self.place.at, self.place.size, pool.slot)
         self._lock = threading.Lock()
         self._over(self._life, self._queue)
+        self._opens(None, 0, 0, 0, Record, Reference)
 
     def __repr__(self) -> str:
         return f"<queue {self.name!r}>"
@@ -449,7 +430,7 @@ class Queue(_Part, Exchanger):
         except Closed:
             raise Closed(f"{self!r} was {'closed here' if self._queue.left else 'finished'}") from None
 
-    def put_reference(
+    def _put_reference(
         self,
         region: Region,
         offset: int = 0,
@@ -459,7 +440,7 @@ class Queue(_Part, Exchanger):
         kind: int = 0,
         timeout: float | None = None,
     ) -> None:
-        """Put where bytes of a region are, and not the bytes. See `Producer.send_reference`."""
+        """What `put_reference` does where it is not done at once."""
         self._refer(self._queue.put, region, offset, size, give, kind, timeout)
 
     def _get(self, timeout: float | None = None) -> bytes:
@@ -472,8 +453,8 @@ class Queue(_Part, Exchanger):
             raise self._told(error) from None
         return data if kind < REFERENCE else self._bytes(data, kind)
 
-    def get_record(self, timeout: float | None = None) -> Record:
-        """Take the next record, with its kind; a reference as such. Raises as `get` does."""
+    def _get_record(self, timeout: float | None = None) -> Record:
+        """What `get_record` does where nothing has come."""
         if not self._life:
             self._check()
         try:
@@ -491,6 +472,7 @@ class Queue(_Part, Exchanger):
 
     def stop(self) -> None:
         self._queue.leave()
+        self._opens(None, 0, 0, 0, Record, Reference)
 
     def _bytes(self, data: bytes, kind: int) -> bytes:
         with self._lock:

@@ -318,28 +318,54 @@ class Life:
         self.ended = True
 
 
+class Pointed:
+    """Where bytes of a region are."""
+
+    __slots__ = ("_lent", "given", "length", "offset")
+
+    def __init__(self, lent: Any, offset: int, length: int, given: bool, /) -> None:
+        self._lent = lent
+        self.offset = offset
+        self.length = length
+        self.given = given
+
+
 class Sender:
     """The end of a ring that sends."""
 
     _send: Callable[..., None]
+    _send_reference: Callable[..., None]
 
     def _over(self, life: Life, ring: Ring, /) -> None: ...
+
+    def _refers(self, *known: object) -> None: ...
 
     def send(self, data: Any, kind: int = 0, timeout: float | None = None) -> None:
         """Append a record: any bytes. Waits while there is no room; with `timeout=0` it does not."""
         self._send(data, kind, timeout)
+
+    def send_reference(self, *given: Any, **named: Any) -> None:
+        """Send where bytes of a region are, and not the bytes."""
+        self._send_reference(*given, **named)
 
 
 class Receiver:
     """The end of a ring that receives."""
 
     _receive: Callable[..., bytes]
+    _receive_record: Callable[..., Any]
 
     def _over(self, life: Life, ring: Ring, /) -> None: ...
+
+    def _opens(self, *known: object) -> None: ...
 
     def receive(self, timeout: float | None = None) -> bytes:
         """The next record's bytes. With `timeout=0` it does not wait."""
         return self._receive(timeout)
+
+    def receive_record(self, timeout: float | None = None) -> Any:
+        """The next record, with its kind; a reference as such."""
+        return self._receive_record(timeout)
 
 
 class Exchanger:

@@ -153,6 +153,7 @@ PyMODINIT_FUNC PyInit__native(void)
 	    add(module, "Worker", &worker_spec, &worker_type) || add(module, "Region", &region_spec, &region_type) ||
 	    add(module, "Life", &life_spec, &life_type) || add(module, "Sender", &sender_spec, NULL) ||
 	    add(module, "Receiver", &receiver_spec, NULL) || add(module, "Exchanger", &exchanger_spec, NULL) ||
+	    add(module, "Pointed", &pointed_spec, &pointed_type) ||
 	    add(module, "Asking", &asking_spec, NULL) || PyModule_AddIntConstant(module, "VERSION", SCXL_VERSION))
 		return NULL;
 	return module;

@@ -85,12 +85,88 @@ static PyType_Slot life_slots[] = {
 };
 static PyType_Spec life_spec = {"softcxl.pool._native.Life", sizeof(Life), 0, Py_TPFLAGS_DEFAULT, life_slots};
 
+/* -- where bytes of a region are ----------------------------------------------------------------------------------- */
+
+typedef struct {
+	PyObject_HEAD
+	PyObject *lent;
+	unsigned long long offset, length;
+	bool given;
+} Pointed;
+
+static PyObject *pointed_type;
+
+static PyObject *pointed_made(PyTypeObject *type, PyObject *lent, uint64_t offset, uint64_t length, bool given)
+{
+	Pointed *self = (Pointed *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+
+	if (self) {
+		self->lent = Py_NewRef(lent);
+		self->offset = offset;
+		self->length = length;
+		self->given = given;
+	}
+	return (PyObject *)self;
+}
+
+static PyObject *pointed_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	PyObject *lent;
+	unsigned long long offset, length;
+	int given;
+
+	(void)kwargs;
+	return PyArg_ParseTuple(args, "OKKp", &lent, &offset, &length, &given) ? pointed_made(type, lent, offset, length, given) : NULL;
+}
+
+static void pointed_dealloc(PyObject *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	Py_XDECREF(((Pointed *)self)->lent);
+	((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+	Py_DECREF(type);
+}
+
+static PyMemberDef pointed_members[] = {
+	{"_lent", T_OBJECT_EX, offsetof(Pointed, lent), READONLY, "What is lent of the region."},
+	{"offset", T_ULONGLONG, offsetof(Pointed, offset), READONLY, "Where the bytes begin in the region."},
+	{"length", T_ULONGLONG, offsetof(Pointed, length), READONLY, "How many bytes there are."},
+	{"given", T_BOOL, offsetof(Pointed, given), 0, "Whether the region is the receiver's."},
+	{NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot pointed_slots[] = {
+	{Py_tp_doc, "Pointed(lent, offset, length, given): where bytes of a region are."},
+	{Py_tp_new, pointed_new},
+	{Py_tp_dealloc, pointed_dealloc},
+	{Py_tp_members, pointed_members},
+	{0, NULL},
+};
+static PyType_Spec pointed_spec = {"softcxl.pool._native.Pointed", sizeof(Pointed), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, pointed_slots};
+
 /* -- what the three have alike ------------------------------------------------------------------------------------- */
+
+/* The region that a reference was to: most go to the one that the last one went to. */
+struct region_named {
+	uint64_t index, generation, size;
+};
+
+/* A reference as it goes through a channel. */
+struct spot {
+	uint64_t index, generation, offset, length;
+};
 
 typedef struct {
 	PyObject_HEAD
 	Life *life;
-	PyObject *way; /* the Ring, or the Queue */
+	PyObject *way;   /* the Ring, or the Queue */
+	PyObject *known; /* a weak reference to the region that was referred to last, and whether it is there */
+	Life *known_life;
+	struct region_named sent;
+	PyObject *lent; /* what the last reference that came was to */
+	struct region_named came;
+	PyTypeObject *record, *reference; /* the classes of what is received */
 } Part;
 
 static PyObject *part_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -106,6 +182,11 @@ static void part_dealloc(PyObject *self)
 
 	Py_XDECREF((PyObject *)((Part *)self)->life);
 	Py_XDECREF(((Part *)self)->way);
+	Py_XDECREF(((Part *)self)->known);
+	Py_XDECREF((PyObject *)((Part *)self)->known_life);
+	Py_XDECREF(((Part *)self)->lent);
+	Py_XDECREF((PyObject *)((Part *)self)->record);
+	Py_XDECREF((PyObject *)((Part *)self)->reference);
 	((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
 	Py_DECREF(type);
 }
@@ -121,6 +202,47 @@ static PyObject *part_take(PyObject *object, PyObject *args, PyObject *kind)
 	Py_XDECREF(self->way);
 	self->life = (Life *)Py_NewRef(life);
 	self->way = Py_NewRef(way);
+	Py_RETURN_NONE;
+}
+
+static void part_keep(PyObject **place, PyObject *value)
+{
+	PyObject *old = *place;
+
+	*place = value == Py_None ? NULL : Py_NewRef(value);
+	Py_XDECREF(old);
+}
+
+static PyObject *part_refers(PyObject *object, PyObject *args)
+{
+	Part *self = (Part *)object;
+	PyObject *region, *life;
+	unsigned long long index, generation, size;
+
+	if (!PyArg_ParseTuple(args, "OO!KKK", &region, life_type, &life, &index, &generation, &size))
+		return NULL;
+	part_keep(&self->known, region);
+	part_keep((PyObject **)&self->known_life, life);
+	self->sent = (struct region_named){index, generation, size};
+	Py_RETURN_NONE;
+}
+
+static PyObject *part_opens(PyObject *object, PyObject *args)
+{
+	Part *self = (Part *)object;
+	PyObject *lent, *record, *reference;
+	unsigned long long index, generation, size;
+
+	if (!PyArg_ParseTuple(args, "OKKKO!O!", &lent, &index, &generation, &size, &PyType_Type, &record, &PyType_Type, &reference))
+		return NULL;
+	if (!PyType_IsSubtype((PyTypeObject *)record, &PyTuple_Type) || !PyType_IsSubtype((PyTypeObject *)reference, (PyTypeObject *)pointed_type)) {
+		PyErr_SetString(PyExc_TypeError, "a record is a tuple, and a reference a Pointed");
+		return NULL;
+	}
+	part_keep(&self->lent, lent);
+	part_keep((PyObject **)&self->record, record);
+	part_keep((PyObject **)&self->reference, reference);
+	self->came = (struct region_named){index, generation, size};
 	Py_RETURN_NONE;
 }
 
@@ -217,27 +339,134 @@ static inline PyObject *part_send(PyObject *self, PyObject *const *args, Py_ssiz
 	return slowly(self, otherwise, args, count, names);
 }
 
-static inline PyObject *part_receive(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names, receiving receive, const char *otherwise)
+/* What came, waited for. False: `told` is what to return instead. */
+static inline bool part_got(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names, receiving receive, const char *otherwise, PyObject **bytes, uint32_t *kind, PyObject **told)
 {
-	PyObject *given[1] = {NULL}, *bytes;
-	uint32_t kind;
+	PyObject *given[1] = {NULL};
 	int result;
 
-	if (!gathered(args, count, names, got_names, 1, given) || !part_lives((Part *)self))
-		return slowly(self, otherwise, args, count, names);
-	result = receive(((Part *)self)->way, given[0], &bytes, &kind);
-	if (result == SCXL_EMPTY || result == SCXL_CLOSED) { /* which it tells in words */
-		PyObject *zero = PyLong_FromLong(0), *told = zero ? slowly(self, otherwise, &zero, 1, NULL) : NULL;
-		Py_XDECREF(zero);
-		return told;
+	*told = NULL;
+	if (!gathered(args, count, names, got_names, 1, given) || !part_lives((Part *)self)) {
+		*told = slowly(self, otherwise, args, count, names);
+		return false;
 	}
-	if (result > SCXL_OK)
-		return fail(result);
-	return result < 0 ? NULL : received(self, bytes, kind);
+	result = receive(((Part *)self)->way, given[0], bytes, kind);
+	if (result == SCXL_EMPTY || result == SCXL_CLOSED) { /* which it tells in words */
+		PyObject *zero = PyLong_FromLong(0);
+		*told = zero ? slowly(self, otherwise, &zero, 1, NULL) : NULL;
+		Py_XDECREF(zero);
+	} else if (result > SCXL_OK) {
+		fail(result);
+	}
+	return result == SCXL_OK;
+}
+
+static inline PyObject *part_receive(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names, receiving receive, const char *otherwise)
+{
+	PyObject *bytes, *told;
+	uint32_t kind;
+
+	return part_got(self, args, count, names, receive, otherwise, &bytes, &kind, &told) ? received(self, bytes, kind) : told;
+}
+
+static const char *const referred_names[] = {"region", "offset", "size", "give", "kind", "timeout"};
+
+static inline bool number_given(PyObject *object, uint64_t *number)
+{
+	unsigned long long value = PyLong_AsUnsignedLongLong(object);
+
+	if (value == (unsigned long long)-1 && PyErr_Occurred()) {
+		PyErr_Clear();
+		return false;
+	}
+	*number = value;
+	return true;
+}
+
+/* Whether the region that was referred to last is this one, and is there yet. */
+static inline bool part_knows(const Part *self, PyObject *region)
+{
+	PyObject *closed;
+	bool open;
+
+	if (!self->known || PyWeakref_GetObject(self->known) != region || !lives(self->known_life))
+		return false;
+	closed = PyObject_GetAttrString(region, "_closed");
+	open = closed == Py_False;
+	Py_XDECREF(closed);
+	PyErr_Clear();
+	return open;
+}
+
+static inline PyObject *part_refer(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObject *names, sending send, const char *otherwise)
+{
+	Part *self = (Part *)object;
+	PyObject *given[6] = {NULL};
+	struct spot spot = {0};
+	struct data data = {.bytes = &spot, .length = sizeof spot};
+	uint32_t kind;
+
+	if (count <= 3 && gathered(args, count, names, referred_names, 6, given) && given[0] && (!given[3] || given[3] == Py_False) && kind_given(given[4], &kind) &&
+	    part_lives(self) && part_knows(self, given[0]) && (!given[1] || number_given(given[1], &spot.offset)) && spot.offset <= self->sent.size) {
+		spot.index = self->sent.index;
+		spot.generation = self->sent.generation;
+		spot.length = self->sent.size - spot.offset;
+		if ((!given[2] || given[2] == Py_None || number_given(given[2], &spot.length)) && spot.length <= self->sent.size - spot.offset) {
+			int result = send(self->way, &data, kind | KIND_REFERENCE);
+			if (result == SCXL_OK)
+				Py_RETURN_NONE;
+			if (result < 0)
+				return NULL;
+		}
+	}
+	return slowly(object, otherwise, args, count, names);
+}
+
+/* What came, as a record. NULL without an exception: it is Python's to make one of it. */
+static PyObject *part_record(const Part *self, PyObject *bytes, uint32_t kind)
+{
+	PyObject *fields, *reference, *args, *record;
+	struct spot spot;
+
+	if (!self->record)
+		return NULL;
+	if (!(kind & KIND_REFERENCE)) {
+		fields = Py_BuildValue("OIO", bytes, kind, Py_None);
+	} else {
+		if (!self->lent || kind & ~(KIND_REFERENCE | KIND_MOST) || PyBytes_Size(bytes) != sizeof spot)
+			return NULL;
+		memcpy(&spot, PyBytes_AsString(bytes), sizeof spot);
+		if (spot.index != self->came.index || spot.generation != self->came.generation || spot.offset > self->came.size ||
+		    spot.length > self->came.size - spot.offset)
+			return NULL;
+		reference = pointed_made(self->reference, self->lent, spot.offset, spot.length, false);
+		fields = reference ? Py_BuildValue("y#IN", "", (Py_ssize_t)0, kind & KIND_MOST, reference) : NULL;
+	}
+	args = fields ? PyTuple_Pack(1, fields) : NULL;
+	Py_XDECREF(fields);
+	record = args ? ((newfunc)PyType_GetSlot(&PyTuple_Type, Py_tp_new))(self->record, args, NULL) : NULL;
+	Py_XDECREF(args);
+	return record;
+}
+
+static inline PyObject *part_receive_record(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names, receiving receive, const char *otherwise)
+{
+	PyObject *bytes, *told;
+	uint32_t kind;
+
+	if (!part_got(self, args, count, names, receive, otherwise, &bytes, &kind, &told))
+		return told;
+	told = part_record((Part *)self, bytes, kind);
+	if (!told && !PyErr_Occurred())
+		told = PyObject_CallMethod(self, "_read", "OI", bytes, kind);
+	Py_DECREF(bytes);
+	return told;
 }
 
 #define PART_SLOTS(name) \
 	{Py_tp_new, part_new}, {Py_tp_dealloc, part_dealloc}, {Py_tp_methods, name##_methods}, {0, NULL}
+#define REFERS {"_refers", part_refers, METH_VARARGS, "_refers(weak, life, index, generation, size): the region that is referred to now."}
+#define OPENS {"_opens", part_opens, METH_VARARGS, "_opens(lent, index, generation, size, record, reference): what references are to now."}
 #define PART_SPEC(name, shown) \
 	static PyType_Spec name##_spec = {"softcxl.pool._native." shown, sizeof(Part), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, name##_slots}
 
@@ -253,6 +482,11 @@ static PyObject *sender_send(PyObject *self, PyObject *const *args, Py_ssize_t c
 	return part_send(self, args, count, names, sender_try, "_send");
 }
 
+static PyObject *sender_refer(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+	return part_refer(self, args, count, names, sender_try, "_send_reference");
+}
+
 static PyObject *on_ring(PyObject *self, PyObject *args)
 {
 	return part_take(self, args, ring_type);
@@ -260,10 +494,18 @@ static PyObject *on_ring(PyObject *self, PyObject *args)
 
 static PyMethodDef sender_methods[] = {
 	{"_over", on_ring, METH_VARARGS, "_over(life, ring): send by that ring."},
+	REFERS,
 	{"send", FAST(sender_send), METH_FASTCALL | METH_KEYWORDS,
 	 "send($self, data, kind=0, timeout=None)\n--\n\n"
 	 "Append a record: any bytes. Waits while there is no room; with `timeout=0` it does not.\n\n"
 	 "Raises `Full` where there is no room in time, `Closed` where there is none and the consumer has gone,\n`TooLong` for what the ring can never hold."},
+	{"send_reference", FAST(sender_refer), METH_FASTCALL | METH_KEYWORDS,
+	 "send_reference($self, region, offset=0, size=None, *, give=False, kind=0, timeout=None)\n--\n\n"
+	 "Send where bytes of a region are, and not the bytes.\n\n"
+	 "Lent, the region stays yours, to keep until the receiver needs it no more. Given (`give=True`; a region of\n"
+	 "your own without a name) it is the channel's as soon as this returns, and then that of who receives it: it is\n"
+	 "freed when he does so or dies, and where nobody receives it when the channel goes. Raises as `send` does, and\n"
+	 "`Denied` for what cannot be given."},
 	{NULL, NULL, 0, NULL},
 };
 static PyType_Slot sender_slots[] = {{Py_tp_doc, "What sends records by a ring."}, PART_SLOTS(sender)};
@@ -281,12 +523,21 @@ static PyObject *receiver_receive(PyObject *self, PyObject *const *args, Py_ssiz
 	return part_receive(self, args, count, names, receiver_try, "_receive");
 }
 
+static PyObject *receiver_record(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+	return part_receive_record(self, args, count, names, receiver_try, "_receive_record");
+}
+
 static PyMethodDef receiver_methods[] = {
 	{"_over", on_ring, METH_VARARGS, "_over(life, ring): receive by that ring."},
+	OPENS,
 	{"receive", FAST(receiver_receive), METH_FASTCALL | METH_KEYWORDS,
 	 "receive($self, timeout=None)\n--\n\n"
 	 "The next record's bytes; of a reference, what it refers to. With `timeout=0` it does not wait.\n\n"
 	 "Raises `Empty` where nothing comes in time, `Closed` where the producer has gone and all of his is taken."},
+	{"receive_record", FAST(receiver_record), METH_FASTCALL | METH_KEYWORDS,
+	 "receive_record($self, timeout=None)\n--\n\n"
+	 "The next record, with its kind; a reference as such. Raises as `receive` does."},
 	{NULL, NULL, 0, NULL},
 };
 static PyType_Slot receiver_slots[] = {{Py_tp_doc, "What receives records by a ring."}, PART_SLOTS(receiver)};
@@ -314,6 +565,16 @@ static PyObject *exchanger_get(PyObject *self, PyObject *const *args, Py_ssize_t
 	return part_receive(self, args, count, names, exchanger_try_get, "_get");
 }
 
+static PyObject *exchanger_refer(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+	return part_refer(self, args, count, names, exchanger_try_put, "_put_reference");
+}
+
+static PyObject *exchanger_record(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+	return part_receive_record(self, args, count, names, exchanger_try_get, "_get_record");
+}
+
 static PyObject *on_queue(PyObject *self, PyObject *args)
 {
 	return part_take(self, args, queue_type);
@@ -321,6 +582,8 @@ static PyObject *on_queue(PyObject *self, PyObject *args)
 
 static PyMethodDef exchanger_methods[] = {
 	{"_over", on_queue, METH_VARARGS, "_over(life, queue): put and get by that queue."},
+	REFERS,
+	OPENS,
 	{"put", FAST(exchanger_put), METH_FASTCALL | METH_KEYWORDS,
 	 "put($self, data, kind=0, timeout=None)\n--\n\n"
 	 "Append a record: any bytes. Waits while there is no room; with `timeout=0` it does not.\n\n"
@@ -329,6 +592,12 @@ static PyMethodDef exchanger_methods[] = {
 	 "get($self, timeout=None)\n--\n\n"
 	 "Take the next record's bytes; of a reference, what it refers to. With `timeout=0` it does not wait.\n\n"
 	 "Raises `Empty` where nothing comes in time, `Closed` where the queue was finished and all is taken."},
+	{"put_reference", FAST(exchanger_refer), METH_FASTCALL | METH_KEYWORDS,
+	 "put_reference($self, region, offset=0, size=None, *, give=False, kind=0, timeout=None)\n--\n\n"
+	 "Put where bytes of a region are, and not the bytes. See `Producer.send_reference`."},
+	{"get_record", FAST(exchanger_record), METH_FASTCALL | METH_KEYWORDS,
+	 "get_record($self, timeout=None)\n--\n\n"
+	 "Take the next record, with its kind; a reference as such. Raises as `get` does."},
 	{NULL, NULL, 0, NULL},
 };
 static PyType_Slot exchanger_slots[] = {{Py_tp_doc, "What puts and gets records by a queue."}, PART_SLOTS(exchanger)};
