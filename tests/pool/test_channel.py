@@ -330,13 +330,16 @@ def test_references_to_one_region_after_another(pool: Pool, other: Pool) -> None
             producer.send_reference(regions[number], 0, 4, kind=number)
             producer.send_reference(regions[number], 2, 2, kind=number)
             first, second = consumer.receive_record(0), consumer.receive_record(0)
-            assert first.reference is not None and second.reference is not None
+            assert first.reference is not None
+            assert second.reference is not None
             assert (first.data, first.kind, first.reference.given) == (b"", number, False)
             assert (first.reference.read(), second.reference.read()) == (b"%04d" % number, b"%02d" % number)
             assert (second.reference.offset, second.reference.length, len(second.reference)) == (2, 2, 2)
             assert bytes(first.reference.view()) == b"%04d" % number
+        last = first.reference
+        assert last is not None
         with pytest.raises(AttributeError):
-            first.reference.offset = 1 << 40
+            last.offset = 1 << 40
 
 
 @pytest.mark.parametrize("often", [0, 1, 2])

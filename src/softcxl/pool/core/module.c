@@ -118,6 +118,7 @@ static bool sent(const char *name, PyObject *const *args, Py_ssize_t count, stru
 #include "queue.h"
 #include "calls.h"
 #include "parts.h"
+#include "ends.h"
 #include "asking.h"
 #include "region.h"
 
