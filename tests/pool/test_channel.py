@@ -368,18 +368,21 @@ def test_a_reference_that_cannot_be_is_told_and_nothing_goes(
 ) -> None:
     """Be it the first that is sent of the region, or one of many, which the C core sends by itself."""
     region = pool.allocate(4096)
-    with pool.ring("bulk").producer() as producer, pool.queue("jobs") as queue:
-        with pool.ring("bulk").consumer() as consumer:
-            for _ in range(often):
-                producer.send_reference(region, 4096)
-                queue.put_reference(region, 0, 0)
-                assert len(consumer.receive(0)) == len(queue.get(0)) == 0
-            for send in (producer.send_reference, queue.put_reference):
-                with pytest.raises(kind, match=said):
-                    send(region, *given, **named)  # type: ignore[arg-type]
-            for receive in (consumer.receive, queue.get):
-                with pytest.raises(Empty):
-                    receive(0)
+    with (
+        pool.ring("bulk").producer() as producer,
+        pool.ring("bulk").consumer() as consumer,
+        pool.queue("jobs") as queue,
+    ):
+        for _ in range(often):
+            producer.send_reference(region, 4096)
+            queue.put_reference(region, 0, 0)
+            assert len(consumer.receive(0)) == len(queue.get(0)) == 0
+        for send in (producer.send_reference, queue.put_reference):
+            with pytest.raises(kind, match=said):
+                send(region, *given, **named)  # type: ignore[arg-type]
+        for receive in (consumer.receive, queue.get):
+            with pytest.raises(Empty):
+                receive(0)
 
 
 @pytest.mark.parametrize("ends", ["closed", "freed"])
