@@ -77,7 +77,7 @@ static void make(void)
 {
 	memset(shared, 0, sizeof *shared);
 	shared->header = (struct scxl_header){
-		.magic = SCXL_POOL_MAGIC, .version = SCXL_VERSION, .boot = 1, .size = sizeof *shared, .sources = 1 + COPIES, .slots = SLOTS, .regions = 1,
+		.magic = SCXL_POOL_MAGIC, .version = SCXL_VERSION, .boot = 1, .size = sizeof *shared, .slots = SLOTS, .regions = 1,
 		.slots_at = offsetof(struct shared, slots), .regions_at = offsetof(struct shared, region), .lease = 1000,
 	};
 	for (int i = 0; i < SLOTS; i++) {

@@ -183,6 +183,10 @@ class Directory:
         """The bytes that it had."""
         return self.memory.load(self.plan.sources_at + 64 * number)
 
+    def source_state(self, number: int) -> int:
+        """A source's state, as its line says."""
+        return self.memory.load(self.plan.sources_at + 64 * number + SOURCE["state"]) & 0xFFFFFFFF
+
     # -- slots -----------------------------------------------------------------------------------------------
 
     def slot_at(self, slot: int) -> int:

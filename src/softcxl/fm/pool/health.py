@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softcxl.fm.pool.copies import Copies
+from softcxl.fm.pool.sweep import Sweeps, bits_on
 from softcxl.pool.layout import LINE, PAGE, SourceState
 
 if TYPE_CHECKING:
@@ -50,16 +51,21 @@ class Health:
         self._out: set[tuple[Held, int]] = set()
         self._expected: set[tuple[int, int]] = set()
         self._closed = False
+        self._sweeps = Sweeps(directory, lock, later)
+
+    @property
+    def sweeps(self) -> Sweeps:
+        """What is done to all regions of a source."""
+        return self._sweeps
 
     def watch(self) -> None:
         """Hear from all sources from now on, and what is so already."""
         with self._lock:
-            for index, one in self._regions.known.items():
-                gone = sum(
-                    1 << copy for copy, at in enumerate(one.extents) if at >> 56 not in self._sources.all
-                )
-                if gone:
-                    Copies(self._directory, index).drop(gone)
+            for number in self._sources.lost:
+                self._sweeps.at_once(number, Copies.drop)
+            for number in self._sources.lost & self._sources.all.keys():
+                self._sources.set_state(number, SourceState.HEALTHY)
+            self._directory.health_changed()
         for held in list(self._sources.all.values()):
             if held.source is not None:
                 held.source.watch(_Observer(self, held))
@@ -68,6 +74,7 @@ class Health:
         """The server ends: what befalls its sources from now on the next one is told when it watches."""
         with self._lock:
             self._closed = True
+        self._sweeps.finish(hurry=True)
 
     # -- what sources tell -----------------------------------------------------------------------------------
 
@@ -78,31 +85,29 @@ class Health:
                 return
             held.failures += 1
             self._sources.set_state(held.number, SourceState.FAILED, reason)
-            for copies, bits in self._there(held):
-                copies.drop(bits)
-            self._directory.health_changed()
+            self._sweeps.begin(held.number, Copies.drop, self._looked_at)
         self._event("source failed", held.name, {"reason": reason})
-        self._changed()
 
     def returned(self, held: Held, kept: bool) -> None:
         """It answers again, with or without what it held."""
         with self._lock:
             if self._closed:
                 return
-            for copies, bits in self._there(held):
-                if kept:
-                    copies.revive(bits)
-                else:
-                    copies.forget(bits)
-            if kept:
-                self._sources.set_state(held.number, SourceState.HEALTHY)
-            self._directory.health_changed()
-        self._event("source returned", held.name, {"kept": kept})
-        if kept:
-            self._changed()
-        else:
             failures = held.failures
-            self._later(lambda: self._empty(held, failures))
+
+            def then() -> None:
+                if not kept:
+                    self._later(lambda: self._empty(held, failures))
+                elif held.failures == failures:
+                    self._sources.set_state(held.number, SourceState.HEALTHY)
+                self._looked_at()
+
+            self._sweeps.begin(held.number, Copies.revive if kept else Copies.forget, then)
+        self._event("source returned", held.name, {"kept": kept})
+
+    def _looked_at(self) -> None:
+        self._directory.health_changed()
+        self._changed()
 
     def poisoned(self, held: Held, ranges: Ranges) -> None:
         """Copies that have bytes there are read no more, but where they are known to be clean."""
@@ -130,7 +135,7 @@ class Health:
                 return
             for index in self._touched(held, strange):
                 copies = Copies(self._directory, index)
-                bits = self._bits(copies, held)
+                bits = bits_on(copies, held.number)
                 if copies.healthy & ~bits:
                     copies.drop(bits)
             self._directory.health_changed()
@@ -220,22 +225,11 @@ class Health:
             touched = self._touched(held, ranges)
             for index in touched:
                 copies = Copies(self._directory, index)
-                copies.set_poisoned(self._bits(copies, held))
+                copies.set_poisoned(bits_on(copies, held.number))
             self._directory.health_changed()
             return bool(touched)
 
     # -- whose it is -----------------------------------------------------------------------------------------
-
-    def _there(self, held: Held) -> list[tuple[Copies, int]]:
-        found = []
-        for index in set(held.regions.values()):
-            copies = Copies(self._directory, index)
-            found.append((copies, self._bits(copies, held)))
-        return found
-
-    @staticmethod
-    def _bits(copies: Copies, held: Held) -> int:
-        return sum(1 << copy for copy, at in copies.extents().items() if at >> 56 == held.number)
 
     def _touched(self, held: Held, ranges: Ranges) -> list[int]:
         """Regions that have bytes in these ranges of a source."""

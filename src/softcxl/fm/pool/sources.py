@@ -99,10 +99,15 @@ class Sources:
             self.placement.add(
                 Room(held.number, held.name, held.device, held.switch, held.space, asked_for=reserved)
             )
+        self.lost = {number for number in self.all if directory.source_state(number) == SourceState.FAILED}
+        """Those of which it may not be in all regions' records that they failed, or are not there any more."""
         directory.set_source(ARENA, "arena", directory.plan.size, SourceState.HEALTHY)
         for number, held in self.all.items():
-            if number:
+            if number in self.lost:
+                self.set_state(number, SourceState.FAILED)
+            elif number:
                 directory.set_source(number, held.name, held.size, SourceState.HEALTHY)
+        self.lost |= self._absent.keys()
         for number in self._absent:
             directory.set_source(
                 number, directory.source_name(number), self._absent[number], SourceState.ABSENT

@@ -126,8 +126,9 @@ struct scxl_pool {
 	struct scxl_header *header;
 	struct scxl_slot *slots;
 	struct scxl_region *regions;
+	const struct scxl_source *sources;
 	uint64_t size, region_count;
-	uint32_t slot_count, map_count;
+	uint32_t slot_count, map_count, source_count;
 	const struct scxl_map *maps; /* by number of source; the first is the arena */
 	scxl_u32 *journalling;       /* one for all threads that share a slot: the journal is in use */
 	uint64_t epoch;              /* of one's own slot */
@@ -143,8 +144,8 @@ static inline bool scxl_within(uint64_t size, uint64_t at, uint64_t count, uint6
 static inline enum scxl_result scxl_pool_attach(struct scxl_pool *pool, const struct scxl_map *maps, uint32_t map_count, uint16_t slot, uint64_t epoch, scxl_u32 *journalling)
 {
 	struct scxl_header *header = map_count ? (struct scxl_header *)maps[0].base : NULL;
-	uint64_t size, regions, slots_at, regions_at;
-	uint32_t slots;
+	uint64_t size, regions, slots_at, regions_at, sources_at;
+	uint32_t slots, sources;
 
 	if (!header || maps[0].size < sizeof *header || (uintptr_t)header % SCXL_LINE || map_count > SCXL_SOURCES)
 		return SCXL_TOO_LONG;
@@ -157,11 +158,14 @@ static inline enum scxl_result scxl_pool_attach(struct scxl_pool *pool, const st
 	regions = header->regions;
 	slots_at = header->slots_at;
 	regions_at = header->regions_at;
+	sources = header->sources;
+	sources_at = header->sources_at;
 	if (size > maps[0].size || slots > 65536 || slot >= slots || !scxl_within(size, slots_at, slots, sizeof(struct scxl_slot)) ||
-	    !scxl_within(size, regions_at, regions, sizeof(struct scxl_region)))
+	    !scxl_within(size, regions_at, regions, sizeof(struct scxl_region)) || !scxl_within(size, sources_at, sources, sizeof(struct scxl_source)))
 		return SCXL_CORRUPT;
 	*pool = (struct scxl_pool){
 		.header = header, .slots = (struct scxl_slot *)(maps[0].base + slots_at), .regions = (struct scxl_region *)(maps[0].base + regions_at),
+		.sources = (const struct scxl_source *)(maps[0].base + sources_at), .source_count = sources,
 		.size = size, .region_count = regions, .slot_count = slots, .map_count = map_count, .maps = maps,
 		.journalling = journalling, .epoch = epoch & SCXL_EPOCHS, .slot = slot,
 	};

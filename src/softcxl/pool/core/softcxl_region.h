@@ -86,15 +86,35 @@ static inline enum scxl_result scxl_region_open(struct scxl_opened *one, struct 
 	return SCXL_OK;
 }
 
+/* Which of these copies are of a source that has failed. The server says so of the source first, all at once, and then
+ * of one region after the other. */
+static inline uint32_t scxl_lost(const struct scxl_opened *one, uint32_t copies)
+{
+	uint32_t lost = 0;
+
+	for (; copies; copies &= copies - 1) {
+		unsigned copy = (unsigned)__builtin_ctz(copies);
+		uint64_t source = scxl_load(&one->region->extents[copy]) >> 56;
+		if (source < one->pool->source_count && scxl_load(&one->pool->sources[source].state) == SCXL_BROKEN)
+			lost |= 1u << copy;
+	}
+	return lost;
+}
+
+/* The copies that a bitmap has, without those that are lost. */
 static inline uint32_t scxl_bits(const struct scxl_opened *one, scxl_u32 *bitmap)
 {
-	return scxl_load(bitmap) & ((1u << one->copies) - 1);
+	uint32_t copies = scxl_load(bitmap) & ((1u << one->copies) - 1);
+
+	return copies & ~scxl_lost(one, copies);
 }
 
 /* The copies that are written and not read, the one that is moved to among them. */
 static inline uint32_t scxl_joining(const struct scxl_opened *one, uint32_t healthy)
 {
-	return scxl_load(&one->region->joining) & ((1u << SCXL_COPIES) - 1) & ~healthy;
+	uint32_t joining = scxl_load(&one->region->joining) & ((1u << SCXL_COPIES) - 1) & ~healthy;
+
+	return joining & ~scxl_lost(one, joining);
 }
 
 /* Where a copy is. */
@@ -580,7 +600,7 @@ static inline enum scxl_result scxl_region_read(const struct scxl_opened *one, u
 		if (scxl_region_torn(one, offset, length))
 			return SCXL_BUSY; /* look again within the lock, whether that is to be mended */
 		if (scxl_region_kept(before, scxl_load(&region->seq), copy) && layout == scxl_load(&region->layout) &&
-		    scxl_load(&region->healthy) >> copy & 1 && !(scxl_load(&region->poisoned) & ~trusted & 1u << copy) && scxl_region_live(one))
+		    scxl_bits(one, &region->healthy) >> copy & 1 && !(scxl_load(&region->poisoned) & ~trusted & 1u << copy) && scxl_region_live(one))
 			return SCXL_OK;
 	}
 	return SCXL_BUSY;
@@ -610,7 +630,7 @@ static inline enum scxl_result scxl_region_read_locked(const struct scxl_opened 
 		if (!from)
 			return result;
 		scxl_region_bring(to, from + offset, length);
-		if (scxl_load(&region->healthy) >> copy & 1 && !(scxl_load(&region->poisoned) & ~trusted & 1u << copy))
+		if (scxl_bits(one, &region->healthy) >> copy & 1 && !(scxl_load(&region->poisoned) & ~trusted & 1u << copy))
 			return SCXL_OK;
 	}
 	return SCXL_FAILED;
