@@ -1,8 +1,9 @@
 """What `make demo-pool` shows: processes and guests share a pool of memory, and go on while it is broken under them.
 
-The pool is that of pool.yaml, in a `softcxl serve` of its own. A process writes all the time, and so does a guest; a
-memory device dies, writers are killed, then the server. At the end every write that was acknowledged is there, whole:
-checksums say so. `--no-guests` does without Linux guests.
+The pool is that of pool.yaml, in a `softcxl serve` of its own. A process writes all the time, and so does a guest; both
+call a service. A memory device dies, writers and workers of the service are killed, then the server. At the end every
+write that was acknowledged is there, whole: checksums say so; and every call was answered, or its caller knows.
+`--no-guests` does without Linux guests.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
+from pool_calls import Caller, counted
 from pool_map import SharedMap
 
 import softcxl
@@ -35,20 +38,26 @@ BLOCKS, BLOCK = 64, 64 << 10
 DIGEST = hashlib.sha256().digest_size
 PATIENCE = 90.0
 KILLED = 5
+WORKERS = 2
 BOOT = 240.0
 """Seconds that guests may take: the first time what they need is fetched."""
 CLI = [sys.executable, "-c", "import sys; from softcxl.cli import main; sys.exit(main(sys.argv[1:]))"]
 
-#: What a guest runs: it counts in the map that pool_map.py has, as fast as it can, until somebody says stop.
+#: What a guest runs: it counts in the map that pool_map.py has, and calls the functions of pool_calls.py, as fast as it
+#: can, until somebody says stop.
 COUNTS = """
 import sys; sys.path.insert(0, '/share')
-import softcxl; from pool_map import SharedMap
+import softcxl; from pool_map import SharedMap; from pool_calls import Caller
 with softcxl.connect(name='map') as pool:
-    shared, count = SharedMap(pool, 'map'), 0
-    while shared.get('stop') is None:
+    shared, caller, count = SharedMap(pool, 'map'), Caller(pool), 0
+    def over():
+        global count
+        if shared.get('stop') is not None:
+            return True
         count += 1
         shared.put('count', str(count))
-    print(count)
+    caller.call(over, 60)
+    print(count, caller)
 """
 #: And the other one: it looks, and what it sees never goes back.
 LOOKS = """
@@ -100,12 +109,14 @@ class Demo:
             self.command("pool", "stat")
             self.bulk(pool)
             writer = self.writer(pool)
+            calls = self.service(pool)
             counting = self.come(pool, booting) if guests else False
             self.device(pool, writer)
             writer = self.killed(writer)
             if counting:
-                self.guests(pool, booting)
+                self.guests(pool, booting, calls)
             self.restarted(pool, writer)
+            self.called(pool, calls)
             self.command("pool", "list")
         console.print()
         self.verdict(not self.wrong, "nothing that was acknowledged is lost, and nothing is there by half")
@@ -135,6 +146,15 @@ class Demo:
         )
         self.ledger = pool.allocate(BLOCKS * BLOCK, name="ledger", replicas=2, policy="pack")
         return self.start_writer()
+
+    def service(self, pool: Pool) -> Calls:
+        heading("A service", f"{WORKERS} processes serve the functions of pool_calls.py; this one calls them")
+        counted(pool)
+        self.workers = [self.start_worker() for _ in range(WORKERS)]
+        calls = self.stack.enter_context(Calls(self.address))
+        self.until(lambda: calls.caller.answered > 100 or calls.failed, "calls are answered")
+        console.print("calls are answered, and go on while all that follows happens")
+        return calls
 
     def device(self, pool: Pool, writer: subprocess.Popen[str]) -> None:
         source = self.ledger.info.copies[0].source
@@ -175,7 +195,24 @@ class Demo:
             True,
             f"{KILLED} writers were killed; each block is whole, and nobody waited: {1e3 * waited:.1f} ms",
         )
+        for number in range(KILLED):
+            worker = self.workers[number % WORKERS]
+            worker.kill()
+            worker.wait()
+            self.workers[number % WORKERS] = self.start_worker()
+        console.print(f"and {KILLED} workers of the service, one after the other, while calls go on")
         return writer
+
+    def called(self, pool: Pool, calls: Calls) -> None:
+        heading("The service", "what has come of the calls")
+        answered, count, lost, wrong = calls.stop()
+        self.verdict(not calls.failed, calls.failed or f"{answered} calls were answered")
+        self.verdict(not wrong, "what can be done twice: each call was answered, and rightly")
+        found = counted(pool).load(0)
+        self.verdict(
+            count <= found <= count + lost,
+            f"what is to be done once: {count} were answered, {lost} were lost, and told so; {found} were done",
+        )
 
     def restarted(self, pool: Pool, writer: subprocess.Popen[str]) -> None:
         heading("The server is killed", f"process {self.server.pid}; reads and writes need none")
@@ -224,16 +261,16 @@ class Demo:
         console.print("both are there; all that follows happens while they count and look")
         return True
 
-    def guests(self, pool: Pool, booting: dict[str, subprocess.Popen[str]]) -> None:
+    def guests(self, pool: Pool, booting: dict[str, subprocess.Popen[str]], calls: Calls) -> None:
         heading("The two guests", "what they have seen meanwhile")
         shared = SharedMap(pool, "map")
         shared.put("stop", "now")
-        counted = booting["a"].communicate(timeout=PATIENCE)[0].split()
+        counts, *called = booting["a"].communicate(timeout=PATIENCE)[0].split()
         looked = booting["b"].communicate(timeout=PATIENCE)[0].split()
         found = shared.get("count")
-        self.verdict(
-            counted == [found], f"guest a has counted to {' '.join(counted)}, and the host finds {found}"
-        )
+        self.verdict(counts == found, f"guest a has counted to {counts}, and the host finds {found}")
+        calls.others = [int(one) for one in called]
+        self.verdict(calls.others[0] > 0, f"and {calls.others[0]} of its calls were answered")
         self.verdict(len(looked) == 2, f"guest b has looked {' '.join(looked[:1])} times: it never went back")
 
     # -- means ---------------------------------------------------------------------------------------------------
@@ -262,6 +299,16 @@ class Demo:
         self.stack.callback(end, writer)
         self.until(lambda: self.written() > before or writer.poll() is not None, "the writer writes")
         return writer
+
+    def start_worker(self) -> subprocess.Popen[str]:
+        worker = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "pool_calls.py"), "serve"], stdout=subprocess.PIPE, text=True
+        )
+        self.stack.callback(end, worker)
+        assert worker.stdout is not None
+        if not worker.stdout.readline():
+            raise OSError("a worker of the service has not started; it says why above")
+        return worker
 
     def written(self) -> int:
         """How often somebody has written to it."""
@@ -329,6 +376,38 @@ class Demo:
         self.wrong += not good
         console.print("[bold green]ok[/]    " if good else "[bold red]WRONG[/] ", end="")
         console.print(what, markup=False)
+
+
+class Calls:
+    """Calls that this process makes all the time, by a thread and a connection of its own."""
+
+    def __init__(self, address: str) -> None:
+        self.failed = ""
+        self.others = [0, 0, 0, 0]
+        self._over = threading.Event()
+        self._pool = softcxl.connect(address, name="calls")
+        self.caller = Caller(self._pool)
+        self._thread = threading.Thread(target=self._call, daemon=True)
+
+    def _call(self) -> None:
+        try:
+            self.caller.call(self._over.is_set, PATIENCE, 0.001)  # others are to have the processors, too
+        except PoolError as error:
+            self.failed = f"a call has failed: {error}"
+
+    def stop(self) -> list[int]:
+        """What they have come to, with those of others: see `Caller.account`."""
+        self._over.set()
+        self._thread.join(PATIENCE)
+        return [mine + other for mine, other in zip(self.caller.account, self.others, strict=True)]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._pool.close()
 
 
 #: A process that writes blocks, one after the other, until it is killed.

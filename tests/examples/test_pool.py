@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import softcxl
+from tests.pool.served import wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SERVE = "import sys; from softcxl.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -80,12 +82,50 @@ def test_a_stream_flows(pool: str) -> None:
         assert [one for one in session.regions() if one.name] == []
 
 
+def test_calls_are_answered_whoever_is_killed(pool: str) -> None:
+    """A worker is killed while another program calls: no call of `digest` fails, and none is counted twice."""
+
+    def worker() -> subprocess.Popen[str]:
+        one = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "pool_calls.py"), "serve"], stdout=subprocess.PIPE, text=True
+        )
+        assert one.stdout is not None
+        assert one.stdout.readline() == "serving\n"
+        return one
+
+    status, out, err = run("pool_calls.py", "call", "0.1")
+    assert (status, out) == (1, "")
+    assert err.startswith("pool_calls: nobody serves: ")
+    assert run("pool_calls.py", "dance")[0] == 2
+    with contextlib.ExitStack() as stack:
+        first, second = worker(), worker()
+        for one in (first, second):
+            stack.enter_context(one)
+            stack.callback(one.kill)
+        command = [sys.executable, str(EXAMPLES / "pool_calls.py"), "call", "2"]
+        caller = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        with softcxl.connect(pool) as session:
+            number = session.open("calls")
+            wait_until(lambda: number.load(0) > 100)
+        first.kill()
+        out = caller.communicate(timeout=60)[0]
+    told = re.fullmatch(
+        r"(\d+) calls answered, 0 of them wrong; (\d+) lost\ncounted by all callers: (\d+)\n", out
+    )
+    assert told is not None, out
+    answered, lost, counted = map(int, told.groups())
+    assert lost <= 1
+    assert 0 <= counted - (answered - lost) // 2 <= lost
+
+
 def test_without_a_server_they_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOFTCXL_POOL", f"unix:{tmp_path}/nobody")
     for name, arguments in (
         ("pool_map.py", ["list"]),
         ("pool_numpy.py", []),
         ("pool_stream.py", ["consume"]),
+        ("pool_calls.py", ["call"]),
+        ("pool_calls.py", ["serve"]),
     ):
         status, out, err = run(name, *arguments)
         assert (status, out) == (1, "")
