@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import softcxl
 from softcxl.pool import errors, fallback, native
 
 SIZE = 4096 + 256
@@ -253,6 +254,14 @@ def test_without_the_core_there_are_rings_and_reasons(without: ModuleType, share
     for kind in (without.Queue, without.Caller):
         with pytest.raises(errors.NativeMissing, match="gcc and python3-dev"):
             kind(memory, 0, 4096, 1)
+
+
+def test_who_connects_without_the_core_is_told_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything else: no server needs to be there."""
+    monkeypatch.setattr(native, "CORE", False)
+    expected = "^connecting to a pool: .*C compiler and Python's headers are needed.*softcxl lab core"
+    with pytest.raises(errors.NativeMissing, match=expected):
+        softcxl.connect("unix:/nobody")
 
 
 def test_other_processors_are_refused(shared: mmap.mmap, monkeypatch: pytest.MonkeyPatch) -> None:

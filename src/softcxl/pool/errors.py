@@ -169,7 +169,7 @@ class NativeMissing(PoolError, RuntimeError):
 
     sentence = (
         "softcxl.pool was installed without its C core: a C compiler and Python's headers are needed "
-        "(Debian, Ubuntu: gcc and python3-dev), then install SoftCXL again"
+        "(Debian, Ubuntu: gcc and python3-dev), then install SoftCXL again; or `softcxl lab core`, which fetches them"
     )
 
 

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from softcxl.pool import address as addresses
-from softcxl.pool import layout
+from softcxl.pool import layout, native
 from softcxl.pool.channel import Queue, Ring
 from softcxl.pool.coherence import Cache
 from softcxl.pool.connection import Connection
-from softcxl.pool.errors import Closed, Corrupt, Refused, Stale
+from softcxl.pool.errors import Closed, Corrupt, NativeMissing, Refused, Stale
 from softcxl.pool.exchange import Exchange
 from softcxl.pool.info import RegionInfo
 from softcxl.pool.layout import HEADER, Mode, RegionFlag
@@ -92,8 +92,11 @@ def connect(
     `"host"` on the server's machine. `drop_unflushed` is for tests of such programs: what a view has not flushed is
     lost.
 
-    Raises `Refused`, `NoServer`, `Foreign`, `Corrupt`, or what the server answers.
+    Raises `Refused`, `NoServer`, `Foreign`, `Corrupt`, `NativeMissing` where the C core could not be built, or what the
+    server answers.
     """
+    if not native.CORE:
+        raise NativeMissing(f"connecting to a pool: {NativeMissing.sentence}")
     return Pool(addresses.link(address), name or _program(), patience, coherence, drop_unflushed)
 
 
