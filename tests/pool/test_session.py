@@ -20,7 +20,7 @@ import softcxl
 from softcxl.pool import errors
 from softcxl.pool.connection import check
 from softcxl.pool.layout import HEADER, Plan
-from softcxl.pool.link import Place, SocketLink
+from softcxl.pool.link import Mapped, Place, SocketLink
 from softcxl.pool.protocol import Head, Opcode, SourceFile, Welcome
 from softcxl.pool.session import Pool, connect
 from tests.fm.pool.memories import PLAN, FakeSource, arena
@@ -215,6 +215,36 @@ def test_patience_ends(served: Served) -> None:
         served.start()
         wait_until(lambda: pool.slot in served.server.names)
         assert pool.allocate(64).read() == bytes(64)
+
+
+def test_who_needs_memory_mapped_waits_for_the_next_server(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one who reads a region whose copies have been made anew, on a device that has come, when the server died."""
+    with served.connect() as pool:
+        link = pool._connection.link
+        attach, came = link.attach, []
+
+        def late(name: str, place: Place) -> Mapped:
+            came.append(threading.get_ident())
+            if came.count(threading.get_ident()) == 3:
+                served.start()
+            return attach(name, place)
+
+        served.stop()
+        monkeypatch.setattr(link, "attach", late)
+        pool.renew()
+        assert pool.allocate(64).read() == bytes(64)
+
+
+def test_who_needs_memory_mapped_waits_no_longer_than_its_patience(served: Served) -> None:
+    with served.connect(patience=0) as pool:
+        served.stop()
+        with pytest.raises(errors.NoServer, match="no pool answers at"):
+            pool.renew()
+        served.start()
+        wait_until(lambda: pool.slot in served.server.names)
+        pool.renew()
 
 
 def test_memory_that_the_next_server_has_besides_is_mapped(served: Served) -> None:

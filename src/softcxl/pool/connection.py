@@ -297,21 +297,30 @@ class Connection:
     def come_back(self, until: float) -> None:
         """Find the next server, until that time (monotonic, seconds). Raises `NoServer`, `Stale`."""
         with self._coming:
-            while self.link.gone():
-                if self.ended:
-                    raise Stale(self.ended)
-                try:
-                    self._attach()
-                except NoServer:
-                    if time.monotonic() > until:
-                        raise
-                    time.sleep(_RETRY)
+            if self.link.gone():
+                self._attach_until(until)
 
     def renew(self) -> None:
-        """Have memory mapped that has come since. Raises `NoServer`, `Stale`."""
+        """Have memory mapped that has come since. Waits for a server that has gone, up to the patience of this client.
+
+        Raises `NoServer`, `Stale`."""
         self.check()
+        until = time.monotonic() + self._patience
         with self._coming:
-            self._attach()
+            self._attach_until(until)
+
+    def _attach_until(self, until: float) -> None:
+        while True:
+            if self.ended:
+                raise Stale(self.ended)
+            try:
+                self._attach()
+            except NoServer:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_RETRY)
+            else:
+                return
 
     def _attach(self) -> None:
         before = self.mapped.server
