@@ -12,6 +12,7 @@ enum { SLOTS = 4, WRITER = 1, MENDER = 2, READER = 3, COPIES = 3, SIZE = 8192, S
 
 struct shared {
 	struct scxl_header header;
+	struct scxl_source sources[1 + COPIES];
 	struct scxl_slot slots[SLOTS];
 	struct scxl_region region;
 	uint8_t journals[SLOTS][JOURNAL];
@@ -77,8 +78,8 @@ static void make(void)
 {
 	memset(shared, 0, sizeof *shared);
 	shared->header = (struct scxl_header){
-		.magic = SCXL_POOL_MAGIC, .version = SCXL_VERSION, .boot = 1, .size = sizeof *shared, .slots = SLOTS, .regions = 1,
-		.slots_at = offsetof(struct shared, slots), .regions_at = offsetof(struct shared, region), .lease = 1000,
+		.magic = SCXL_POOL_MAGIC, .version = SCXL_VERSION, .boot = 1, .size = sizeof *shared, .sources = 1 + COPIES, .slots = SLOTS, .regions = 1,
+		.sources_at = offsetof(struct shared, sources), .slots_at = offsetof(struct shared, slots), .regions_at = offsetof(struct shared, region), .lease = 1000,
 	};
 	for (int i = 0; i < SLOTS; i++) {
 		scxl_store(&shared->slots[i].word, (uint64_t)EPOCH << 24 | SCXL_SLOT_LIVE);

@@ -85,6 +85,17 @@ def test_a_pool_that_was_left_has_nothing_open_and_nothing_mapped(
     del kept
 
 
+def test_a_pool_that_nobody_has_is_left(served: Served) -> None:
+    before, mapped = descriptors(), shared()
+    pool = served.connect()
+    region = pool.allocate("64KiB")
+    region.write(0, b"1")
+    channels(pool)
+    del pool, region
+    wait_until(lambda: descriptors() == before)  # by its thread, which was asked to close the region
+    wait_until(lambda: shared() == mapped)
+
+
 def test_a_client_has_no_descriptor_for_each_source(served: Served) -> None:
     before = [one for one in descriptors() if "memfd" in one]
     with served.connect() as pool:

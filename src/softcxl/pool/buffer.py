@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -97,7 +98,7 @@ class Buffers:
     """One's own buffers, used again and again. From any thread."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        self._pool: Pool = weakref.proxy(pool)  # which has this
         self._lock = threading.Lock()
         self._free: dict[int, list[Buffer]] = {}
         self._held: deque[tuple[int, int, Buffer]] = deque()

@@ -27,23 +27,31 @@ class Exchange:
     """What a client takes part in. From any thread."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        self._whose = weakref.ref(
+            pool
+        )  # which has this: a pool that nobody has is left without waiting for a collection
         self._lock = threading.Lock()
         self._buffers = Buffers(pool)
         self._table: Table | None = None
         self._services: dict[str, Service] = {}
         self._parts: weakref.WeakSet[Queue | Producer | Consumer] = weakref.WeakSet()
 
+    def _pool(self) -> Pool:
+        """Whoever asks for something here has it."""
+        pool = self._whose()
+        assert pool is not None
+        return pool
+
     def ring(self, name: str, size: int | str | None = None) -> Ring:
         """The ring of that name; one that is made holds `size` bytes or more, 1 MiB unless told."""
-        return Ring(self._pool, name, _size(size), self._parts.add)
+        return Ring(self._pool(), name, _size(size), self._parts.add)
 
     def queue(self, name: str, cells: int | None = None, size: int | str | None = None) -> Queue:
         """The queue of that name; one that is made has `cells` cells, a power of two, of `size` bytes or more, 256
         of 1008 unless told."""
         if cells is not None and cells < 2:
             raise Refused(f"{cells} cells: a queue has a power of two, 2 or more")
-        made = Queue(self._pool, name, cells or 0, _size(size))
+        made = Queue(self._pool(), name, cells or 0, _size(size))
         self._parts.add(made)
         return made
 
@@ -51,7 +59,7 @@ class Exchange:
         """Remove a channel that nobody has open."""
         for kind, name in ((ChannelKind.RING, ring), (ChannelKind.QUEUE, queue)):
             if name is not None:
-                self._pool.ask(Opcode.REMOVE, Remove(kind=kind, name=layout.encode_name(name)).pack())
+                self._pool().ask(Opcode.REMOVE, Remove(kind=kind, name=layout.encode_name(name)).pack())
 
     def service(self, name: str, workers: int = 1) -> Service:
         """The service of that name which this client serves, or is going to."""
@@ -60,7 +68,7 @@ class Exchange:
         with self._lock:
             known = self._services.get(name)
             if known is None or known.closed:
-                known = self._services[name] = Service(self._pool, self._buffers, name, workers=workers)
+                known = self._services[name] = Service(self._pool(), self._buffers, name, workers=workers)
             return known
 
     def client(self, name: str, timeout: float | None = None) -> Client:
@@ -69,7 +77,7 @@ class Exchange:
 
         with self._lock:
             if self._table is None:
-                self._table = Table(self._pool, self._buffers)
+                self._table = Table(self._pool(), self._buffers)
         return Client(self._table, name, timeout=timeout)
 
     def close(self) -> None:
