@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from softcxl.fm.pool import regions
 from softcxl.fm.pool.errors import ArenaUnfit, Refusal
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool import layout
@@ -602,3 +603,36 @@ def test_as_many_sources_as_a_message_has_descriptors_for(tmp_path: Path) -> Non
     served.sources.append(FakeSource("one-more", 4096))
     with pytest.raises(ArenaUnfit, match="253 sources of memory: a pool has 252 at most"):
         served.start()
+
+
+def test_regions_are_listed_in_pages_however_few_of_the_records_are_theirs(
+    monkeypatch: pytest.MonkeyPatch, server: PoolServer, sources: list[FakeSource]
+) -> None:
+    monkeypatch.setattr(regions, "_LOOKED_AT", 16)
+    client = Client(server, sources)
+    made = [client.allocate(64) for _ in range(150)]
+    stay = {made[0].index, *(one.index for one in made[40:44]), made[149].index}
+    for one in made:
+        if one.index not in stay:
+            client.execute(Opcode.FREE, of(one))
+    found, start, answers = list[int](), 0, 0
+    while True:
+        answer = ListAnswer.unpack(client.execute(Opcode.LIST, ListQuery(start=start).pack()))
+        found += answer.indices
+        answers += 1
+        if not answer.next:
+            break
+        assert answer.next > start
+        start = answer.next
+    others = {index for index, one in server.regions.known.items() if one.flags & 4}  # its journal
+    assert found == sorted(stay | others)
+    assert answers >= 150 // 16
+
+
+def test_a_page_of_regions_goes_on_where_it_was_full(server: PoolServer, sources: list[FakeSource]) -> None:
+    client = Client(server, sources)
+    made = [client.allocate(64).index for _ in range(6)]
+    first, onward = server.regions.page(made[0], 4)
+    assert (first, onward) == (made[:4], made[4])
+    assert server.regions.page(onward, 4) == (made[4:], 0)
+    assert server.regions.page(1 << 40, 4) == ([], 0)

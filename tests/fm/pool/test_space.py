@@ -97,6 +97,34 @@ class SpaceAgainstGranules(RuleBasedStateMachine):
             GRANULES * GRANULE + 17, np.array(offsets, np.uint64), np.array(sizes, np.uint64)
         )
 
+    @rule(first=st.integers(0, GRANULES - 1), count=st.integers(1, GRANULES))
+    def look_at_a_part(self, first: int, count: int) -> None:
+        start, end = first * GRANULE, (first + count) * GRANULE
+        whole = [(offset, size, True) for offset, size in extents_of(self.owners)]
+        whole += [(offset, size, False) for offset, size in self.live.items()]
+        there = sorted(one for one in whole if one[0] < end and one[0] + one[1] > start)
+        assert self.space.pieces(start, end) == there
+
+    @rule(which=st.sets(st.integers(0, 40), min_size=1, max_size=8))
+    def free_several(self, which: set[int]) -> None:
+        offsets = (
+            sorted({sorted(self.live)[number % len(self.live)] for number in which}) if self.live else []
+        )
+        assert self.space.free_all(offsets[::-1]) == sum(self.live[offset] for offset in offsets)
+        for offset in offsets:
+            size = self.live.pop(offset)
+            self.owners[offset // GRANULE : (offset + size) // GRANULE] = [0] * (size // GRANULE)
+
+    @rule(twice=st.booleans(), strange=st.integers(1, GRANULES * GRANULE))
+    def free_several_of_which_one_is_none(self, twice: bool, strange: int) -> None:
+        mine = sorted(self.live)[:2]
+        if twice and mine:
+            strange = mine[0]
+        elif strange in self.live:
+            strange += 1
+        with pytest.raises(ValueError, match="freed before, or never allocated"):
+            self.space.free_all([*mine, strange])
+
     @invariant()
     def says_what_the_map_says(self) -> None:
         free = extents_of(self.owners)

@@ -133,7 +133,8 @@ class Defragmenter:
                     one for one in self._usable()
                     if one.number not in tried and one.device not in devices and one.space.available >= need
                 ]  # fmt: skip
-                found = [(window, one) for one in others for window in self._windows(one, need)]
+            # Without the lock: there may be a great many allocations. What has changed since, `_take` finds.
+            found = [(window, one) for one in others for window in self._windows(one, need)]
             if not found:
                 return False
             found.sort(key=lambda pair: pair[0].moved)
@@ -186,16 +187,17 @@ class Defragmenter:
     def _take(self, held: Held, window: Window) -> _Taken | None:
         """Keep back what is free in a window, and a place elsewhere for everything else that is there."""
         taken = _Taken(held)
-        for offset, size in held.space.extents():
-            start, end = max(offset, window.start), min(offset + size, window.end)
-            if start < end:
+        pieces = held.space.pieces(window.start, window.end)
+        for offset, size, free in pieces:
+            if free:
+                start, end = max(offset, window.start), min(offset + size, window.end)
                 held.space.allocate_at(start, end - start)
                 taken.free.append(self._sources.at(held.number, start))
         try:
-            for offset, size in held.space.allocations():
-                place = self._sources.at(held.number, offset)
-                if offset + size <= window.start or offset >= window.end or place in taken.free:
+            for offset, size, free in pieces:
+                if free:
                     continue
+                place = self._sources.at(held.number, offset)
                 found = self._movable(held, offset)
                 if found is None:
                     raise NoRoom("it is used otherwise by now")

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from softcxl.fm.pool.clearing import Clearing
 from softcxl.fm.pool.errors import Refusal
 from softcxl.fm.pool.pins import OLD, PINNED, Pins
@@ -33,6 +35,9 @@ _KEPT = int(RegionFlag.KEPT)
 _ALLOWED = int(RegionFlag.ATOMIC | RegionFlag.CHANNEL)
 _WRITE = int(Mode.WRITE)
 _LEAVING = int(RegionState.LEAVING)
+_LIVE, _STATE = np.uint64(RegionState.LIVE), np.uint64(0xFF)
+_LOOKED_AT = 1 << 14
+"""Records that are looked at for one answer to who lists regions."""
 _PAGE = layout.PAGE - 1
 _NO_NAME = bytes(64)
 _ASKED = struct.Struct("<2Q4B2HQ8s64s")
@@ -294,16 +299,15 @@ class Regions:
         self.pins.remove(asked.index, before)
 
     def page(self, start: int, most: int) -> tuple[list[int], int]:
-        """Up to `most` indices of regions from `start` on, and where to go on (0: nowhere)."""
-        found: list[int] = []
-        for index in range(start, self._next):
-            one = self.known.get(index)
-            if one is None or one.leaving:
-                continue
-            if len(found) == most:
-                return found, index
-            found.append(index)
-        return found, 0
+        """Up to `most` indices of regions from `start` on, and where to go on (0: nowhere). So many records are looked
+        at at a time that requests are answered between, however few of them are regions'."""
+        words = self._directory.region_words()
+        start = min(start, len(words))
+        end = min(start + _LOOKED_AT, len(words))
+        found = np.flatnonzero(words[start:end, 0] & _STATE == _LIVE)
+        if len(found) > most:
+            end = start + int(found[most])
+        return (found[:most] + start).tolist(), end if end < len(words) else 0
 
     # -- what happens ----------------------------------------------------------------------------------------
 

@@ -284,16 +284,30 @@ class Space:
         return 0 if offset & self._mask else self._allocated.get(offset >> self._shift, 0) << self._shift
 
     def allocations(self) -> list[tuple[int, int]]:
-        """Offset and size in bytes of each allocation, by offset."""
+        """Offset and size in bytes of each allocation, by offset. From any thread."""
         return self._in_bytes(self._allocated)
 
     def extents(self) -> list[tuple[int, int]]:
         """Offset and size in bytes of each free extent, by offset."""
         return self._in_bytes(self._at_start)
 
+    def pieces(self, start: int, end: int) -> list[tuple[int, int, bool]]:
+        """What has bytes from `start` to `end`: offset and size of each allocation and each free extent, and whether it
+        is free; by offset. Takes as long as there are such, and granules of the first one before `start`."""
+        allocated, at_start, shift = self._allocated, self._at_start, self._shift
+        at, last = max(start, 0) >> shift, min(end, self.size)
+        while at and at not in allocated and at not in at_start:
+            at -= 1
+        found = []
+        while at << shift < last:
+            length = allocated.get(at, 0)
+            found.append((at << shift, (length or at_start[at]) << shift, not length))
+            at += length or at_start[at]
+        return found
+
     def _in_bytes(self, granules: dict[int, int]) -> list[tuple[int, int]]:
         shift = self._shift
-        return [(start << shift, length << shift) for start, length in sorted(granules.items())]
+        return [(start << shift, length << shift) for start, length in sorted(granules.copy().items())]
 
 
 def _nothing(offset: int) -> str:
