@@ -234,6 +234,9 @@ class PoolModel(RuleBasedStateMachine):
                 mine = made.owner is client or made.by == self.server.names[client.slot]
                 if mine or not made.private:
                     assert self.ask(client, Opcode.HOLD, hold.pack())[0] == Status.OK
+        for client in self.clients:  # that was all: what was pinned and is freed goes
+            that_was_all = Hold(index=0, generation=0, opened=0, pins=0)
+            assert self.ask(client, Opcode.HOLD, that_was_all.pack())[0] == Status.OK
 
     # -- what is so always ---------------------------------------------------------------------------------------
 
