@@ -44,7 +44,7 @@ def serve_pool(fabric: Fabric, path: Path, leases: Leases | None = None) -> Iter
                 plan=plan,
                 lease=given.lease_seconds,
                 quotas=given.quotas,
-                fence=None if leases is None else lambda host: _fenced(server, leases, host),
+                fence=None if leases is None else lambda host: fenced(fabric, server, leases, host),
                 event=journal.happened,
             )
         except ArenaUnfit as error:
@@ -74,13 +74,13 @@ def _renew(server: PoolServer, leases: Leases) -> None:
         leases.heard_of(host)
 
 
-def _fenced(server: PoolServer, leases: Leases, host: str) -> bool:
+def fenced(fabric: Fabric, server: PoolServer, leases: Leases, host: str) -> bool:
     """A program of the host is not heard of. The host loses what it was granted, unless others on it are heard of.
-    Returns whether it has done."""
+    Returns whether it has done: its machine may be stopped, and not have noticed."""
     with server.lock:
         if host in server.clients.heard():
             return True
-    return leases.fence(host)
+    return leases.fence(host) and not any(access.reached_by(host) for access in fabric.access.values())
 
 
 class _Journal:

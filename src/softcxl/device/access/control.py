@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
+from softcxl.device.access.machine import Files, Machine
 from softcxl.device.access.server import AccessServer, Memory, Visitor
 from softcxl.pci.function import Function
-from softcxl.pci.region import INTX, MSI
+from softcxl.pci.region import INTX, MSI, Bus
 from softcxl.spec.cxl.dvsec import VENDOR_CXL
 from softcxl.spec.pci.header import CommonHeader
 from softcxl.spec.pool_access import (
@@ -38,6 +40,7 @@ NOT_SERVED, MALFORMED, FAILED = 9, 1, 10
 
 _BAR = 0
 _INTA = 1
+_LOOK = 0.02  # seconds from one look at what a machine maps to the next
 _VECTORS_LOG2 = VECTORS.bit_length() - 1
 
 
@@ -64,6 +67,11 @@ class AccessControl(Function):
         self.visitor = Visitor(name, "")
         self._server: AccessServer | None = None
         self._here = False  # a program has come by this device since the last reset
+        self.files: Files = frozenset()
+        """The memories."""
+        self.lingering: list[Visitor] = []
+        """From whom the device was taken, and who map memory yet."""
+        self._machine: Machine | None = None
         assert self.msi is not None
         self.msi.control.multiple_message_capable = _VECTORS_LOG2
         self.header.interrupt_pin.value = _INTA
@@ -211,10 +219,34 @@ class AccessControl(Function):
 
     # -- coming and going --------------------------------------------------------------------------------------------
 
+    def attach(self, bus: Bus) -> None:
+        super().attach(bus)
+        self._machine = Machine.of(getattr(bus, "process", 0))
+
     def detach(self) -> None:
-        """The guest has gone, and with it the programs in it."""
+        """The guest has gone, and with it the programs in it: as soon as its machine maps none of the memory, which
+        one that is stopped does when it goes on, or ends."""
         super().detach()
-        self._leave()
+        machine, self._machine = self._machine, None
+        if machine is None or not machine.maps(self.files):
+            if machine is not None:
+                machine.close()
+            self._leave()
+            return
+        visitor, here = self.visitor, self._here
+        self._here, self.visitor = False, replace(visitor, visit=visitor.visit + 1)
+        self.lingering.append(visitor)
+        threading.Thread(
+            target=self._linger, args=(machine, visitor, here), name=f"{self.name} lingers", daemon=True
+        ).start()
+
+    def _linger(self, machine: Machine, visitor: Visitor, here: bool) -> None:
+        while machine.maps(self.files) and not machine.ended(_LOOK):
+            pass
+        machine.close()
+        self.lingering.remove(visitor)
+        if here:
+            self._tell_gone(visitor)
 
     def on_reset(self, kind: Reset) -> None:
         """Nothing interrupts, and after a reset of the machine whoever has come by this device is gone. One of the
@@ -230,8 +262,13 @@ class AccessControl(Function):
 
     def _leave(self) -> None:
         here, self._here = self._here, False
-        if here and self._server is not None:
+        if here:
+            self._tell_gone(self.visitor)
+
+    def _tell_gone(self, visitor: Visitor) -> None:
+        server = self._server
+        if server is not None:
             try:
-                self._server.gone(self.visitor)
+                server.gone(visitor)
             except Exception:
                 log.exception("%s: the pool's server failed; a bug", self.name)

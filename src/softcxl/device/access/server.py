@@ -25,10 +25,12 @@ class Memory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """The guest at a pool access device: the device's name, and that of the host that the guest is."""
+    """The guest at a pool access device: the device's name, that of the host that the guest is, and how often the
+    device was taken from a machine that could reach the memory yet."""
 
     device: str
     host: str
+    visit: int = 0
 
 
 class AccessServer(Protocol):
@@ -46,7 +48,8 @@ class AccessServer(Protocol):
         an answer of at most 1024 bytes: a record, or a sentence where the status is not 0."""
 
     def gone(self, visitor: Visitor) -> None:
-        """The guest has left, died or restarted: none of the programs that came by its device is there any more."""
+        """The guest has left, died or restarted: none of the programs that came by its device is there any more, or
+        can reach the memory. From any thread."""
 
     def ring(self, offset: int) -> None:
         """A guest rings: wake who sleeps on the word at `offset` (bytes, a multiple of 8) of the arena, on the host

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from softcxl.device.access.control import AccessControl
-from softcxl.device.access.server import AccessServer, Memory, Visitor
+from softcxl.device.access.machine import files
+from softcxl.device.access.server import AccessServer, Memory
 from softcxl.device.access.windows import Windows
 from softcxl.pci.function import Function
 from softcxl.spec.pool_access import BARS, ENTRY_NAME_SIZE, MOST_MEMORIES
@@ -44,7 +46,12 @@ class PoolAccess:
 
     @host.setter
     def host(self, host: str) -> None:
-        self.control.visitor = Visitor(self.name, host)
+        self.control.visitor = replace(self.control.visitor, host=host)
+
+    def reached_by(self, host: str) -> bool:
+        """Whether a machine of that host, from which it was taken, may reach the memory yet: one that is stopped, and
+        has not noticed."""
+        return any(one.host == host for one in list(self.control.lingering))
 
     def serve(self, server: AccessServer) -> None:
         """Answer for `server` from now on, until `leave`.
@@ -70,6 +77,7 @@ class PoolAccess:
                 for at in range(0, len(memories), count)
             ]
             self._memories = memories
+            self.control.files = files([fd for one in self.windows for fd in one.fds])
             places = [(one, 1 + at // count, BARS[at % count]) for at, one in enumerate(memories)]
             self.control.serve(server, places)
         self._stop = server.listen(self.control.rung)

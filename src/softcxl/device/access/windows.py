@@ -51,6 +51,11 @@ class Windows(Function):
             found[index] = Region(file.size, mappable=((0, file.there),), fd=file.fd, start=file.start)
         return found
 
+    @property
+    def fds(self) -> list[int]:
+        """Of the memories."""
+        return [file.fd for file in self._open]
+
     def close(self) -> None:
         """Let go of the files. It must not be attached."""
         for file in self._open:

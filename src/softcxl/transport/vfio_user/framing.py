@@ -38,6 +38,7 @@ MAX_FDS = 16
 
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 _CHUNK = 1 << 18
+_PEER = Struct("3i")
 
 
 class Channel:
@@ -61,6 +62,15 @@ class Channel:
         self._untouched = (
             not self._spin_ns
         )  # nothing of the next message is here, and nothing forbids to wait for it
+
+    @property
+    def process(self) -> int:
+        """The process that has made the connection; 0 where that is not to be known."""
+        try:
+            said = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+            return int(_PEER.unpack(said)[0])
+        except OSError:
+            return 0
 
     def receive(self, timeout: float | None = None) -> Frame:
         """The next message. Raises `Disconnected` at the end, `ProtocolError` for a header that makes no

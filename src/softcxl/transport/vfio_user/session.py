@@ -130,6 +130,11 @@ class Session:
         finally:
             self._close()
 
+    @property
+    def process(self) -> int:
+        """The machine's process; 0 where that is not to be known."""
+        return self._channel.process
+
     def stop(self) -> None:
         """Make `serve` return soon; from any thread."""
         self._exchange.shutdown()
