@@ -226,11 +226,11 @@ def test_a_guests_request_is_not_kept_waiting(sources: list[FakeSource]) -> None
 def test_a_request_that_waits_does_not_keep_a_server_from_ending(
     sources: list[FakeSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("softcxl.fm.pool.server._FREEING", 3600.0)
+    monkeypatch.setattr("softcxl.fm.pool.allocating._FREEING", 3600.0)
     server, one, _ = restarted(sources)
     server.clients.lease = 3600.0
     caller(one).start(asking(SIZE).pack(), Opcode.ALLOCATE)
-    wait_until(lambda: server._waiting._all)
+    wait_until(lambda: server.allocating.waiting._all)
     server.close()
 
 
@@ -393,7 +393,7 @@ def test_memory_that_is_freed_has_regions_looked_at_only_where_one_waits_for_it(
     def free_some() -> bool:
         client.execute(Opcode.FREE, of(client.allocate(4096)))
         woken.clear()
-        server._clear_now()
+        server.allocating.clear_now()
         return woken.is_set()
 
     assert not free_some()

@@ -562,7 +562,7 @@ def test_many_that_were_half_made_by_a_server_that_died_are_made_whole(sources: 
 def test_what_clients_of_the_last_server_look_at_is_not_cleared_before_they_have_said_so(
     sources: list[FakeSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("softcxl.fm.pool.server._FREEING", 0.01)
+    monkeypatch.setattr("softcxl.fm.pool.allocating._FREEING", 0.01)
     fd = arena()
     first = PoolServer(fd, sources, plan=PLAN)
     client, viewer, other = (Client(first, sources, name) for name in ("client", "viewer", "other"))

@@ -6,41 +6,36 @@ at once: what it held is let go."""
 
 from __future__ import annotations
 
-import itertools
 import logging
 import queue
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from softcxl.fm.pool.accounts import Accounts
+from softcxl.fm.pool.allocating import NOT_NOW, Allocating
 from softcxl.fm.pool.channels import Channels
 from softcxl.fm.pool.clients import Clients, Fence, Leaver
-from softcxl.fm.pool.copies import Copies
 from softcxl.fm.pool.defragment import Defragmenter
 from softcxl.fm.pool.directory import Directory
 from softcxl.fm.pool.errors import ArenaUnfit, Refusal
 from softcxl.fm.pool.health import Health
 from softcxl.fm.pool.heap import Heap
+from softcxl.fm.pool.poisoned import Poisoned
 from softcxl.fm.pool.rebuild import Rebuilder
 from softcxl.fm.pool.regions import Regions
 from softcxl.fm.pool.sources import Sources
 from softcxl.fm.pool.telling import Telling
-from softcxl.fm.pool.waiting import Reply, Waiting
+from softcxl.fm.pool.waiting import Reply
 from softcxl.pool import layout
-from softcxl.pool.errors import Busy, Empty, PoolError
+from softcxl.pool.errors import Empty, PoolError
 from softcxl.pool.layout import SERVER, Plan
 from softcxl.pool.native import Caller, Queue, Worker
 from softcxl.pool.protocol import (
     LARGEST,
-    MANY,
     Allocate,
-    AllocateMany,
-    Heal,
     Hello,
     Hold,
     Journal,
@@ -48,9 +43,6 @@ from softcxl.pool.protocol import (
     ListQuery,
     Named,
     Opcode,
-    PoisonAnswer,
-    PoisonedRange,
-    PoisonQuery,
     Ring,
     Status,
     Welcome,
@@ -66,13 +58,9 @@ JOURNAL_SIZE = 1 << 20
 """Bytes of a client's journal: the longest write that is all or nothing where there is one copy."""
 
 _LIST_MOST = (LARGEST - ListAnswer.__layout__.size) // 8
-_POISON_MOST = (LARGEST - PoisonAnswer.__layout__.size) // PoisonedRange.__layout__.size
-_PLACES = [struct.Struct(f"<{2 * count}Q") for count in range(MANY + 1)]
-_NOT_NOW = (Status.NO_ROOM, Status.QUOTA)
 _LATER = (Opcode.ALLOCATE, Opcode.ALLOCATE_MANY)
+_HEAL, _GOODBYE = int(Opcode.HEAL), int(Opcode.GOODBYE)  # an enum takes longer
 _SLICE = 0.2
-_GATHER = 0.01  # seconds in which freed memory is gathered before it is cleared at once
-_FREEING = 10.0  # seconds for which a request waits for memory that is being cleared
 
 Event = Callable[[str, str, Mapping[str, Any]], None]
 """Told of what happens: kind, of what, and details. From any thread; it must not wait for the pool."""
@@ -104,16 +92,11 @@ class PoolServer:
     ) -> None:
         self.lock = threading.RLock()
         self.event: Event = event or (lambda kind, subject, detail: None)
-        self._closing = threading.Event()
+        self.closing = threading.Event()
         self._grace: threading.Timer | None = None
         self._awaited: set[int] = set()
-        self._threads: list[threading.Thread] = []
-        self._to_clear = threading.Event()
-        self._hurry = threading.Event()
-        self._freed = threading.Condition(self.lock)
-        self._waiting = Waiting(self._freed, time.monotonic)
-        self._prompt = threading.local()
-        """`on` in threads that answer several, and so wait for nobody's memory."""
+        self.threads: list[threading.Thread] = []
+        self.allocating = Allocating(self)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ringers: list[Callable[[int], None]] = []
         self._on_change: list[Callable[[], None]] = []
@@ -159,8 +142,8 @@ class PoolServer:
             raise
         self.telling = Telling(self)
         self._handlers: dict[int, Handler] = {
-            Opcode.ALLOCATE: self._allocate,
-            Opcode.ALLOCATE_MANY: self._allocate_many,
+            Opcode.ALLOCATE: self.allocating.allocate,
+            Opcode.ALLOCATE_MANY: self.allocating.allocate_many,
             Opcode.OPEN: lambda slot, data: self.regions.open(slot, Named.unpack(data)).pack(),
             Opcode.CLOSE: self.regions.close,
             Opcode.FREE: self._named(self.regions.free),
@@ -172,8 +155,9 @@ class PoolServer:
             Opcode.TELL: self.telling.handle,
             Opcode.GOODBYE: self._goodbye,
         }
+        poisoned = Poisoned(self)
         self._unlocked: dict[int, Handler] = {
-            Opcode.POISON: self._poison, Opcode.HEAL: self._heal, Opcode.RING: self._ring,
+            Opcode.POISON: poisoned.query, Opcode.HEAL: poisoned.heal, Opcode.RING: self._ring,
         }  # fmt: skip
         self._handlers |= self.channels.handlers
         self._on_tick.append(self.channels.tick)
@@ -188,7 +172,7 @@ class PoolServer:
         self.clients.see_to_the_dead()
         if not self._awaited:
             self.regions.pins.certain()
-        self.regions.clearing.wake = self._to_clear.set
+        self.regions.clearing.wake = self.allocating.wake
         self.on_change(self.rebuilder.changed)
         self.tell("rebuild", lambda: {**self.rebuilder.told(), "moved": self.defragmenter.moved})
         self._on_tick += [self.health.tick, self.sources.backing.tick]
@@ -232,34 +216,34 @@ class PoolServer:
             # Clients of the server before may look at memory, of which this one knows nothing until they say so
             with self.lock:
                 self.regions.clearing.held = True
-            self._grace = threading.Timer(self.clients.lease, self._settled)
+            self._grace = threading.Timer(self.clients.lease, self.settled)
             self._grace.daemon = True
             self._grace.start()
         for name, run in (
-            ("pool", self._run), ("pool housekeeping", self._keep_house), ("pool clearing", self._clear),
-            ("pool work", self._work), ("pool waiting", self._wait),
+            ("pool", self._run), ("pool housekeeping", self._keep_house), ("pool clearing", self.allocating.run),
+            ("pool work", self._work), ("pool waiting", self.allocating.run_waiting),
         ):  # fmt: skip
             thread = threading.Thread(target=run, name=name, daemon=True)
             thread.start()
-            self._threads.append(thread)
-        self._to_clear.set()
+            self.threads.append(thread)
+        self.allocating.wake()
         self.rebuilder.start()
         self.directory.ready()
 
     def close(self) -> None:
         """Stop serving. What is allocated stays so, in the arena, for the next server."""
-        if self._closing.is_set():
+        if self.closing.is_set():
             return
-        self._closing.set()
-        self._waiting.close()
+        self.closing.set()
+        self.allocating.waiting.close()
         if self._grace is not None:
             self._grace.cancel()
             self._grace.join()
-        self._to_clear.set()
+        self.allocating.wake()
         self._jobs.put(None)
-        for thread in self._threads:
+        for thread in self.threads:
             thread.join()
-        self._threads.clear()
+        self.threads.clear()
         self.rebuilder.close()
         self.health.close()
         with self.lock:
@@ -274,7 +258,7 @@ class PoolServer:
     def later(self, job: Callable[[], None]) -> None:
         """Have a job done by a thread for what takes longer; at once, where the server is not running."""
         self._jobs.put(job)
-        if not self._threads:
+        if not self.threads:
             self._done(self._jobs.get_nowait())
 
     @property
@@ -292,14 +276,12 @@ class PoolServer:
         with self.lock:
             self.regions.clearing.held = False
             self.regions.clearing.look_again()
-            self._freed.notify_all()
-
-    _settled = settled
+            self.allocating.freed.notify_all()
 
     def _run(self) -> None:
         worker = self._worker
-        self._prompt.on = True
-        while not self._closing.is_set():
+        self.allocating.never_waits()
+        while not self.closing.is_set():
             try:
                 data = worker.next(_SLICE)
             except Empty:
@@ -310,51 +292,27 @@ class PoolServer:
                 log.error("the pool's queue of calls: %s", error)
                 continue
             slot = worker.current[0]
-            if worker.kind == Opcode.HEAL:  # as long as there is poison: others' calls do not wait for that
+            if worker.kind == _HEAL:  # as long as there is poison: others' calls do not wait for that
                 self.request(slot, worker.kind, data, self._answering(worker.current))
                 continue
-            if worker.kind == Opcode.GOODBYE:
+            if worker.kind == _GOODBYE:
                 epoch = self.clients.epoch(slot)
                 # When it has gone there is no table to answer in, and the cell stays taken
                 worker.answer(b"")
                 self.left(slot, epoch)  # the door may have seen it go by now, and let another one in
                 continue
             status, answer = self.execute(slot, worker.kind, data)
-            if status in _NOT_NOW and worker.kind in _LATER:
+            if status and status in NOT_NOW and worker.kind in _LATER:
                 self.request(slot, worker.kind, data, self._answering(worker.current))
                 continue
             worker.answer(answer, status)
 
     def _keep_house(self) -> None:
-        while not self._closing.wait(min(_SLICE, self.clients.lease / 10)):
+        while not self.closing.wait(min(_SLICE, self.clients.lease / 10)):
             self.directory.beat()
             with self.lock:
                 for tick in (self.clients.look, self.regions.sweep, *self._on_tick):
                     self._done(tick)
-
-    def _clear(self) -> None:
-        while not self._closing.is_set():
-            self._to_clear.wait()
-            self._to_clear.clear()
-            if not self._hurry.wait(_GATHER) and self._closing.is_set():
-                return
-            self._hurry.clear()
-            self._clear_now()
-
-    def _clear_now(self) -> None:
-        try:
-            cleared = self.regions.clearing.clear(self.lock)
-        except Exception:
-            log.exception("clearing memory that was freed")
-            return
-        with self._freed:
-            self._freed.notify_all()
-        if cleared:
-            self.rebuilder.freed()
-
-    def _wait(self) -> None:
-        self._prompt.on = True
-        self._waiting.run()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -431,35 +389,27 @@ class PoolServer:
         """Answer a request as `execute` does, by `reply`: at once, or from another thread where it has to wait for
         memory, so that whoever asks for others, too, goes on. It is not answered where who asked has gone, or the
         server ends."""
-        if opcode == Opcode.HEAL and self._threads:
+        if opcode == Opcode.HEAL and self.threads:
             self.later(partial(self._heal_later, slot, self.clients.epoch(slot), data, reply))
             return
-        if opcode not in _LATER or not self._threads:
+        if opcode not in _LATER or not self.threads:
             reply(*self.execute(slot, opcode, data))
             return
-        with self.lock, self._waiting_for_nothing():
+        with self.lock, self.allocating.waiting_for_nothing():
             status, answer = self.execute(slot, opcode, data)
-            later = status in _NOT_NOW and self._comes_later(slot, opcode, data, reply)
+            later = status in NOT_NOW and self.allocating.comes_later(slot, opcode, data, reply)
         if not later:
             reply(status, answer)
 
     def at_once(self, slot: int, opcode: int, data: bytes) -> tuple[int, bytes]:
         """Answer a request as `execute` does, but wait for nothing: it is `Status.BUSY` where memory is on its way."""
-        if opcode not in _LATER or not self._threads:
+        if opcode not in _LATER or not self.threads:
             return self.execute(slot, opcode, data)
-        with self.lock, self._waiting_for_nothing():
+        with self.lock, self.allocating.waiting_for_nothing():
             status, answer = self.execute(slot, opcode, data)
-            if status in _NOT_NOW and self._comes:
+            if status in NOT_NOW and self.allocating.comes:
                 return Status.BUSY, b"memory that was freed is on its way: ask again"
             return status, answer
-
-    @contextmanager
-    def _waiting_for_nothing(self) -> Iterator[None]:
-        was, self._prompt.on = getattr(self._prompt, "on", False), True
-        try:
-            yield
-        finally:
-            self._prompt.on = was
 
     def execute(self, slot: int, opcode: int, data: bytes) -> tuple[int, bytes]:
         """Answer a request of the client in `slot`: a status, and what it gets. Waits for memory that is on its way."""
@@ -484,81 +434,6 @@ class PoolServer:
             log.exception("request %s of slot %s", opcode, slot)
             return Status.FAILED, f"the server failed: {error}".encode()[:LARGEST]
 
-    def _allocate(self, slot: int, data: bytes) -> bytes:
-        try:
-            return self.regions.allocate_packed(slot, data)
-        except Refusal as refusal:
-            self._wait_for_memory(slot, refusal)
-        return self.regions.allocate_packed(slot, data)
-
-    def _allocate_many(self, slot: int, data: bytes) -> bytes:
-        asked = AllocateMany.unpack(data)
-        each, count = asked.each, asked.count
-        if not 0 < count <= MANY:
-            raise Refusal(Status.MALFORMED, f"{count} regions: one request makes 1 to {MANY}")
-        try:
-            made = self.regions.allocate_many(slot, each, count)
-        except Refusal as refusal:
-            self._wait_for_memory(slot, refusal)
-            made = self.regions.allocate_many(slot, each, count)
-        return _PLACES[count].pack(*itertools.chain.from_iterable(made[:count]))
-
-    def _wait_for_memory(self, slot: int, refusal: Refusal) -> None:
-        """Wait for memory that is being cleared, where that is what was refused. Raises `refusal` where none is."""
-        epoch = self.clients.epoch(slot)
-        if refusal.status not in _NOT_NOW or not self._memory_comes():
-            raise refusal
-        if not self.clients.is_of(slot, epoch):
-            raise Refusal(Status.GONE, f"nobody is in slot {slot}")
-
-    def _comes_later(self, slot: int, opcode: int, data: bytes, reply: Reply) -> bool:
-        """There will be room when memory is cleared, or regions have been moved: answer then, and others meanwhile.
-        False: there will be none. With the lock held."""
-        epoch = self.clients.epoch(slot)
-        if not self._comes:
-            return self._makes_room(slot, epoch, opcode, data, reply)
-
-        def again(last: bool) -> bool:
-            if not self.clients.is_of(slot, epoch):
-                return True  # it has gone meanwhile, and the slot may be another's
-            status, answer = self.execute(slot, opcode, data)
-            if status in _NOT_NOW:
-                if self._comes and not last:
-                    return False
-                if self._makes_room(slot, epoch, opcode, data, reply):
-                    return True
-            reply(status, answer)
-            return True
-
-        self._hurry.set()
-        self._to_clear.set()
-        self._waiting.add(again, min(_FREEING, self.lease))
-        return True
-
-    def _makes_room(self, slot: int, epoch: int, opcode: int, data: bytes, reply: Reply) -> bool:
-        """There is as much as was asked for, in pieces: answer once regions have been moved. False: there is not."""
-        if opcode != Opcode.ALLOCATE:
-            return False
-        asked = Allocate.unpack(data)
-        size, copies = layout.room(asked.size), asked.copies
-        if asked.source or asked.flags & layout.RegionFlag.CHANNEL:
-            return False
-        if not self.defragmenter.can_help(size, copies):
-            return False
-
-        def move() -> None:
-            try:
-                self.defragmenter.make_room(size, copies)
-            finally:
-                with self.lock:
-                    there = self.clients.is_of(slot, epoch)
-                    status, answer = self.execute(slot, opcode, data) if there else (0, b"")
-                if there:
-                    reply(status, answer)
-
-        self.rebuilder.do(move)
-        return True
-
     def _answering(self, call: tuple[int, int, int]) -> Reply:
         """Answers a call of the shared memory's."""
 
@@ -566,28 +441,6 @@ class PoolServer:
             self._worker.answer(answer, status, call)
 
         return reply
-
-    @property
-    def _comes(self) -> bool:
-        """Whether memory is being cleared, or will be once all clients have said what they look at."""
-        clearing = self.regions.clearing
-        return clearing.coming > 0 or (clearing.held and clearing.waiting > 0)
-
-    def _memory_comes(self) -> bool:
-        """Wait for memory that is on its way. Returns whether there was any."""
-        if not self._comes or getattr(self._prompt, "on", False):
-            return False
-        if not self._threads:
-            self._clear_now()
-            return True
-        self._hurry.set()
-        self._to_clear.set()
-        clearing = self.regions.clearing
-        self._freed.wait_for(
-            lambda: self._closing.is_set() or not (clearing.coming or clearing.held),
-            min(_FREEING, self.lease),
-        )
-        return True
 
     def _hold(self, slot: int, data: bytes) -> bytes:
         asked = Hold.unpack(data)
@@ -621,49 +474,6 @@ class PoolServer:
             self.directory.set_journal(slot, at, JOURNAL_SIZE)
             return Journal(at=at, size=JOURNAL_SIZE).pack()
         return Journal(at=record.journal_at, size=record.journal_size).pack()
-
-    def _poison(self, slot: int, data: bytes) -> bytes:
-        asked = PoisonQuery.unpack(data)
-        with self.lock:
-            index = self.regions.find(Named(index=asked.index, generation=asked.generation, name=b""))
-            one = self.regions.known[index]
-            if asked.offset + asked.length > one.size:
-                raise Refusal(
-                    Status.MALFORMED, f"{asked.length} bytes at {asked.offset}: the region has {one.size}"
-                )
-            places = []
-            for copy, extent in enumerate(one.extents):
-                held = self.sources.all.get(extent >> 56)
-                if held is not None and held.source is not None:
-                    begin = extent & (1 << 56) - 1
-                    # First what was told: as soon as it is so it is the source's to say
-                    told = self.health.about_to_be(held, begin + asked.offset, asked.length)
-                    places.append((copy, begin, held.source, told))
-        found = []
-        for copy, begin, source, told in places:
-            for at, length in {*told, *source.poisoned(begin + asked.offset, asked.length)}:
-                found.append(PoisonedRange(copy=copy, offset=max(at - begin, 0), length=length))
-        found.sort(key=lambda one: one.offset)  # who asks goes on from the last
-        return PoisonAnswer(more=int(len(found) > _POISON_MOST), ranges=found[:_POISON_MOST]).pack()
-
-    def _heal(self, slot: int, data: bytes) -> bytes:
-        asked = Heal.unpack(data)
-        with self.lock:
-            index = self.regions.find(Named(index=asked.index, generation=asked.generation, name=b""))
-            one = self.regions.known[index]
-            self.regions.check_writer(slot, index)
-        if asked.offset + asked.length > one.size:
-            raise Refusal(
-                Status.MALFORMED, f"{asked.length} bytes at {asked.offset}: the region has {one.size}"
-            )
-        region, copies = self.rebuilder.copier.open(index, one), Copies(self.directory, index)
-        try:
-            done = self.rebuilder.repairer.heal(region, copies, asked.offset, asked.length, asked.health)
-        except Busy:
-            done = False
-        if not done:
-            raise Refusal(Status.BUSY, f"region {index}: somebody writes it, or there is more poison")
-        return b""
 
     def _heal_later(self, slot: int, epoch: int, data: bytes, reply: Reply) -> None:
         status, answer = self.execute(slot, Opcode.HEAL, data)
