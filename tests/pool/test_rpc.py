@@ -24,6 +24,7 @@ from softcxl.pool.errors import (
 )
 from tests.pool.exchanging import Exchanging, serving
 from tests.pool.index import LONG, Index
+from tests.pool.served import wait_until
 
 
 @pytest.fixture
@@ -192,6 +193,25 @@ def test_a_service_says_what_cannot_be_one(served: Exchanging, index: Index) -> 
             pool.service(name)
         with pytest.raises(Refused, match="is no name"):
             pool.client(name)
+
+
+def test_a_function_that_comes_after_the_first_is_waited_for(served: Exchanging) -> None:
+    """A service begins with its first function, and its clients may know the next one from who serves it already."""
+    serve = served.client("many").service("many")
+    serve(len)
+    caller = served.client("caller")
+    client = caller.client("many", timeout=LONG)
+    pending = client.second.start(7)
+    assert pending._call is not None
+    word_at = client._table.word_at(pending._call)
+    wait_until(lambda: caller.directory.load(word_at) & 0xFF == 2)  # a worker has it
+
+    @serve
+    def second(key: int) -> int:
+        return key + 1
+
+    assert pending.result() == 8
+    assert client.len([1, 2, 3]) == 3
 
 
 def test_a_function_the_pool_does_not_take_is_not_served(served: Exchanging) -> None:

@@ -34,6 +34,8 @@ _LOOK: Final = 0.1
 """Seconds after which a worker looks whether it is to stop."""
 _REQUEST, _RESULT = 0, 1
 """What the core leaves to us: a request, a result, or else an exception."""
+_COMING: Final = 1.0
+"""Seconds after a service's begin in which a function that it has not got yet may still come."""
 _ABANDONED: Final = 4
 _here = threading.local()
 
@@ -66,6 +68,8 @@ class Service:
         self._place: Attached | None = None
         self._stopping = False
         self._lock = threading.Lock()
+        self._began = 0.0
+        self._more = threading.Condition()
         self._entries: dict[int, _Entry] = {}
         # What the core may call by itself: a function, how its positional arguments are read, whether it takes bytes
         self._plain: dict[int, tuple[Callable[..., Any], Callable[[bytes], Any] | None, bool]] = {}
@@ -113,6 +117,8 @@ class Service:
             raise ValueError(f"{entry.name} and {known.name} have one number: another name is needed")
         number = codec.number_of(entry.name)
         self._plain[number] = entry.function, entry.signature.plain, entry.signature.takes_bytes
+        with self._more:
+            self._more.notify_all()
 
     @property
     def closed(self) -> bool:
@@ -121,7 +127,7 @@ class Service:
 
     def functions(self) -> list[str]:
         """The names of its functions."""
-        return [entry.name for entry in self._entries.values() if entry.name != codec.DESCRIBE]
+        return [entry.name for entry in list(self._entries.values()) if entry.name != codec.DESCRIBE]
 
     def _describe(self) -> dict[str, tuple[str, bool]]:
         own = [entry for entry in list(self._entries.values()) if entry.name != codec.DESCRIBE]
@@ -142,6 +148,7 @@ class Service:
                 name=self._name,
             )
             self._place = Attached.unpack(self._pool.ask(Opcode.ATTACH, request.pack()))
+            self._began = time.monotonic()
             for number in range(self._workers):
                 thread = threading.Thread(target=self._run, name=f"{self.name} {number}", daemon=True)
                 self._threads.append(thread)
@@ -206,13 +213,26 @@ class Service:
             self._fail(worker, error)
 
     def _result(self, kind: int, data: bytes) -> Any:
-        entry = self._entries.get(kind & codec.NUMBER)
-        if entry is None:
-            raise self._unknown()
+        entry = self._entry(kind & codec.NUMBER)
         if kind & codec.REFERENCE:
             return self._by_reference(entry, kind, data)
         positional, named = entry.signature.arguments(kind, data)
         return entry.function(*positional, **named)
+
+    def _entry(self, number: int) -> _Entry:
+        """The function of that number.
+
+        Of a service that has just begun, and takes one function after the other, it is waited for: clients may know it
+        from another process that serves it.
+        """
+        until = self._began + _COMING
+        with self._more:
+            while number not in self._entries:
+                left = until - time.monotonic()
+                if left <= 0 or self._stopping:
+                    raise self._unknown()
+                self._more.wait(left)
+            return self._entries[number]
 
     def _ended(self) -> bool:
         """Whether the pool has forgotten this client, and its part in the service."""
