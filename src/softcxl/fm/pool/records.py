@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(32)
 _FLAGS = int(RegionFlag.KEPT | RegionFlag.ATOMIC | RegionFlag.CHANNEL | RegionFlag.PINNED | RegionFlag.OLD)
+_OLD_FLAG = int(RegionFlag.OLD)
 _OLD = np.uint64(RegionFlag.OLD)
 _LEAVING = int(RegionState.LEAVING)
 _COLUMNS = [*range(8), *range(16, 16 + MAX_COPIES)]
@@ -149,7 +150,7 @@ def _known(row: list[int], name: str, owners: set[int], same: Callable[[int, int
         name,
         0,
         0,
-        leaving=row[0] & 0xFF == _LEAVING or bool(row[2] >> 32 & RegionFlag.OLD),
+        leaving=row[0] & 0xFF == _LEAVING or bool(row[2] >> 32 & _OLD_FLAG),
     )
 
 
