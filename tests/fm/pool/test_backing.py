@@ -130,12 +130,11 @@ served.stop()
 
 def test_who_writes_all_that_there_is_is_not_killed_for_it(tmp_path: Path) -> None:
     """A file system of 12 MiB, of which the arena has 5 and a bit, and memory devices that say 16."""
-    small, script = tmp_path / "small", tmp_path / "small.py"
+    small = tmp_path / "small"
     small.mkdir()
-    script.write_text(SMALL)
-    mounted = 'mount -t tmpfs -o size=12m none "$1" && exec "$2" "$3" "$1"'
+    mounted = 'mount -t tmpfs -o size=12m none "$1" && exec "$2" -c "$3" "$1"'
     run = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", mounted, "sh", str(small), sys.executable, str(script)],
+        ["unshare", "-rm", "sh", "-c", mounted, "sh", str(small), sys.executable, SMALL],
         capture_output=True,
         text=True,
         check=False,
