@@ -67,6 +67,7 @@ def test_every_topology_key_says_what_it_means_and_what_is_allowed(reference):
         "devices.NAME (type: mld).dynamic[]",
         "devices.NAME (type: switch-cci)",
         "devices.NAME (type: pool-access)",
+        "devices.NAME (type: pool-memory)",
         "switches.NAME",
         "switches.NAME.virtual.NAME",
         "hosts.NAME",

@@ -18,6 +18,7 @@ from softcxl.lab.plan import (
     Endpoint,
     GiB,
     GuestPlan,
+    Piece,
     RootPort,
     Switch,
     Window,
@@ -98,6 +99,23 @@ def test_devices() -> None:
         "pxb-cxl,id=hb1,bus=pcie.0,bus_nr=18,hdm_for_passthrough=true",
         "cxl-rp,id=rp2,bus=hb1,port=0,chassis=3,slot=1",
     ]
+
+
+def test_a_window_may_be_of_several_files() -> None:
+    pieces = (Piece(0, 2 << 20, 7), Piece(4 << 20, 6 << 20, Path("/data/arena"), 4096))
+    words = line(replace(PLAN, windows=(Window("w0", 4 * GiB, GiB, pieces, (12,)),)))
+    assert values(words, "-object") == [
+        "memory-backend-file,id=m-w0.0,mem-path=/proc/self/fd/7,size=2097152,share=on",
+        "memory-backend-file,id=m-w0.1,mem-path=/data/arena,size=6291456,share=on,offset=4096",
+    ]
+    assert [one for one in values(words, "-device") if one.startswith("pc-dimm")] == [
+        "pc-dimm,id=w0.0,memdev=m-w0.0,addr=0x100000000",
+        "pc-dimm,id=w0.1,memdev=m-w0.1,addr=0x100400000",
+    ]
+    assert values(words, "-m") == ["1024M,slots=2,maxmem=2048M"]
+    # what is in there is others', and no memory of Linux's own
+    assert "memhp_default_state=offline" in values(words, "-append")[0].split()
+    assert "memhp_default_state" not in values(line(), "-append")[0]
 
 
 def test_windows_are_shared_memory_at_fixed_addresses() -> None:

@@ -33,7 +33,9 @@ PLACES = pci.PLACES + bridge.PLACES + cxl.PLACES + link.PLACES + cpmu.PLACES
 def _modules() -> list[ModuleType]:
     names = [module.name for module in pkgutil.walk_packages(softcxl.spec.__path__, "softcxl.spec.")]
     return [
-        importlib.import_module(name) for name in names if not name.endswith(("vfio_user", "pool_access"))
+        importlib.import_module(name)
+        for name in names
+        if not name.endswith(("vfio_user", "pool_access", "pool_region"))
     ]
 
 

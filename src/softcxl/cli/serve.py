@@ -270,9 +270,10 @@ def doors(address: str, close: bool, as_json: bool, host_name: str | None) -> No
     """Open the doors by which a guest comes to the devices of a server's host, and print them as JSON.
 
     Of each device: `socket`, for QEMU's vfio-user-pci, whether somebody is `connected`, and the traffic so far. Of each
-    window: `base` and `size` in bytes, and the `file` that its memory is mapped from. Of each of its `virtual`
-    switches: what is bound to each vPPB, which is among the devices. `opened` says whether they were closed before.
-    A host that was asked for otherwise is driven in the server, and has no doors. Doors stay open until --close; what
+    window: `base` and `size` in bytes, and the `file` that its memory is mapped from, or where the window shows the
+    pool's memory its `pieces`, each with `offset` and `size`, its `file` and where it `start`s there. Of each of its
+    `virtual` switches: what is bound to each vPPB, which is among the devices. `opened` says whether they were closed
+    before. A host that was asked for otherwise is driven in the server, and has no doors. Doors stay open until --close; what
     it prints is JSON, with and without --json.
     """
     if socket_of(address) is None:

@@ -18,6 +18,8 @@ from softcxl.fabric.journal import Journal
 from softcxl.fabric.pool import sources
 from softcxl.fm.pool.door import PoolDoor
 from softcxl.fm.pool.errors import ArenaUnfit
+from softcxl.fm.pool.front import Front
+from softcxl.fm.pool.guard import Guard
 from softcxl.fm.pool.guests import Guests
 from softcxl.fm.pool.leases import Leases
 from softcxl.fm.pool.server import PoolServer
@@ -52,10 +54,15 @@ def serve_pool(fabric: Fabric, path: Path, leases: Leases | None = None) -> Iter
         slots.enter_context(server)
         if leases is not None:
             server.on_tick(lambda: _renew(server, leases))
+        guard = Guard(server.directory, journal.happened)
+        server.on_tick(guard.look)
         guests = Guests(server)
         for access in fabric.access.values():
             access.serve(guests)
             slots.callback(access.leave)
+        for way in fabric.pool_memory.values():
+            way.show(guests.memories())
+            slots.enter_context(Front(guests, way))
         try:
             door = PoolDoor(server, path)
             door.open()

@@ -122,7 +122,7 @@ class MediaCommands(CommandSet):
                 one.start, one.length, host=device.dynamic_host
             ):
                 raise CommandError(ReturnCode.INVALID_INPUT)
-            if end > device.capacity.end:
+            if end > device.capacity.end or device.is_others(one.start, one.length):
                 raise CommandError(ReturnCode.INVALID_INPUT)
         if any(device.security.locks(one.start, one.length) for one in ranges):
             raise CommandError(ReturnCode.INVALID_SECURITY_STATE)

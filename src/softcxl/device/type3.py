@@ -58,6 +58,7 @@ from softcxl.device.shutdown import ShutdownCommands
 from softcxl.device.timestamp import TimestampCommands
 from softcxl.memory.dpa import DpaSpace
 from softcxl.memory.media import Medium
+from softcxl.memory.places import Shared
 from softcxl.pci.doe import DoeMailbox
 from softcxl.pci.region import SharedRegisters
 from softcxl.spec.command.base import Command, ReturnCode
@@ -212,8 +213,7 @@ class Type3(Endpoint, CommandSet):
         self.medium = medium or self._medium(self.name, end if self._share is None else max(PAGE, total))
         if label_medium is None and label_storage:
             label_medium = self._medium(f"{self.name}-labels", label_storage)
-        shared = None if self._share is None else self._share.memory
-        self.space = DpaSpace(self.medium, end, self.name, shared=shared)
+        self.space = DpaSpace(self.medium, end, self.name, shared=self._shared_memory())
         self.custody = Custody(self)
         self.space.altering = self.custody.altering
 
@@ -278,6 +278,10 @@ class Type3(Endpoint, CommandSet):
                 BackgroundCommands(self.cci),
             ]
         )
+
+    def _shared_memory(self) -> Shared | None:
+        """The memory that it has with others."""
+        return None if self._share is None else self._share.memory
 
     def _add_dynamic_capacity(self, regions: Sequence[DynamicRegion]) -> None:
         """The regions, and the host's commands for them."""

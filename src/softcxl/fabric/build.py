@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from softcxl.device.access import PoolAccess
+from softcxl.device.access import PoolAccess, PoolMemory
 from softcxl.device.clock import Clock, SystemClock
 from softcxl.device.decoder import CommitError
 from softcxl.device.mld.device import LdChange, MultiLogicalDevice
@@ -20,7 +20,7 @@ from softcxl.device.mld.head import Head
 from softcxl.device.mld.logical import LogicalDevice
 from softcxl.device.persist import StatePage
 from softcxl.device.type3 import Type3
-from softcxl.fabric import dynamic, keys, pool, shared, topology, vendor
+from softcxl.fabric import dynamic, keys, pool, pool_rules, shared, topology, vendor
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.host import HostMemory, HostWindow
 from softcxl.fabric.keeper import keep
@@ -48,7 +48,8 @@ class Fabric:
 
     `devices` are its memory devices by name, logical devices among them (`pool.0`), `mlds` the devices that these are
     of, `switches` those that hosts share, `virtual` their virtual switches and `ccis` their mailbox CCIs, `access` the
-    slots by which guests reach the pool, `hosts` its hosts, `open_doors` the doors open now, by device or function,
+    slots by which guests reach the pool, `pool_memory` those memory devices whose memory is the pool's, `hosts` its
+    hosts, `open_doors` the doors open now, by device or function,
     `store` what survives of it, with the journal of what happened. Raises `BuildError` where a part cannot be made: a
     file that is in use or of the wrong size, a disk that is full, a device class that does not import.
 
@@ -80,6 +81,7 @@ class Fabric:
         self.virtual: dict[str, VirtualSwitch] = {}
         self.ccis: dict[str, SwitchMailboxCci] = {}
         self.access: dict[str, PoolAccess] = {}
+        self.pool_memory: dict[str, PoolMemory] = {}
         self.hosts: dict[str, LiveHost] = {}
         self.open_doors: dict[str, Door] = {}
         self.problems: list[str] = []
@@ -128,6 +130,7 @@ class Fabric:
             device.space.sync()
         self._stack.close()
         self.devices, self.hosts, self.mlds, self.switches, self.virtual = {}, {}, {}, {}, {}
+        self.pool_memory = {}
 
     # -- building ------------------------------------------------------------------------------------------------
 
@@ -140,6 +143,8 @@ class Fabric:
             for name in self.topology.access:
                 self.access[name] = access = PoolAccess(name)
                 self._stack.callback(access.close)
+            for name, way in self.topology.pool_memory.items():
+                self.devices[name] = self.pool_memory[name] = self._pool_memory(name, way, clock)
             first = {
                 name: shared.plug(self, self._switch(name, switch, clock), switch)
                 for name, switch in self.topology.shared.items()
@@ -266,6 +271,18 @@ class Fabric:
         self._stack.callback(device.close)
         return device
 
+    def _pool_memory(self, name: str, key: keys.PoolMemory, clock: Clock) -> PoolMemory:
+        assert self.topology.pool is not None, "the topology holds"
+        device = PoolMemory(
+            name,
+            self.topology.pool.arena,
+            pool_rules.sizes(self.topology),
+            serial=key.serial or 0,
+            clock=clock,
+        )
+        self._stack.callback(device.close)
+        return device
+
     def _pool_home(self, name: str) -> Path | None:
         """The file of memory that is the pool's, where that is kept."""
         return self.pool_files.home(name) if self.pool_files and name in self.pooled else None
@@ -386,10 +403,16 @@ class Fabric:
             )
         if isinstance(device, LogicalDevice):
             device.bind(host)
+        if isinstance(device, PoolMemory):
+            device.host = host
         return device
 
     def _shared(self, device: str, base: int) -> Window:
-        """A window of a device's dynamic capacity: its own file, which is every such window's."""
+        """A window of a device's dynamic capacity: its own file, which is every such window's. Or one of the pool's
+        memory."""
+        if device in self.pool_memory:
+            medium = self.pool_memory[device].medium
+            return Window(base, medium.size, medium, shared=True)
         capacity = self.mlds[device].dynamic
         assert capacity is not None, "the topology holds"
         return Window(base, capacity.medium.size, capacity.medium, shared=True)

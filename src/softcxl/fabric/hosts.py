@@ -17,6 +17,8 @@ from softcxl.fabric.endpoints import endpoints, serial_lines
 from softcxl.fabric.errors import BuildError, NoSuchHost
 from softcxl.fabric.visitor import Visitor
 from softcxl.host.system import System
+from softcxl.memory.assembled import Assembled
+from softcxl.memory.media import Medium
 from softcxl.transport.vfio_user import Door
 
 log = logging.getLogger(__name__)
@@ -167,6 +169,22 @@ class Hosts:
         self._attending.shutdown()
 
 
+def _files(medium: Medium) -> dict[str, Any]:
+    """The file that a window's memory is mapped from; of the pool's memory the pieces."""
+    if not isinstance(medium, Assembled):
+        return {"file": str(medium.path or f"/proc/{os.getpid()}/fd/{medium.fd}")}
+    pieces = [
+        {
+            "offset": one.offset,
+            "size": one.size,
+            "file": f"/proc/{os.getpid()}/fd/{one.fd}",
+            "start": one.start,
+        }
+        for one in medium.pieces
+    ]
+    return {"file": None, "pieces": pieces}
+
+
 def traffic(door: Door) -> dict[str, int]:
     """What has gone through a door, for people: accesses that took a message, and interrupts."""
     counts = door.traffic
@@ -234,7 +252,7 @@ class Call:
                     "window": one.name,
                     "base": one.base,
                     "size": one.window.size,
-                    "file": str(one.medium.path or f"/proc/{os.getpid()}/fd/{one.medium.fd}"),
+                    **_files(one.medium),
                 }
                 for one in live.memory.windows
             ],

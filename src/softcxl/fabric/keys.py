@@ -290,6 +290,23 @@ class PoolAccess(
     """A PCI slot, in a port of a host, by which programs in the host's guest reach the `pool`."""
 
 
+class PoolMemory(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="pool-memory"
+):
+    """A memory device, in a port of a host, whose memory is that of the `pool`: programs in the host's guest reach the
+    pool by a CXL region of it, in a window with `shared: NAME`."""
+
+    serial: Annotated[
+        int | None,
+        _key(
+            "serial number, another for each device; without this key one made from the device's name",
+            form="hex",
+            least=1,
+            most=(1 << 64) - 1,
+        ),
+    ] = None
+
+
 class VirtualSwitch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A virtual CXL switch: what one host sees of a switch. A root port names it."""
 
@@ -371,7 +388,8 @@ class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Name | None,
         _key(
             "a multi-logical device: the window's memory is that of its dynamic capacity, which other hosts see in "
-            "windows of theirs, and nothing else; `size` is that of its regions"
+            "windows of theirs, and nothing else; `size` is that of its regions. Or a device of type `pool-memory`: "
+            "the window's memory is the pool's, and `size` the device's, which an error tells"
         ),
     ] = None
 
@@ -471,7 +489,7 @@ class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole fabric."""
 
     devices: Annotated[
-        Mapping[Name, Type3 | MultiLogicalDevice | SwitchCci | PoolAccess],
+        Mapping[Name, Type3 | MultiLogicalDevice | SwitchCci | PoolAccess | PoolMemory],
         _key("the devices, by name", most=8192),
     ]
     switches: Annotated[dict[Name, Switch], _key("the switches, by name", most=1024)] = field(
@@ -515,6 +533,11 @@ class Topology(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def access(self) -> dict[str, PoolAccess]:
         """The slots by which guests reach the pool."""
         return {name: one for name, one in self.devices.items() if isinstance(one, PoolAccess)}
+
+    @property
+    def pool_memory(self) -> dict[str, PoolMemory]:
+        """The memory devices whose memory is the pool's."""
+        return {name: one for name, one in self.devices.items() if isinstance(one, PoolMemory)}
 
     @property
     def shared(self) -> dict[str, Switch]:

@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from softcxl.fabric.keys import SPAN, MultiLogicalDevice, Pool, PoolAccess, SwitchCci, Topology, split
+from softcxl.fabric.keys import (
+    SPAN,
+    MultiLogicalDevice,
+    Pool,
+    PoolAccess,
+    PoolMemory,
+    SwitchCci,
+    Topology,
+    split,
+)
 from softcxl.fabric.limits import Fault, Path, closest
 from softcxl.fabric.mld import numbered
 from softcxl.fabric.routes import routes
+from softcxl.spec import pool_region
 from softcxl.spec.pool_access import MOST_MEMORIES
 from softcxl.wire.sizes import format_size, shorten
 
@@ -57,6 +67,29 @@ def access(topology: Topology, name: str) -> Iterator[Fault]:
         yield Fault(at, message, (("pool", "memory"),))
 
 
+def memory(topology: Topology, name: str) -> Iterator[Fault]:
+    """A device whose memory is the pool's: there is one, in pieces that can be mapped one by one."""
+    at: Path = ("devices", name)
+    if topology.pool is None:
+        yield Fault(at, "there is no pool whose memory it could have; give one (`pool`)")
+    elif topology.pool.arena % pool_region.ALIGNMENT:
+        size, unit = format_size(topology.pool.arena), format_size(pool_region.ALIGNMENT)
+        message = f"a guest maps the pool's arena in whole {unit}, and it is {size}"
+        yield Fault(at, message, (("pool", "arena"),))
+
+
+def sizes(topology: Topology) -> dict[str, int]:
+    """Bytes of the pool's memory at first, by name, in order."""
+    assert topology.pool is not None, "of a topology with a pool"
+    return {name: capacity(topology, name) for name in topology.pool.memory if not _memory(topology, name)}
+
+
+def span(topology: Topology) -> int:
+    """Bytes of a device whose memory is the pool's."""
+    assert topology.pool is not None, "of a topology with a pool"
+    return pool_region.capacity([topology.pool.arena, *sizes(topology).values()])
+
+
 def capacity(topology: Topology, name: str) -> int:
     """Bytes that a device, or a logical device at first, has of its own."""
     device, ld = split(name)
@@ -64,7 +97,7 @@ def capacity(topology: Topology, name: str) -> int:
     if isinstance(key, MultiLogicalDevice):
         own = key.logical_devices[ld or 0]
         return own.volatile + own.persistent
-    return 0 if isinstance(key, SwitchCci | PoolAccess) else key.volatile + key.persistent
+    return 0 if isinstance(key, SwitchCci | PoolAccess | PoolMemory) else key.volatile + key.persistent
 
 
 def _memory(topology: Topology, name: str) -> str:
@@ -80,6 +113,8 @@ def _memory(topology: Topology, name: str) -> str:
         return f"{device} is a switch's mailbox CCI, and has no memory"
     if isinstance(key, PoolAccess):
         return f"{device} is a slot by which guests reach the pool, and has no memory"
+    if isinstance(key, PoolMemory):
+        return f"{device} is a device by which guests reach the pool, and has no memory but the pool's"
     if isinstance(key, MultiLogicalDevice):
         if ld is None:
             return f"{device} has several logical devices; say which one, as {device}.0"

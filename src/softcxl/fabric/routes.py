@@ -16,7 +16,7 @@ def routes(topology: Topology, host: Host) -> dict[str, Route]:
 
     A circle of switches is walked once; `softcxl.fabric.rules` refuses it.
     """
-    memory = topology.memory.keys() | topology.single.keys()
+    memory = topology.memory.keys() | topology.single.keys() | topology.pool_memory.keys()
     return {name: route for name, route in _reached(topology, host).items() if name in memory}
 
 

@@ -18,6 +18,7 @@ from softcxl.fabric.keys import (
     Host,
     MultiLogicalDevice,
     PoolAccess,
+    PoolMemory,
     Switch,
     SwitchCci,
     Topology,
@@ -31,7 +32,7 @@ from softcxl.spec.command.memory import CAPACITY_UNIT
 from softcxl.wire.sizes import format_size, shorten
 
 
-def serial_of(name: str, device: Type3 | MultiLogicalDevice | Switch) -> int:
+def serial_of(name: str, device: Type3 | MultiLogicalDevice | PoolMemory | Switch) -> int:
     """The serial number of a device or switch: as given, or one made from its name, whatever others there are."""
     if device.serial is not None:
         return device.serial
@@ -57,6 +58,9 @@ def devices(topology: Topology) -> Iterator[Fault]:
             message = f"{serial:#x} is also the serial number of {other}; each device needs its own"
             yield Fault((*at, "serial"), message, (("devices", other, "serial"),))
         serials.setdefault(serial, name)
+        if isinstance(device, PoolMemory):
+            yield from pool_rules.memory(topology, name)
+            continue
         if isinstance(device, MultiLogicalDevice):
             yield from mld.faults(device, at)
             continue
@@ -114,6 +118,8 @@ def ports(topology: Topology) -> Iterator[Fault]:
                 f"{name} has logical devices; plug it into a switch with `virtual` switches, which bind them"
             )
             yield Fault(path, message, (("switches",),))
+        elif name in topology.pool_memory and path[0] == "switches" and path[1] in topology.shared:
+            yield Fault(path, f"{name} is for a port of a host, which has a window for it; plug it in there")
         elif name in topology.ccis and path[0] == "switches" and path[1] in topology.shared:
             yield Fault(path, f"{name} is for a host to manage a switch; plug it into a port of the host")
         elif len(before) >= (1 if pool is None else pool.heads):
@@ -154,8 +160,12 @@ def _shared(topology: Topology, window: Window, at: Path) -> Iterator[Fault]:
     """A window of a device's dynamic capacity shows all of it, each byte at its place."""
     name = window.shared or ""
     device = topology.devices.get(name)
-    if not isinstance(device, MultiLogicalDevice) or not device.dynamic:
-        message = f"{shorten(name)} is no device of type `mld` with `dynamic`"
+    if isinstance(device, PoolMemory):
+        if not any(pool_rules.memory(topology, name)) and window.size != (size := pool_rules.span(topology)):
+            message = f"{format_size(window.size)}; {name}, with all of the pool's memory, takes {format_size(size)}"
+            yield Fault((*at, "size"), message, ((*at, "shared"), ("pool", "memory"), ("pool", "arena")))
+    elif not isinstance(device, MultiLogicalDevice) or not device.dynamic:
+        message = f"{shorten(name)} is no device of type `mld` with `dynamic`, and none of type `pool-memory`"
         yield Fault((*at, "shared"), message, (("devices",),))
     elif any(dynamic.faults(device, ())):
         return  # what its regions are is not known
@@ -225,8 +235,8 @@ def filled(topology: Topology, folder: FilePath) -> Topology:
         return msgspec.structs.replace(given, serial=serial_of(name, given), label_storage=labels, file=file)
 
     def either(
-        name: str, given: Type3 | MultiLogicalDevice | SwitchCci | PoolAccess
-    ) -> Type3 | MultiLogicalDevice | SwitchCci | PoolAccess:
+        name: str, given: Type3 | MultiLogicalDevice | SwitchCci | PoolAccess | PoolMemory
+    ) -> Type3 | MultiLogicalDevice | SwitchCci | PoolAccess | PoolMemory:
         if isinstance(given, Type3):
             return device(name, given)
         if isinstance(given, SwitchCci | PoolAccess):

@@ -22,6 +22,7 @@ from softcxl.fabric.keys import (
     LogicalDevice,
     MultiLogicalDevice,
     PoolAccess,
+    PoolMemory,
     SwitchCci,
     Topology,
     Type3,
@@ -102,7 +103,9 @@ def _host(topology: Topology, name: str, host: Host, plugged: set[str]) -> Node:
     for bridge_name, bridge in host.bridges.items():
         below = [_plug(topology, port, at, plugged) for at, port in enumerate(bridge.ports)]
         node.children.append(Node("bridge", bridge_name, children=below))
-    node.children += [Node("window", str(at), _window(window)) for at, window in enumerate(host.windows)]
+    node.children += [
+        Node("window", str(at), _window(topology, window)) for at, window in enumerate(host.windows)
+    ]
     node.children += [Node("region", str(at), _region(region)) for at, region in enumerate(host.regions)]
     return node
 
@@ -145,11 +148,16 @@ def _bound(topology: Topology, name: str | None, vppb: int) -> Node:
     return Node("device", name, _sizes(own), vppb)
 
 
-def _device(name: str, key: Type3 | MultiLogicalDevice | SwitchCci | PoolAccess, port: int | None) -> Node:
+def _device(
+    name: str, key: Type3 | MultiLogicalDevice | SwitchCci | PoolAccess | PoolMemory, port: int | None
+) -> Node:
     if isinstance(key, SwitchCci):
         return Node("device", name, f"mailbox CCI of {key.switch}", port)
     if isinstance(key, PoolAccess):
         return Node("device", name, "access to the pool", port)
+    if isinstance(key, PoolMemory):
+        serial = "" if key.serial is None else f", serial {key.serial:#x}"
+        return Node("device", name, f"the pool's memory{serial}", port)
     if isinstance(key, Type3):
         return Node("device", name, _facts(key), port)
     facts = [_sizes(key), f"{len(key.logical_devices)} logical devices"]
@@ -197,11 +205,12 @@ def _interleaved(names: list[str], granularity: int | None) -> str:
     return f"{', '.join(names)} ({len(names)}-way, {format_size(granularity or 0)} each)"
 
 
-def _window(window: Window) -> str:
+def _window(topology: Topology, window: Window) -> str:
     arithmetic = ", xor" if window.arithmetic == "xor" else ""
     qtg = f", QTG {window.qtg}" if window.qtg else ""
     over = _interleaved(window.targets, window.granularity)
-    shared = f", the dynamic capacity of {window.shared}" if window.shared else ""
+    what = "pool's memory, as that" if window.shared in topology.pool_memory else "dynamic capacity"
+    shared = f", the {what} of {window.shared}" if window.shared else ""
     return f"{format_size(window.size)} over {over}{arithmetic}, {' and '.join(window.restrictions)}{qtg}{shared}"
 
 

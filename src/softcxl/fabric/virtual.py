@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from softcxl.fabric.keys import PoolAccess, Switch, SwitchCci, Topology, Type3, split
+from softcxl.fabric.keys import PoolAccess, PoolMemory, Switch, SwitchCci, Topology, Type3, split
 from softcxl.fabric.limits import Fault, Path, closest
 from softcxl.fabric.mld import numbered
 from softcxl.wire.sizes import shorten
@@ -66,6 +66,8 @@ def _target(topology: Topology, switch_name: str, switch: Switch, name: str) -> 
         return f"{shorten(name)} is no device in a port of {switch_name}{hint}"
     if isinstance(key, SwitchCci):
         return f"{device} is a switch's mailbox CCI, and nothing to bind"
+    if isinstance(key, PoolMemory):
+        return f"{device} is for a port of a host, which has a window for it, and nothing to bind"
     if device not in switch.ports:
         return f"{device} is in no port of {switch_name}; plug it in there first (`ports`)"
     if isinstance(key, Type3 | PoolAccess):

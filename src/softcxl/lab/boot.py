@@ -22,11 +22,13 @@ from softcxl.lab import python as interpreter
 from softcxl.lab.errors import MonitorError, PlanError
 from softcxl.lab.guest import Guest
 from softcxl.lab.parts import Parts
-from softcxl.lab.plan import BridgeDecoder, GuestPlan, Switch, Window
+from softcxl.lab.plan import BridgeDecoder, GuestPlan, Piece, Switch, Window
 from softcxl.lab.progress import Progress, silent
 from softcxl.lab.runtime import runtime_folder
 from softcxl.lab.setup import setup
 from softcxl.lab.slots import Slots, let_go
+from softcxl.memory.assembled import Assembled
+from softcxl.memory.media import Medium
 from softcxl.memory.xor import maps_for
 from softcxl.pci.aer import Kind
 from softcxl.spec.acpi.cedt import InterleaveArithmetic, WindowRestrictions
@@ -45,17 +47,24 @@ def plan(
     Raises `PlanError` for what QEMU cannot do (`softcxl.lab.limits`).
     """
     live = fabric.hosts[host]
-    windows = [Backing(one.name, one.base, one.medium.fd) for one in live.memory.windows]
+    windows = [Backing(one.name, one.base, _backing(one.medium)) for one in live.memory.windows]
     return planned(fabric.topology, host, windows, live.regions, sockets, bound)
 
 
 @dataclass(frozen=True, slots=True)
 class Backing:
-    """A window of a live fabric as a guest gets it: its name, its host address, and the file with its bytes."""
+    """A window of a live fabric as a guest gets it: its name, its host address, and the file with its bytes, or the
+    pieces of several."""
 
     name: str
     base: int
-    fd: int
+    files: int | tuple[Piece, ...]
+
+
+def _backing(medium: Medium) -> int | tuple[Piece, ...]:
+    if not isinstance(medium, Assembled):
+        return medium.fd
+    return tuple(Piece(one.offset, one.size, one.fd, one.start) for one in medium.pieces)
 
 
 def planned(
@@ -93,7 +102,7 @@ def _window(key: keys.Window, window: Backing, buses: Mapping[str, int]) -> Wind
         name=window.name,
         base=window.base,
         size=key.size,
-        backing=window.fd,
+        backing=window.files,
         targets=tuple(buses[target] for target in key.targets),
         granularity=key.granularity,
         arithmetic=InterleaveArithmetic.XOR if key.arithmetic == "xor" else InterleaveArithmetic.MODULO,

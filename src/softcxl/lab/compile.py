@@ -29,7 +29,7 @@ _PROGRAMS = {
     "softcxl-extents": "extents.c",
 }
 _HEADERS = ("bare.h", "function.h")
-_SCRIPTS = {"softcxl-devdax": "devdax"}
+_SCRIPTS = {"softcxl-devdax": "devdax", "softcxl-pool-region": "pool-region"}
 _TIMEOUT = 60.0
 
 

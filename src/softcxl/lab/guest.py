@@ -289,7 +289,8 @@ class Guest:
             self._connect(ours)
             self._progress(f"booting Linux {self.parts.kernel.release} under {'KVM' if use_kvm else 'TCG'}")
             began = time.monotonic()
-            files = [window.backing for window in self.plan.windows if isinstance(window.backing, int)]
+            pieces = [piece.backing for window in self.plan.windows for piece in window.pieces]
+            files = [one for one in pieces if isinstance(one, int)]
             self._output = self._open.enter_context(tempfile.TemporaryFile())
             self._child = Child(
                 command,

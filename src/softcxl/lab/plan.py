@@ -74,10 +74,22 @@ class Bridge:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Part of a window's bytes: `size` from the window's byte `offset` on are those of `backing` from byte `start` on.
+    All are multiples of 2 MiB, as QEMU places memory."""
+
+    offset: int
+    size: int
+    backing: Path | int
+    start: int = 0
+
+
+@dataclass(frozen=True)
 class Window:
     """A fixed memory window: `size` bytes at guest physical address `base`, interleaved over `targets`.
 
-    `backing` is a path, or a file descriptor of this process, of a file of `size` bytes; QEMU shares it.
+    `backing` is a path, or a file descriptor of this process, of a file of `size` bytes; QEMU shares it. Or it is
+    pieces, and what is between them is nobody's.
     `targets` are bridge buses in interleave order; `granularity` in bytes; `restrictions` the bits of a
     `WindowRestrictions`. `xor_maps` are the CXIMS maps of an XOR window, in order.
     """
@@ -85,13 +97,18 @@ class Window:
     name: str
     base: int
     size: int
-    backing: Path | int
+    backing: Path | int | tuple[Piece, ...]
     targets: tuple[int, ...]
     granularity: int = 256
     arithmetic: InterleaveArithmetic = InterleaveArithmetic.MODULO
     restrictions: int = ANY_MEMORY
     qtg: int = 0
     xor_maps: tuple[int, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The files behind it, at least one."""
+        return self.backing if isinstance(self.backing, tuple) else (Piece(0, self.size, self.backing),)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,9 @@ def kernel_words(plan: GuestPlan, share: bool, verbose: bool, append: Sequence[s
     if plan.windows:
         # the windows' memory stands there as DIMMs, and is not to be taken for ordinary memory
         words += ["acpi_no_memhotplug"]
+    if any(isinstance(window.backing, tuple) for window in plan.windows):
+        # what a pool's clients have is in there: Linux is not to put it online for itself, as distributions have it do
+        words += ["memhp_default_state=offline"]
     # no watchdog over the clock, which a busy host would set off; the rest saves boot time
     words += ["tsc=reliable", "no_timer_check", "random.trust_cpu=on", "mitigations=off"]
     words += [f"softcxl.host={plan.name}"]
@@ -127,9 +130,10 @@ def _memory(plan: GuestPlan) -> str:
     words = f"{plan.memory >> 20}M"
     if plan.windows:
         end = max(window.base + window.size for window in plan.windows)
-        # a slot for each window, and address space up to the end of the last
+        # a slot for each file of a window, and address space up to the end of the last
         span = end - device_memory_base(plan.memory)
-        words += f",slots={len(plan.windows)},maxmem={(plan.memory + span) >> 20}M"
+        slots = sum(len(window.pieces) for window in plan.windows)
+        words += f",slots={slots},maxmem={(plan.memory + span) >> 20}M"
     return words
 
 
@@ -155,14 +159,16 @@ def _characters(lines: Lines) -> list[str]:
 
 
 def _window(window: Window) -> list[str]:
-    path = window.backing if isinstance(window.backing, Path) else Path(f"/proc/self/fd/{window.backing}")
-    memory = f"memory-backend-file,id=m-{window.name},mem-path={_escaped(path)},size={window.size},share=on"
-    return [
-        "-object",
-        memory,
-        "-device",
-        f"pc-dimm,id={window.name},memdev=m-{window.name},addr={window.base:#x}",
-    ]
+    words: list[str] = []
+    for number, piece in enumerate(window.pieces):
+        name = window.name if piece.size == window.size else f"{window.name}.{number}"
+        path = piece.backing if isinstance(piece.backing, Path) else Path(f"/proc/self/fd/{piece.backing}")
+        memory = f"memory-backend-file,id=m-{name},mem-path={_escaped(path)},size={piece.size},share=on"
+        if piece.start:
+            memory += f",offset={piece.start}"
+        words += ["-object", memory]
+        words += ["-device", f"pc-dimm,id={name},memdev=m-{name},addr={window.base + piece.offset:#x}"]
+    return words
 
 
 def _bridge(bridge: Bridge, chassis: Iterator[int]) -> list[str]:

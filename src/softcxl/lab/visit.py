@@ -14,6 +14,7 @@ from softcxl.lab.boot import Backing, own_overlays, planned
 from softcxl.lab.errors import PlanError
 from softcxl.lab.guest import Guest
 from softcxl.lab.parts import Parts
+from softcxl.lab.plan import Piece
 from softcxl.lab.progress import silent
 from softcxl.lab.slots import Orders, Slots
 
@@ -36,10 +37,7 @@ def visit(
     Python. `options` are those of `Guest`. Raises `LabError`."""
     key = topology.hosts[doors["host"]]
     with ExitStack() as stack:
-        windows = [
-            Backing(one["window"], one["base"], stack.enter_context(_open(one["file"])))
-            for one in doors["windows"]
-        ]
+        windows = [Backing(one["window"], one["base"], _files(one, stack)) for one in doors["windows"]]
         regions = [
             FirmwareProgram(region, one["base"], one["size"], one["granularity"], ())
             for region, one in zip(key.regions, doors["regions"], strict=True)
@@ -55,6 +53,16 @@ def visit(
         if doors["virtual"]:
             slots.start(guest)
         yield guest
+
+
+def _files(window: Mapping[str, Any], stack: ExitStack) -> int | tuple[Piece, ...]:
+    """What is behind a window, opened."""
+    if "pieces" not in window:
+        return stack.enter_context(_open(window["file"]))
+    return tuple(
+        Piece(one["offset"], one["size"], stack.enter_context(_open(one["file"])), one["start"])
+        for one in window["pieces"]
+    )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 
+from softcxl.pool.dax import DEVICES, DaxLink, regions
 from softcxl.pool.device import DeviceLink, slots
 from softcxl.pool.errors import NoServer, Refused
 from softcxl.pool.link import Link, SocketLink
@@ -28,8 +29,11 @@ def link(address: str | None) -> Link:
         return SocketLink(Path(rest))
     if kind == "device":
         return DeviceLink(rest or None)
+    if kind == "dax" and "\0" not in rest:
+        return DaxLink(rest or None)
     raise Refused(
-        f"{source}{address!r} is no address of a pool; it has the form unix:PATH, or in a guest device:SLOT"
+        f"{source}{address!r} is no address of a pool; it has the form unix:PATH, or in a guest device:SLOT or "
+        "dax:PATH"
     )
 
 
@@ -47,6 +51,8 @@ def found() -> str:
         )
     if slots():  # in a guest
         return "device:"
+    if ways := regions():
+        return f"dax:{DEVICES / ways[0]}" if len(ways) == 1 else "dax:"
     dead = f"; {there[0]} is there, but no server" if there else ""
     raise NoServer(
         f"no address was given, ${VARIABLE} is not set, and no server's pool is in $XDG_RUNTIME_DIR{dead}"
