@@ -273,8 +273,8 @@ def doors(address: str, close: bool, as_json: bool, host_name: str | None) -> No
     window: `base` and `size` in bytes, and the `file` that its memory is mapped from, or where the window shows the
     pool's memory its `pieces`, each with `offset` and `size`, its `file` and where it `start`s there. Of each of its
     `virtual` switches: what is bound to each vPPB, which is among the devices. `opened` says whether they were closed
-    before. A host that was asked for otherwise is driven in the server, and has no doors. Doors stay open until --close; what
-    it prints is JSON, with and without --json.
+    before. A host that was asked for otherwise is driven in the server, and has no doors. Doors stay open until
+    --close; what it prints is JSON, with and without --json.
     """
     if socket_of(address) is None:
         raise click.UsageError(f"{address!r} is no address of a server; it has the form unix:PATH")

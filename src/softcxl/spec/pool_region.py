@@ -1,8 +1,8 @@
 """What a guest finds in the memory of SoftCXL's pool-memory device: a CXL region that is the memory pool.
 
-Ours, and no standard's. The first 2 MiB are the *front*: what else is in the region, and where programs of the guest
-ask and ring by loads and stores alone. Behind it come the arena and the pool's memory devices, each at a multiple of
-2 MiB.
+Ours, and no standard's; `softcxl_front.h` says the same in C. The first 2 MiB are the *front*: what else is in the
+region, and where programs of the guest ask and ring by loads and stores alone. Behind it come the arena and the pool's
+memory devices, each at a multiple of 2 MiB.
 
 A *cell* is for one request. Whoever asks takes a free one by a compare-and-swap of its word (`word_of`), fills it in,
 and has the word say ASKED; the server answers in place, and has it say ANSWERED; who has asked reads that, and has it
@@ -56,7 +56,7 @@ class CellState(enum.IntEnum):
     ANSWERED = 3
 
 
-class FrontHeader(Record, size=64):
+class FrontHeader(Record, size=64, spec="softcxl_front.h"):
     """The first bytes of the region."""
 
     magic: int = u64("the bytes `SCXLPMEM`")
@@ -74,7 +74,7 @@ class FrontHeader(Record, size=64):
     cell_size: int = u32("bytes from one cell to the next: 64, then the payload")
 
 
-class PieceEntry(Record, size=64):
+class PieceEntry(Record, size=64, spec="softcxl_front.h"):
     """A piece of the region: a source of the pool."""
 
     offset: int = u64("in bytes from the region's start")
@@ -82,7 +82,7 @@ class PieceEntry(Record, size=64):
     name: bytes = raw(ENTRY_NAME)
 
 
-class CellHead(Record, size=HEAD_SIZE):
+class CellHead(Record, size=HEAD_SIZE, spec="softcxl_front.h"):
     """What stands before a cell's payload."""
 
     slot: int = u32("the slot that the server gave who asks; 0 where none was given yet")
