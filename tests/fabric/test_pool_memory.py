@@ -87,6 +87,10 @@ def test_it_has_room_for_all_of_the_pool(fabric: Fabric) -> None:
             "far is for a port of a host, which has a window for it; plug it in there",
         ),
         (
+            text().replace("}]}}", "}], regions: [{window: 0, devices: [way]}]}}"),
+            "way has the pool's memory; the guest makes the region, so that Linux does not take it",
+        ),
+        (
             text() + "\nswitches: {rack: {ports: [null], virtual: {vcs0: {ports: [way]}}}}",
             "way is for a port of a host, which has a window for it, and nothing to bind",
         ),

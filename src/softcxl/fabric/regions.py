@@ -86,7 +86,12 @@ def _names(topology: Topology, host: Host, region: FirmwareRegion, at: Path) -> 
             because,
         )
     for index, name in enumerate(region.devices):
-        if name not in topology.memory:
+        if name in topology.pool_memory:
+            message = (
+                f"{name} has the pool's memory; the guest makes the region, so that Linux does not take it"
+            )
+            yield Fault((*at, "devices", index), message, (("devices",),))
+        elif name not in topology.memory:
             hint = closest(name, topology.memory)
             yield Fault((*at, "devices", index), f"{shorten(name)} is not a device{hint}", (("devices",),))
         elif name in region.devices[:index]:

@@ -1,6 +1,6 @@
 """Our own small programs for the guest: `softcxl-memory`, `softcxl-mailbox`, `softcxl-key`, `softcxl-count`,
 `softcxl-fwctl`, `softcxl-cci`, `softcxl-mctp` and `softcxl-extents`, in C and compiled where they are used, and
-`softcxl-devdax`. What each does and how it is called, its source in inside/ begins with.
+`softcxl-devdax` and `softcxl-pool-region`. What each does and how it is called, its source in inside/ begins with.
 
 They are compiled by the machine's own C compiler, or by the tiny one that is fetched with the guest's tools; they use
 no C library, so either will do.

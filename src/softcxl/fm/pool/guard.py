@@ -31,13 +31,13 @@ class Guard:
         """Put the header right if it is not as it was, since clients that come need it, and say so: who has written
         there has written elsewhere, too."""
         found = self._map[: len(_MASK)]
+        if not (_number(found) ^ _number(self._right)) & _number(_MASK):
+            return
         wrong = [
             at
             for at, (one, other, mask) in enumerate(zip(found, self._right, _MASK, strict=True))
             if mask and one != other
         ]
-        if not wrong:
-            return
         said = f"somebody has written over its header, {len(wrong)} bytes from byte {wrong[0]} on"
         log.error(
             "the pool's arena: %s. It is put right; what else is in the pool cannot be trusted. Has a guest put a CXL"
@@ -47,3 +47,7 @@ class Guard:
         for at in wrong:
             self._map[at] = self._right[at]
         self._event("damaged", "arena", {"what": said})
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "little")
