@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from softcxl.pool import errors
+from softcxl.pool.layout import SourceState
 from softcxl.pool.region import Region
 from softcxl.pool.session import Pool
-from tests.pool.served import Served
+from tests.pool.served import Served, wait_until
 
 SOURCES = 4
 LOST = (errors.Failed, errors.Poisoned)
@@ -127,7 +128,11 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(kept=st.booleans())
     def come_back(self, kept: bool) -> None:
         if self.failed:
-            self.served.sources[self.failed.pop()].come_back(kept=kept)
+            source = self.served.sources[self.failed.pop()]
+            source.come_back(kept=kept)
+            # What it failed for is first in every record, and what is free there is cleared: by another thread
+            held = next(one for one in self.served.server.sources.all.values() if one.name == source.name)
+            wait_until(lambda: held.state is SourceState.HEALTHY)
 
     @rule(one=regions, data=st.data())
     def poison(self, one: Modelled | None, data: st.DataObject) -> None:

@@ -305,12 +305,14 @@ static inline enum scxl_result scxl_journal_of(const struct scxl_pool *pool, uin
 	return SCXL_OK;
 }
 
-/* Within the lock: bring a write to its end that somebody else has begun, or undo it. What is needed is mapped: at. */
+/* Within the lock: bring a write to its end that somebody else has begun, or undo it. What is needed is mapped: at. A copy
+ * that is lost is not touched, and may come back as it is where it was the last one: what it has half of is torn. */
 static inline enum scxl_result scxl_region_recover(const struct scxl_opened *one, uint32_t healthy, uint32_t joining, uint8_t *at[SCXL_COPIES])
 {
 	struct scxl_region *region = one->region;
 	uint64_t seq = scxl_load(&region->seq), offset = scxl_load(&region->intent_at), length = scxl_load(&region->intent_length), room;
 	uint32_t targets = healthy | joining, clean = healthy & ~scxl_load(&region->poisoned), slot = seq >> 8 & 0xffff;
+	uint32_t noted = scxl_load(&region->healthy) | scxl_load(&region->joining); /* the lost ones among them */
 	unsigned first = seq >> 2 & 0x3f, phase = seq & 3;
 	uint8_t *from = NULL;
 	bool torn = false;
@@ -322,7 +324,7 @@ static inline enum scxl_result scxl_region_recover(const struct scxl_opened *one
 	} else if (phase == SCXL_FIRST) {
 		uint32_t others = healthy & ~(1u << first);
 		if (!others)
-			torn = targets >> first & 1;
+			torn = noted >> first & 1;
 		else
 			from = at[__builtin_ctz(others & clean ? others & clean : others)] + offset;
 		torn = torn || (from && !(others & clean));
@@ -333,7 +335,7 @@ static inline enum scxl_result scxl_region_recover(const struct scxl_opened *one
 			from = at[first] + offset;
 		targets &= ~(1u << first);
 	} else {
-		torn = scxl_journal_of(one->pool, slot, &from, &room) != SCXL_OK || length > room;
+		torn = !healthy || scxl_journal_of(one->pool, slot, &from, &room) != SCXL_OK || length > room;
 		from = torn ? NULL : from;
 	}
 	for (unsigned copy = 0; from && copy < SCXL_COPIES; copy++)
