@@ -31,13 +31,14 @@ devices:
   way-a: {type: pool-memory}
   way-b: {type: pool-memory}
 pool: {memory: [mem0, mem1], arena: 32MiB}
+switches: {rack: {ports: [null, way-b]}}
 hosts:
   alpha:
-    bridges: {hb0: {ports: [way-a]}}
+    bridges: {hb0: {ports: [way-a, null]}}
     windows: [{size: 768MiB, targets: [hb0], shared: way-a}]
     memory: 768MiB
   beta:
-    bridges: {hb0: {ports: [way-b]}}
+    bridges: {hb0: {ports: [rack]}}
     windows: [{size: 768MiB, targets: [hb0], shared: way-b}]
     memory: 768MiB
 """

@@ -11,7 +11,7 @@ import pytest
 
 from softcxl.lab import firmware
 from softcxl.lab.errors import MonitorError, PlanError
-from softcxl.lab.plan import Bridge, BridgeDecoder, GiB, GuestPlan, RootPort, Window
+from softcxl.lab.plan import Bridge, BridgeDecoder, GiB, GuestPlan, Piece, RootPort, Window
 from softcxl.lab.qtest import Qtest
 from softcxl.spec.acpi.cedt import InterleaveArithmetic
 
@@ -47,6 +47,13 @@ def test_header() -> None:
     # what Linux compares to take it for QEMU's own, whose revision is 1 (drivers/acpi/tables.c)
     assert (oem, table_id, oem_revision) == (b"BOCHS ", b"BXPC    ", 2)
     assert sum(table) % 256 == 0
+
+
+def test_bridges_are_a_gib_further_for_each_file_of_a_window() -> None:
+    pieces = (Piece(0, 2 << 20, 3), Piece(2 << 20, 62 << 20, 4), Piece(64 << 20, 256 << 20, 5))
+    plan = replace(ONE, windows=(replace(ONE.windows[0], backing=pieces),))
+    chbs, _ = structures(firmware.cedt(plan))
+    assert chbs == struct.pack("<BBHIIIQQ", 0, 0, 32, 12, 1, 0, 8 * GiB, 0x10000)
 
 
 def test_one_bridge_one_window() -> None:

@@ -55,7 +55,7 @@ def bridge_registers(plan: GuestPlan) -> dict[int, int]:
     base = device_memory_base(plan.memory)
     if plan.windows:
         # QEMU allows for aligning every DIMM to 1 GiB
-        base = max(window.base + window.size for window in plan.windows) + len(plan.windows) * GiB
+        base = max(window.base + window.size for window in plan.windows) + plan.slots * GiB
     order = reversed(plan.bridges)
     return {bridge.bus: base + index * COMPONENT_BLOCK_SIZE for index, bridge in enumerate(order)}
 

@@ -165,14 +165,17 @@ def _narrows(topology: Topology, host: Host) -> Iterator[str]:
         if count in (3, 6) or count > WAYS[-1]:
             yield f"no region over all {count} ports of {name}: {_listed(WAYS)} ways there."
     end = max((base + one.size for base, one in zip(_bases(host), host.windows, strict=True)), default=0)
-    room = _ADDRESSES - (len(host.windows) << 30)
+    pieces = 2 + len(topology.pool.memory) if topology.pool else 1
+    room = _ADDRESSES - (
+        sum(pieces if one.shared in topology.pool_memory else 1 for one in host.windows) << 30
+    )
     if end > room:
         yield f"windows up to {end:#x} take KVM: a processor without it has room for them below {room:#x}."
 
 
 _ADDRESSES = (1012 - 33) << 30
-"""Where windows end at the latest under TCG, with 1 GiB less for each: QEMU's `max` processor has 40 address bits, of
-which the last 12 GiB are not for memory, and wants 33 GiB above the windows for PCI (hw/i386/pc.c)."""
+"""Where windows end at the latest under TCG, with 1 GiB less for each file of one: QEMU's `max` processor has 40
+address bits, of which the last 12 GiB are not for memory, and wants 33 GiB above the windows for PCI (hw/i386/pc.c)."""
 
 
 def _bases(host: Host) -> list[int]:

@@ -138,6 +138,11 @@ class GuestPlan:
     decoders: tuple[BridgeDecoder, ...] = ()
 
     @property
+    def slots(self) -> int:
+        """How many DIMMs it has: one for each file of a window."""
+        return sum(len(window.pieces) for window in self.windows)
+
+    @property
     def switched(self) -> bool:
         """There are switches in it."""
         return any(isinstance(port.below, Switch) for bridge in self.bridges for port in bridge.ports)

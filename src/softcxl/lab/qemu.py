@@ -132,8 +132,7 @@ def _memory(plan: GuestPlan) -> str:
         end = max(window.base + window.size for window in plan.windows)
         # a slot for each file of a window, and address space up to the end of the last
         span = end - device_memory_base(plan.memory)
-        slots = sum(len(window.pieces) for window in plan.windows)
-        words += f",slots={slots},maxmem={(plan.memory + span) >> 20}M"
+        words += f",slots={plan.slots},maxmem={(plan.memory + span) >> 20}M"
     return words
 
 
