@@ -27,6 +27,9 @@ class Told:
     def lost(self, reason):
         self._note("lost", reason)
 
+    def spoiled(self):
+        self._note("spoiled")
+
     def back(self, kept):
         self._note("back", kept)
 
@@ -110,11 +113,11 @@ def test_a_line_that_is_worn_out_goes_bad_again_after_it_was_cleared(device, tol
 )
 def test_death_is_told_before_the_bytes_go(device, told, how, reason):
     device.inject.die(how)
-    assert told.calls == [("lost", reason)]
-    assert told.held == [True]
+    assert told.calls == [("lost", reason), ("spoiled",)]
+    assert told.held == [True, True]
     assert device.medium.read(0, len(DATA)) == bytes(len(DATA))
     device.inject.revive()
-    assert told.calls[1:] == [("back", False)]
+    assert told.calls[2:] == [("back", False)]
     assert device.custody.lost is None
 
 
@@ -134,8 +137,8 @@ def test_a_link_that_is_down_loses_nothing(device, told):
 
 def test_power_that_goes_and_comes_has_lost_volatile_memory(device, told):
     device.reset(Reset.COLD)
-    assert told.calls == [("lost", "its power is gone"), ("back", False)]
-    assert told.held == [True, False]
+    assert told.calls == [("lost", "its power is gone"), ("spoiled",), ("back", False)]
+    assert told.held == [True, True, False]
 
 
 def test_a_hot_reset_keeps_the_memory(device, told):
@@ -152,8 +155,8 @@ def test_media_that_are_disabled_do_not_answer(device, told):
 def test_sanitize_is_told_first(device, told):
     assert device.cci.execute(0x4400, b"").code == ReturnCode.BACKGROUND_STARTED
     device.clock.advance(5)
-    assert told.calls == [("lost", "its media are disabled"), ("back", False)]
-    assert told.held == [True, False]
+    assert told.calls == [("lost", "its media are disabled"), ("spoiled",), ("back", False)]
+    assert told.held == [True, True, False]
 
 
 def test_erasing_all_is_as_if_all_were_poisoned_for_a_moment(device, told):
@@ -185,6 +188,13 @@ def test_who_comes_later_is_told_what_is_so(device):
     assert told.calls == [("lost", "its link is down"), ("poisoned", [(64, 64)])]
 
 
+def test_who_comes_later_is_told_that_nothing_is_there_any_more(device, told):
+    device.inject.die()
+    later = Told(device)
+    device.custody.give(later)
+    assert later.calls == [("lost", "it does not answer"), ("spoiled",)]
+
+
 def test_one_at_a_time_is_told(device, told):
     other = Told(device)
     device.custody.give(other)
@@ -211,7 +221,7 @@ def test_power_of_the_whole_device_is_that_of_each_logical_device(logical):
     for one in told:
         one.device.custody.give(one)
     logical.power_cycle()
-    assert [one.calls for one in told] == [[("lost", "its power is gone"), ("back", False)]] * 2
+    assert [one.calls for one in told] == [[("lost", "its power is gone"), ("spoiled",), ("back", False)]] * 2
 
 
 def test_a_logical_device_fails_alone(logical):
@@ -219,7 +229,7 @@ def test_a_logical_device_fails_alone(logical):
     for one in told:
         one.device.custody.give(one)
     logical.logical[1].inject.die()
-    assert [len(one.calls) for one in told] == [0, 1]
+    assert [[call[0] for call in one.calls] for one in told] == [[], ["lost", "spoiled"]]
 
 
 def test_memory_in_a_file_of_its_own_is_found_again(tmp_path):

@@ -43,6 +43,9 @@ class Watch:
     def failed(self, reason):
         self.calls.append(("failed", reason))
 
+    def spoiled(self):
+        self.calls.append(("spoiled",))
+
     def returned(self, kept):
         self.calls.append(("returned", kept))
 
@@ -153,6 +156,7 @@ def test_poison_death_and_links_reach_the_observer(fabric, name):
         ("failed", "its link is down"),
         ("returned", True),
         ("failed", "it does not answer"),
+        ("spoiled",),
         ("returned", False),
     ]
     assert watch.source.poisoned(0, SIZE) == [(4096, 64)]
@@ -177,12 +181,12 @@ def test_a_port_s_link_and_slot_reach_all_that_is_in_it(fabric):
     assert single.calls == []
     whole.assert_perst()
     whole.deassert_perst()
-    assert single.calls == [("failed", "its link is down"), ("returned", False)]
+    assert single.calls == [("failed", "its link is down"), ("spoiled",), ("returned", False)]
     del single.calls[:]
     device = whole.remove()
-    assert [one[0] for one in single.calls] == ["failed"]
+    assert [one[0] for one in single.calls] == ["failed", "spoiled"]
     whole.insert(device)
-    assert single.calls[1:] == [("returned", False)]
+    assert single.calls[2:] == [("returned", False)]
 
 
 def test_a_scenario_reaches_the_observer(fabric):
@@ -197,8 +201,8 @@ def test_a_scenario_reaches_the_observer(fabric):
     report = play(fabric, scenario.loads(steps, fabric.topology), fabric.clock)
     assert report.passed
     assert watches["mem0"].calls == [("poisoned", [(0, 64)]), ("failed", "its link is down")]
-    assert watches["mem1"].calls == [("failed", "its media have failed")]
-    assert watches["shared.1"].calls == [("failed", "it does not answer")]
+    assert watches["mem1"].calls == [("failed", "its media have failed"), ("spoiled",)]
+    assert watches["shared.1"].calls == [("failed", "it does not answer"), ("spoiled",)]
 
 
 # -- what outlives a server --------------------------------------------------------------------------------------

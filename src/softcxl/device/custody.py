@@ -4,6 +4,7 @@ what befalls it.
 >>> from softcxl.device.type3 import Type3
 >>> class Pool:
 ...     def lost(self, reason): print("lost:", reason)
+...     def spoiled(self): print("spoiled")
 ...     def back(self, kept): print("back, kept:", kept)
 ...     def poisoned(self, ranges): print("poisoned:", ranges)
 ...     def cleared(self, ranges): print("cleared:", ranges)
@@ -42,6 +43,9 @@ class Custodian(Protocol):
     def lost(self, reason: str) -> None:
         """The memory does not answer any more."""
 
+    def spoiled(self) -> None:
+        """What it held goes while it does not."""
+
     def back(self, kept: bool) -> None:
         """It does again; `kept`: with all that it held, poisoned lines aside."""
 
@@ -74,6 +78,8 @@ class Custody:
             self._custodian = custodian
             if self.lost is not None:
                 custodian.lost(self.lost)
+                if not self._kept:
+                    custodian.spoiled()
             else:
                 self.look()
             if bad := self.bad(0, self._device.capacity.total):
@@ -113,8 +119,14 @@ class Custody:
         """A device that is lost has no power, or might as well: what it would not find again goes now."""
         with self._device.lock:
             if self._custodian is not None and self.lost is not None:
-                self._kept = False
+                self._goes()
                 self._device.clear_volatile()
+
+    def _goes(self) -> None:
+        """What it held is about to be lost, and it does not answer."""
+        if self._kept and self._custodian is not None:
+            self._custodian.spoiled()
+        self._kept = False
 
     def link(self, *, up: bool) -> None:
         """The link above it is down, or up again."""
@@ -166,8 +178,9 @@ class Custody:
             return
         with self._device.lock:
             own = self._own(dpa, length)
+            if self.lost is not None:
+                self._goes()
             if self.lost is not None or own is None:
-                self._kept = False
                 yield
                 return
             self._custodian.poisoned([own])

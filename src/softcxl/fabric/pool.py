@@ -33,6 +33,8 @@ class Observer(Protocol):
 
     def failed(self, reason: str) -> None: ...
 
+    def spoiled(self) -> None: ...
+
     def returned(self, kept: bool) -> None: ...
 
     def poisoned(self, ranges: Sequence[tuple[int, int]]) -> None: ...
@@ -105,6 +107,9 @@ class _Told:
 
     def lost(self, reason: str) -> None:
         self._observer.failed(reason)
+
+    def spoiled(self) -> None:
+        self._observer.spoiled()
 
     def back(self, kept: bool) -> None:
         self._observer.returned(kept)

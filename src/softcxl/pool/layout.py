@@ -128,7 +128,7 @@ class SourceLine(Record, size=64):
 
     size: int = u64("in bytes")
     state: int = u32()
-    generation: int = u32("goes up when its state changes")
+    generation: int = u32("of two that failed the first one has the lower; bit 31: what it held is lost")
     name: bytes = raw(48)
 
 

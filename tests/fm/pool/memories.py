@@ -49,6 +49,12 @@ class FakeSource:
         if self.observer:
             self.observer.failed(reason)
 
+    def spoil(self) -> None:
+        """Lose what it held, while it does not answer."""
+        if self.observer:
+            self.observer.spoiled()
+        self.memory[:] = b"\xee" * self.size
+
     def come_back(self, *, kept: bool) -> None:
         self.reason = ""
         if not kept:

@@ -145,3 +145,151 @@ def test_what_was_left_where_a_server_was_killed_the_next_one_does(sources: list
     assert 0b11 not in healthy(second, regions)
     assert contents(client, regions) == [number + 100 for number in range(COUNT)]
     second.close()
+
+
+class Killed:
+    """Servers that are killed, one after the other, over what is the same for all of them."""
+
+    def __init__(self, sources: list[FakeSource]) -> None:
+        self.sources, self.fd = sources, arena(MANY)
+        self.server = self.serve()
+        self.client = Client(self.server, sources)
+
+    def serve(self) -> PoolServer:
+        self.server = PoolServer(self.fd, self.sources, plan=MANY)
+        self.server.directory.ready()
+        return self.server
+
+    def stuck(self) -> None:
+        """Nothing is done from now on but what is done at once: the first portion."""
+        self.server.health.sweeps._later = lambda job: None
+
+    def again(self) -> PoolServer:
+        """It is killed, and another one comes."""
+        for one in self.sources:
+            one.observer = None
+        self.server.directory.close()
+        server = self.client.server = self.serve()
+        self.client.directory = server.directory.memory
+        self.client.sources[0] = self.client.directory
+        return server
+
+
+def test_a_server_that_is_killed_while_a_source_returns_leaves_nothing_lost(
+    sources: list[FakeSource],
+) -> None:
+    pool = Killed(sources)
+    alone = made(pool.client, 1, source=2)
+    sources[0].fail()
+    assert healthy(pool.server, alone) == {0}
+    pool.stuck()
+    sources[0].come_back(kept=True)
+    assert healthy(pool.server, alone) == {0, 1}
+    for _ in range(2):
+        server = pool.again()
+        assert server.sources.all[1].state is SourceState.HEALTHY
+        assert healthy(server, alone) == {1}
+        assert contents(pool.client, alone) == list(range(COUNT))
+    server.close()
+
+
+def test_a_source_that_fails_while_no_server_is_there_and_has_not_returned_is_not_used(
+    sources: list[FakeSource],
+) -> None:
+    pool = Killed(sources)
+    alone = made(pool.client, 1, source=2)
+    sources[0].fail()
+    server = pool.again()
+    assert server.sources.all[1].state is SourceState.FAILED
+    assert healthy(server, alone) == {0}
+    sources[0].come_back(kept=True)
+    assert healthy(server, alone) == {1}
+    assert contents(pool.client, alone) == list(range(COUNT))
+    server.close()
+
+
+def test_what_a_source_lost_before_a_server_was_killed_no_later_one_takes_for_there(
+    sources: list[FakeSource],
+) -> None:
+    pool = Killed(sources)
+    alone = made(pool.client, 1, source=2)
+    sources[0].fail()
+    sources[0].spoil()
+    server = pool.again()  # it does not answer yet
+    assert server.sources.all[1].state is SourceState.FAILED
+    sources[0].reason = ""
+    server = pool.again()
+    assert server.sources.all[1].state is SourceState.HEALTHY
+    sources[0].fail()
+    sources[0].come_back(kept=True)
+    assert healthy(server, alone) == {0}, "it kept only what it had then"
+    fresh = pool.client.allocate(4096, source=2)
+    assert pool.client.region(fresh).read(0, 4096) == bytes(4096)
+    server.close()
+
+
+def test_a_server_that_is_killed_before_all_records_say_what_is_lost_leaves_it_lost(
+    sources: list[FakeSource],
+) -> None:
+    pool = Killed(sources)
+    alone = made(pool.client, 1, source=2)
+    sources[0].fail()
+    pool.stuck()
+    sources[0].come_back(kept=False)
+    server = pool.again()
+    assert server.sources.all[1].state is SourceState.HEALTHY
+    sources[0].fail()
+    sources[0].come_back(kept=True)
+    assert healthy(server, alone) == {0}
+    server.close()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_that_failed_the_last_one_has_what_counts_for_the_next_server_too(
+    sources: list[FakeSource], order: tuple[int, int]
+) -> None:
+    first, last = (sources[number] for number in order)
+    pool = Killed(sources)
+    regions = made(pool.client)
+    pool.stuck()
+    first.fail()
+    for number, one in enumerate(regions):
+        pool.client.region(one).write(0, bytes([number + 100]) * 64)
+    last.fail()
+    server = pool.again()
+    assert healthy(server, regions) == {0}
+    server = pool.again()
+    first.come_back(kept=True)
+    assert healthy(server, regions) == {0}, "it misses what was written"
+    last.come_back(kept=True)
+    assert contents(pool.client, regions) == [number + 100 for number in range(COUNT)]
+    server.close()
+
+
+def test_one_that_comes_back_empty_and_fails_is_empty_when_it_is_back_as_it_was(
+    server: PoolServer, sources: list[FakeSource]
+) -> None:
+    client = Client(server, sources)
+    alone = made(client, 1, source=2)
+    go_on, begun = threading.Event(), threading.Event()
+
+    def busy() -> None:
+        begun.set()
+        assert go_on.wait(LONG)
+
+    server.later(busy)  # so that what is free is not cleared before it fails again
+    assert begun.wait(LONG)
+    server.health.sweeps.rest = lambda: None
+    sources[0].fail()
+    server.health.sweeps.finish()
+    sources[0].come_back(kept=False)
+    server.health.sweeps.finish()
+    sources[0].fail()
+    sources[0].come_back(kept=True)
+    server.health.sweeps.finish()
+    assert server.sources.all[1].state is SourceState.FAILED
+    go_on.set()
+    wait_until(lambda: server.sources.all[1].state is SourceState.HEALTHY)
+    assert healthy(server, alone) == {0}
+    fresh = client.allocate(1 << 20, source=2)
+    assert client.region(fresh).read(0, 1 << 20) == bytes(1 << 20)

@@ -41,6 +41,7 @@ _I = struct.Struct("<I")
 _WORD = 24  # bits below an epoch or a generation
 _STATE = 0xFF
 _EPOCHS = (1 << 40) - 1
+_SPOILED = 1 << 31  # of a source's generation
 
 
 class Directory:
@@ -170,9 +171,28 @@ class Directory:
         at = self.plan.sources_at + 64 * number
         self.map[at + SOURCE["name"] : at + 64] = name.encode()[:48].ljust(48, b"\0")
         self.memory.store(at, size)
-        generation = _I.unpack_from(self.map, at + SOURCE["generation"])[0]
-        self.memory.store(at + SOURCE["state"], (generation + 1 & 0xFFFFFFFF) << 32 | state)
+        word = self.memory.load(at + SOURCE["state"])
+        before, generation = word & 0xFFFFFFFF, word >> 32
+        # One that fails once more before it has been used again is as old as it was
+        if before != state and (state == SourceState.HEALTHY or before in (0, SourceState.HEALTHY)):
+            generation = 1 + max(self.source_generation(line) for line in range(layout.MAX_SOURCES + 1))
+        if state == SourceState.HEALTHY:
+            generation &= ~_SPOILED
+        self.memory.store(at + SOURCE["state"], generation << 32 | state)
         self.health_changed()
+
+    def source_generation(self, number: int) -> int:
+        """Of two sources that do not answer, which one failed first: that with the lower one."""
+        return self.memory.load(self.plan.sources_at + 64 * number + SOURCE["state"]) >> 32 & ~_SPOILED
+
+    def spoil_source(self, number: int) -> None:
+        """What a source held is lost, and will not be there when it answers again."""
+        at = self.plan.sources_at + 64 * number + SOURCE["state"]
+        self.memory.store(at, self.memory.load(at) | _SPOILED << 32)
+
+    def source_spoiled(self, number: int) -> bool:
+        """Whether that is so."""
+        return bool(self.memory.load(self.plan.sources_at + 64 * number + SOURCE["state"]) >> 32 & _SPOILED)
 
     def source_name(self, number: int) -> str:
         """The name that a source had when the arena was last served; empty where there was none."""

@@ -63,12 +63,29 @@ class Health:
         with self._lock:
             for number in self._sources.lost:
                 self._sweeps.at_once(number, Copies.drop)
-            for number in self._sources.lost & self._sources.all.keys():
-                self._sources.set_state(number, SourceState.HEALTHY)
             self._directory.health_changed()
         for held in list(self._sources.all.values()):
             if held.source is not None:
                 held.source.watch(_Observer(self, held))
+        for number in self._sources.lost:
+            if number in self._sources.all:
+                self._answers(self._sources.all[number])
+
+    def _answers(self, held: Held) -> None:
+        """A source that had failed when the server before ended, which may be amid its return, answers unless it has
+        told otherwise."""
+        with self._lock:
+            if held.failures:
+                return
+            spoiled = self._directory.source_spoiled(held.number)
+            self._sweeps.at_once(held.number, Copies.forget if spoiled else Copies.revive)
+        if spoiled:
+            self._empty(held, 0)
+        else:
+            with self._lock:
+                if not held.failures:
+                    self._sources.set_state(held.number, SourceState.HEALTHY)
+        self._looked_at()
 
     def close(self) -> None:
         """The server ends: what befalls its sources from now on the next one is told when it watches."""
@@ -93,17 +110,27 @@ class Health:
         with self._lock:
             if self._closed:
                 return
+            if not kept:
+                self._directory.spoil_source(held.number)
+            # Also where that befell it before it failed once more: nothing of it has been used since
+            spoiled = self._directory.source_spoiled(held.number)
             failures = held.failures
 
             def then() -> None:
-                if not kept:
+                if spoiled:
                     self._later(lambda: self._empty(held, failures))
                 elif held.failures == failures:
                     self._sources.set_state(held.number, SourceState.HEALTHY)
                 self._looked_at()
 
-            self._sweeps.begin(held.number, Copies.revive if kept else Copies.forget, then)
-        self._event("source returned", held.name, {"kept": kept})
+            self._sweeps.begin(held.number, Copies.forget if spoiled else Copies.revive, then)
+        self._event("source returned", held.name, {"kept": not spoiled})
+
+    def spoiled(self, held: Held) -> None:
+        """What it held is lost, while it does not answer: that outlives this server."""
+        with self._lock:
+            if not self._closed:
+                self._directory.spoil_source(held.number)
 
     def _looked_at(self) -> None:
         self._directory.health_changed()
@@ -251,6 +278,9 @@ class _Observer:
 
     def failed(self, reason: str) -> None:
         self._health.failed(self._held, reason)
+
+    def spoiled(self) -> None:
+        self._health.spoiled(self._held)
 
     def returned(self, kept: bool) -> None:
         self._health.returned(self._held, kept)

@@ -25,6 +25,10 @@ class SourceObserver(Protocol):
         """The memory does not answer, from the moment that this has returned: `reason` is a sentence's end for people,
         such as ``its link is down``. Once until it has `returned`."""
 
+    def spoiled(self) -> None:
+        """What it held is lost, from the moment that this has returned: it has failed, and will not have `kept` that.
+        Whoever is told remembers it, as the server that hears of its return may be another one."""
+
     def returned(self, kept: bool) -> None:
         """It answers again. `kept`: all that it held is there yet, poisoned lines aside, as after a link was down; else
         nothing in it is relied upon."""

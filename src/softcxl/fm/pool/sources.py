@@ -99,15 +99,26 @@ class Sources:
             self.placement.add(
                 Room(held.number, held.name, held.device, held.switch, held.space, asked_for=reserved)
             )
-        self.lost = {number for number in self.all if directory.source_state(number) == SourceState.FAILED}
-        """Those of which it may not be in all regions' records that they failed, or are not there any more."""
+        gone = {
+            number
+            for number in self.all.keys() | self._absent.keys()
+            if number in self._absent or directory.source_state(number) == SourceState.FAILED
+        }
+        self.lost = sorted(
+            gone,
+            key=lambda number: (
+                directory.source_state(number) == SourceState.HEALTHY,
+                directory.source_generation(number),
+            ),
+        )
+        """Those of which it may not be in all regions' records that they failed, or are not there any more, in the
+        order in which that befell them: the last one has what was written last."""
         directory.set_source(ARENA, "arena", directory.plan.size, SourceState.HEALTHY)
         for number, held in self.all.items():
             if number in self.lost:
                 self.set_state(number, SourceState.FAILED)
             elif number:
                 directory.set_source(number, held.name, held.size, SourceState.HEALTHY)
-        self.lost |= self._absent.keys()
         for number in self._absent:
             directory.set_source(
                 number, directory.source_name(number), self._absent[number], SourceState.ABSENT
