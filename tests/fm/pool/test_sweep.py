@@ -293,3 +293,22 @@ def test_one_that_comes_back_empty_and_fails_is_empty_when_it_is_back_as_it_was(
     assert healthy(server, alone) == {0}
     fresh = client.allocate(1 << 20, source=2)
     assert client.region(fresh).read(0, 1 << 20) == bytes(1 << 20)
+
+
+def test_nothing_is_repaired_from_what_is_lost_before_its_record_says_so(sources: list[FakeSource]) -> None:
+    pool = Killed(sources)
+    server = pool.server
+    regions = made(pool.client)
+    one = regions[-1]
+    bad = next(at for at in server.regions.known[one.index].extents if at >> 56 == 2)
+    pool.stuck()
+    sources[1].poison(bad & (1 << 56) - 1)
+    sources[0].fail()
+    sources[0].memory[:] = b"\xee" * sources[0].size
+    copies = Copies(server.directory, one.index)
+    assert copies.healthy == 0b11
+    assert not server.rebuilder.mend(one.index)
+    assert copies.poisoned
+    with pytest.raises(errors.Poisoned):
+        pool.client.region(one).read(0, 64)
+    server.close()

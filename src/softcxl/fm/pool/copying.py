@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from softcxl.pool.errors import Failed
-from softcxl.pool.layout import ARENA, SERVER, split
+from softcxl.pool.layout import ARENA, SERVER, SourceState, split
 from softcxl.pool.native import Region
 
 if TYPE_CHECKING:
@@ -125,6 +125,10 @@ class Copier:
         while copies.joining >> copy & 1 and copies.healthy:
             good = self.good(copies, copy, at, length)
             if good is None:
+                if not any(
+                    copies.healthy >> one & 1 and self.answers(copies, one) for one in range(copies.count)
+                ):
+                    raise Failed("no copy is healthy")
                 raise Failed(f"a part of it is poisoned in every copy, from byte {at:#x} on")
             if copies.poisoned:
                 self.bytes(copies.extent(copy), at, length)[:] = self.bytes(copies.extent(good), at, length)
@@ -139,12 +143,18 @@ class Copier:
         return False
 
     def holders(self, copies: Copies, at: int, length: int) -> list[int]:
-        """The healthy copies that have these bytes, and are not about to lose them."""
+        """The healthy copies that have these bytes, and are not about to lose them. That a source has failed is not in
+        all records at once."""
         healthy, poisoned = copies.healthy, copies.poisoned
         return [
             one for one in range(copies.count)
-            if healthy >> one & 1 and (not poisoned >> one & 1 or self._has(copies, one, at, length))
+            if healthy >> one & 1 and self.answers(copies, one)
+            and (not poisoned >> one & 1 or self._has(copies, one, at, length))
         ]  # fmt: skip
+
+    def answers(self, copies: Copies, copy: int) -> bool:
+        """Whether the memory of a copy can be read."""
+        return self._sources.all[split(copies.extent(copy))[0]].state is SourceState.HEALTHY
 
     def _has(self, copies: Copies, copy: int, at: int, length: int) -> bool:
         number, offset = split(copies.extent(copy))

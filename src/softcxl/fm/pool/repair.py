@@ -68,7 +68,11 @@ class Repairer:
         mended = lost = 0
         for _ in range(_TRIES):
             told = held.poisonings
-            ranges = self._copier.poison(copies, copy)
+            ranges = [
+                (start, min(_PIECE, at + length - start))
+                for at, length in self._copier.poison(copies, copy)
+                for start in range(at, at + length, _PIECE)
+            ]
             done = [length for at, length in ranges if self._rewrite(held, region, copies, copy, at, length)]
             mended += sum(done)
             lost = sum(length for _, length in ranges) - sum(done)
@@ -123,7 +127,9 @@ class Repairer:
         """How often there was poison where the copies are that have some."""
         marked = copies.healthy & copies.poisoned
         return {
-            copy: self._held(copies, copy).poisonings for copy in range(copies.count) if marked >> copy & 1
+            copy: self._held(copies, copy).poisonings
+            for copy in range(copies.count)
+            if marked >> copy & 1 and self._copier.answers(copies, copy)
         }
 
     def _write_over(self, copies: Copies, copy: int, first: int, end: int) -> None:
@@ -155,14 +161,16 @@ class Repairer:
             good = self._copier.good(copies, copy, at, length)
             if good is None or not copies.healthy >> copy & 1:
                 return False
+            size = min(length, copies.size - at)
+            data = bytes(self._copier.bytes(copies.extent(good), at, size))
+            if good not in self._copier.holders(copies, at, length):
+                return False  # it went while it was read
             # As if it were the end of a write of which the good copy has everything: whoever finds this server dead
             # brings it to the others.
-            self._intend(copies, at, min(length, copies.size - at), good)
+            self._intend(copies, at, size, good)
             _, offset = split(copies.extent(copy))
             self._health.clear(held, offset + at, length)
-            self._copier.bytes(copies.extent(copy), at, length)[:] = self._copier.bytes(
-                copies.extent(good), at, length
-            )
+            self._copier.bytes(copies.extent(copy), at, size)[:] = data
             self._intend(copies, 0, 0, None)
         return True
 
