@@ -22,8 +22,9 @@ from softcxl.pool.errors import (
     Stale,
     TooLong,
 )
+from softcxl.pool.native import Life, Worker
 from softcxl.pool.native import Queue as NativeQueue
-from softcxl.pool.native import Worker
+from softcxl.pool.native import Ring as NativeRing
 from softcxl.pool.protocol import Attach, ChannelKind, Detach, Give, Opcode
 from softcxl.pool.session import Pool
 from tests.pool.exchanging import Exchanging, peer, serving
@@ -566,6 +567,85 @@ def test_who_waits_in_a_queue_that_is_closed_here_is_told(
     waiting.join(LONG)
     assert [type(error) for error in told] == [Closed]
     assert "was closed here" in str(told[0])
+
+
+def _waiting(pool: Pool, what: str) -> tuple[int, int, Callable[[], object]]:
+    """Where who does that sleeps, how often it is done until he has to, and how."""
+    if what in ("get", "put"):
+        queue = pool.queue("work", cells=2)
+        return (
+            queue.place.at + (192 if what == "get" else 200),
+            3,
+            queue.get if what == "get" else lambda: queue.put(b"1"),
+        )
+    if what == "receive":
+        consumer = pool.ring("orders", 64).consumer()
+        return consumer.place.at + 192, 1, consumer.receive
+    producer, region = pool.ring("orders", 64).producer(), pool.allocate(64)
+    return (
+        producer.place.at + 200,
+        9,
+        lambda: producer.send(b"1") if what == "send" else producer.send_reference(region),
+    )
+
+
+@pytest.mark.parametrize("what", ["receive", "send", "get", "put", "refer"])
+def test_who_waits_and_is_taken_for_dead_is_told(served: Exchanging, other: Pool, what: str) -> None:
+    pool = served.client("taken for dead")
+    at, turns, go = _waiting(pool, what)
+    told: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            for _ in range(turns):
+                go()
+        except Stale as error:
+            told.append(error)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    wait_until(lambda: other.directory.load(at) & 1)
+    served.server.left(pool.slot)  # its memory may be another channel's now
+    waiting.join(LONG)
+    assert not waiting.is_alive()
+    assert ["taken this client for dead" in str(error) for error in told] == [True]
+
+
+def test_nothing_is_taken_for_who_has_gone(pool: Pool, other: Pool) -> None:
+    queue, ring = other.queue("work"), other.ring("orders")
+    producer, consumer = ring.producer(), pool.ring("orders").consumer()
+    life = Life(pool.directory, 0, pool.directory.load(0))
+    place, end = queue.place, consumer.place
+    mine = NativeQueue(pool.directory, place.at, place.size, pool.slot, life)
+    worker, received = Worker(pool.directory, mine), NativeRing(pool.directory, end.at, end.size, False, life)
+    queue.put(struct.pack("<IIQ", 60, 0, 1))
+    producer.send(b"1")
+    life.end()
+    for take in (worker.next, mine.get, received.receive):
+        with pytest.raises(Closed):
+            take(0)
+    with pytest.raises(Closed):
+        mine.put(b"2")
+    del worker
+    assert queue.get(0) == struct.pack("<IIQ", 60, 0, 1)
+    assert consumer.receive(0) == b"1"
+
+
+def test_a_reference_there_is_no_room_for_is_told_in_words(pool: Pool, other: Pool) -> None:
+    producer, queue, region = (
+        pool.ring("orders", 64).producer(),
+        pool.queue("work", cells=2),
+        pool.allocate(64),
+    )
+    producer.send_reference(region)
+    with pytest.raises(Full, match=r"producer of ring 'orders'.*: no room in time"):
+        producer.send_reference(region, timeout=0)
+    other.ring("orders").consumer().close()
+    with pytest.raises(Closed, match=r"producer of ring 'orders'.*its consumer has gone"):
+        producer.send_reference(region, timeout=0)
+    queue.finish()
+    with pytest.raises(Closed, match=r"queue 'work'.* was finished"):
+        queue.put_reference(region)
 
 
 def test_a_gift_outlives_its_giver(served: Exchanging, pool: Pool) -> None:

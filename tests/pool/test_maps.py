@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from softcxl.pool import maps
 from softcxl.pool.maps import mapped
 
 
@@ -50,6 +51,14 @@ def test_it_outlives_the_descriptor_and_goes_when_it_is_closed() -> None:
 def test_what_cannot_be_mapped_is_an_error(file: int, size: int, offset: int) -> None:
     with pytest.raises((OSError, ValueError, OverflowError)):
         mapped(file, size, offset)
+
+
+def test_what_is_no_regular_file_takes_no_other_s_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    placed: list[object] = []
+    monkeypatch.setattr(maps, "_map", lambda *given: placed.append(given))
+    with Path("/dev/zero").open("r+b") as device, mapped(device.fileno(), mmap.PAGESIZE) as one:
+        one[0] = 7
+    assert placed == []
 
 
 def test_what_is_no_file_is_an_error(file: int) -> None:

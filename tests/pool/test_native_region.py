@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import struct
 import threading
 from collections.abc import Iterator
@@ -134,6 +135,39 @@ def test_the_lock_is_one_threads_and_waits() -> None:
         one.unlock()
     other.lock(1)
     other.unlock()
+
+
+def test_who_waits_for_a_lock_hears_a_signal_that_another_thread_got() -> None:
+    pool = Directory()
+    at = pool.region()
+    one, holder = pool.open(slot=1), pool.open(slot=2)
+    locked, heard = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+
+    def hear(number: int, frame: object) -> None:
+        heard.set()
+        raise InterruptedError
+
+    def hold() -> None:
+        holder.lock()
+        locked.set()
+        while not pool.directory.load(at + 112) & 1:  # somebody sleeps there
+            pass
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        in_time.append(heard.wait(10.0))
+        holder.unlock()
+
+    before = signal.signal(signal.SIGUSR1, hear)
+    try:
+        other = threading.Thread(target=hold)
+        other.start()
+        locked.wait()
+        with pytest.raises(InterruptedError):
+            one.lock()
+    finally:
+        other.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert in_time == [True]
 
 
 def test_a_region_that_is_let_go_gives_its_lock_back() -> None:

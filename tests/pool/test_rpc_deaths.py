@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,6 +173,54 @@ def test_the_child_of_a_fork_gives_up_none_of_its_parents_calls(served: Exchangi
     index.go_on.set()
     index.service.close()
     assert index.given_up == [False]
+
+
+@pytest.mark.parametrize("how", ["called", "started"])
+@pytest.mark.parametrize("end", ["was closed", "taken this client for dead"])
+def test_who_waits_for_a_call_when_its_connection_ends_is_told(
+    served: Exchanging, index: Index, end: str, how: str
+) -> None:
+    pool = served.client("caller")
+    client = pool.client("index")
+    told: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            client.wait(1) if how == "called" else client.wait.start(1).result()
+        except Exception as error:  # noqa: BLE001  whatever it is
+            told.append(error)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    assert index.began.acquire(timeout=LONG)
+    pool.close() if end == "was closed" else served.server.left(pool.slot)
+    waiting.join(LONG)
+    index.go_on.set()
+    assert [type(error) for error in told] == [Stale]
+    assert end in str(told[0])
+
+
+def test_the_child_of_a_fork_gets_none_of_its_parents_answers(served: Exchanging, index: Index) -> None:
+    pool = served.client("caller")
+    client = pool.client("index", timeout=LONG)
+    answered, begun = client.lookup.start(1), client.wait.start(2)
+    wait_until(lambda: pool.directory.load(client._table.word_at(answered._call or (0, 0))) & 0xFF == 3)
+    assert index.began.acquire(timeout=LONG)
+    child = os.fork()
+    if not child:
+        told = 0
+        for pending in (answered, begun):
+            try:
+                pending.result(LONG)
+            except Stale as error:
+                told += "the process that forked" in str(error)
+            except BaseException:  # noqa: BLE001  what the child of a fork must not do is go on with the tests
+                os._exit(2)
+        os._exit(0 if told == 2 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    index.go_on.set()
+    assert answered.result() == b"1"
+    assert begun.result() is not None
 
 
 # -- deaths --------------------------------------------------------------------------------------------------------

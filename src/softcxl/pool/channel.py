@@ -273,7 +273,7 @@ class Producer(_Part, Sender):
 
     def __init__(self, pool: Pool, name: str, size: int = 0) -> None:
         super().__init__(pool, ChannelKind.RING, Role.PRODUCER, name, size)
-        self._ring = NativeRing(pool.directory, self.place.at, self.place.size, True)
+        self._ring = NativeRing(pool.directory, self.place.at, self.place.size, True, self._life)
         self._over(self._life, self._ring)
 
     def __repr__(self) -> str:
@@ -288,11 +288,16 @@ class Producer(_Part, Sender):
         """What `send` does where it is not done at once."""
         if not self._life:
             self._check()
+        self._append(data, kind and _kind(kind), timeout)
+
+    def _append(self, data: Any, kind: int, timeout: float | None) -> None:
         try:
-            self._ring.send(data, kind and _kind(kind), timeout)
+            self._ring.send(data, kind, timeout)
         except Full:
             raise Full(f"{self!r}: no room in time") from None
         except Closed:
+            if not self._life:
+                self._check()
             if self._ring.left:
                 raise Closed(f"{self!r} was closed here") from None
             raise Closed(f"{self!r}: there is no room, and its consumer has gone") from None
@@ -308,7 +313,7 @@ class Producer(_Part, Sender):
         timeout: float | None = None,
     ) -> None:
         """What `send_reference` does where it is not done at once."""
-        self._refer(self._ring.send, region, offset, size, give, kind, timeout)
+        self._refer(self._append, region, offset, size, give, kind, timeout)
 
     def _leave(self) -> None:
         self._ring.close()
@@ -322,7 +327,7 @@ class Consumer(_Part, Receiver):
 
     def __init__(self, pool: Pool, name: str, size: int = 0) -> None:
         super().__init__(pool, ChannelKind.RING, Role.CONSUMER, name, size)
-        self._ring = NativeRing(pool.directory, self.place.at, self.place.size, False)
+        self._ring = NativeRing(pool.directory, self.place.at, self.place.size, False, self._life)
         self._over(self._life, self._ring)
         self._opens(None, 0, 0, 0, Record, Reference)
 
@@ -352,6 +357,8 @@ class Consumer(_Part, Receiver):
     def _told(self, error: Exception) -> Exception:
         if isinstance(error, Empty):
             return Empty(f"{self!r}: nothing came in time")
+        if not self._life:
+            self._check()
         if self._ring.left:
             return Closed(f"{self!r} was closed here")
         return Closed(f"{self!r}: the producer has gone, and nothing is left")
@@ -401,7 +408,8 @@ class Queue(_Part, Exchanger):
 
     def __init__(self, pool: Pool, name: str, cells: int = 0, size: int = 0) -> None:
         super().__init__(pool, ChannelKind.QUEUE, Role.USER, name, size, cells)
-        self._queue = NativeQueue(pool.directory, self.place.at, self.place.size, pool.slot)
+        place = self.place
+        self._queue = NativeQueue(pool.directory, place.at, place.size, pool.slot, self._life)
         self._lock = threading.Lock()
         self._over(self._life, self._queue)
         self._opens(None, 0, 0, 0, Record, Reference)
@@ -423,11 +431,16 @@ class Queue(_Part, Exchanger):
         """What `put` does where it is not done at once."""
         if not self._life:
             self._check()
+        self._append(data, kind and _kind(kind), timeout)
+
+    def _append(self, data: Any, kind: int, timeout: float | None) -> None:
         try:
-            self._queue.put(data, kind and _kind(kind), timeout)
+            self._queue.put(data, kind, timeout)
         except Full:
             raise Full(f"{self!r}: no room in time") from None
         except Closed:
+            if not self._life:
+                self._check()
             raise Closed(f"{self!r} was {'closed here' if self._queue.left else 'finished'}") from None
 
     def _put_reference(
@@ -441,7 +454,7 @@ class Queue(_Part, Exchanger):
         timeout: float | None = None,
     ) -> None:
         """What `put_reference` does where it is not done at once."""
-        self._refer(self._queue.put, region, offset, size, give, kind, timeout)
+        self._refer(self._append, region, offset, size, give, kind, timeout)
 
     def _get(self, timeout: float | None = None) -> bytes:
         """What `get` does where nothing has come."""
@@ -481,6 +494,8 @@ class Queue(_Part, Exchanger):
     def _told(self, error: Exception) -> Exception:
         if isinstance(error, Empty):
             return Empty(f"{self!r}: nothing came in time")
+        if not self._life:
+            self._check()
         if self._queue.left:
             return Closed(f"{self!r} was closed here")
         return Closed(f"{self!r} was finished, and nothing is left")

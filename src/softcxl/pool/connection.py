@@ -344,9 +344,12 @@ class Connection:
 
     def close(self) -> None:
         """Leave, and let go of the memory: views of it, and calls of other threads, keep what they need."""
-        if not self.ended:
+        left, self.ended = (
+            self.ended,
+            self.ended or _CLOSED,
+        )  # first: what the server then does is not its death
+        if not left:
             self._say_goodbye()
-        self.end(_CLOSED)
         self.link.close()
         self._bell.ring()
         if self._watcher is not threading.current_thread():

@@ -88,6 +88,7 @@ class Exchange:
             # A function that never ends keeps nobody here, and neither does a server that has gone
             with contextlib.suppress(TimeoutError, PoolError):
                 service.close(_PATIENCE)
+            service.end()
         for part in list(self._parts):
             part.stop()
         self._end()  # the server frees what there is, as this client leaves

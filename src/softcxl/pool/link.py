@@ -163,20 +163,22 @@ class SocketLink:
             return True
 
     def fileno(self) -> int:
-        return -1 if self._socket is None else self._socket.fileno()
+        connection = self._socket
+        return -1 if connection is None else connection.fileno()
 
     def ask(self, opcode: int, data: bytes, timeout: float | None = None) -> tuple[int, bytes]:
         with self._lock:
-            if self._socket is None:
+            connection = self._socket  # another thread may close it
+            if connection is None:
                 raise NoServer(f"the connection to {self.address} has ended")
             self._number += 1
             try:
                 # Not by settimeout: `gone` would wait as long
                 whole, part = divmod(round((timeout or 0) * 1e6), 1_000_000)
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(whole, part))
-                self._socket.send(Head(what=opcode, number=self._number).pack() + data)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(whole, part))
+                connection.send(Head(what=opcode, number=self._number).pack() + data)
                 while True:
-                    message = self._socket.recv(_WELCOME)
+                    message = connection.recv(_WELCOME)
                     head = Head.unpack_from(message)
                     if head.number == self._number:  # an older one is of a request that ran out of time
                         return head.what, message[Head.__layout__.size :]
@@ -190,9 +192,9 @@ class SocketLink:
             pass  # then nobody can: who sleeps there looks again by himself
 
     def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            connection.close()
 
 
 def _welcomed(message: bytes, files: list[int]) -> Mapped:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
+import stat
 import sys
 from typing import Final
 
@@ -17,15 +19,17 @@ def mapped(fd: int, size: int, offset: int = 0) -> mmap.mmap:
     `ValueError` for what cannot be."""
     if sys.version_info >= (3, 13):
         return mmap.mmap(fd, size, offset=offset, trackfd=False)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        # Such as a device's, whose maps begin at 2 MiB. Where a map fails in its driver, what was there before may be
+        # gone, and other threads' memory in its place
+        return mmap.mmap(fd, size, offset=offset)
     # Older ones keep a copy of the descriptor, which a client with many sources has not to spare. So the file takes
     # the place of memory that has none.
     place = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
     at = ctypes.addressof(ctypes.c_char.from_buffer(place))
     if _map(at, size, _READ_WRITE, _SHARED, fd, offset) == at:
         return place
-    return mmap.mmap(
-        fd, size, offset=offset
-    )  # such as a device's, whose maps begin at 2 MiB; or it says what is wrong
+    return mmap.mmap(fd, size, offset=offset)  # which says what is wrong
 
 
 _map = ctypes.CDLL(None).mmap

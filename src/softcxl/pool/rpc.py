@@ -105,7 +105,7 @@ class Client:
         self._place = place
         self._timeout = timeout
         memory = table.pool.directory
-        self._queue = Queue(memory, place.at, place.size, table.pool.slot)
+        self._queue = Queue(memory, place.at, place.size, table.pool.slot, table.life)
         self._caller = Caller(memory, table.place.at, table.place.size, self._queue)
         table.clients.add(self)
 
@@ -160,6 +160,11 @@ class Client:
 
     def _told(self, error: Exception, function: str) -> Exception:
         """The same, saying which call it is of."""
+        if not self._table.life:  # then the server has freed the cell, and others may have the queue
+            try:
+                self._table.check()
+            except Stale as ended:
+                return ended
         where = f"{self._name}.{function}"
         if isinstance(error, Empty):
             return Empty(f"{where}: no answer in time")
@@ -311,6 +316,8 @@ class Pending:
 
     def _look(self, timeout: float | None) -> None:
         """Wait so long for the answer. Raises Empty where there is none yet."""
+        if not self._done and not self._client._table.life:  # in the child of a fork the call is its parent's
+            self._finish(error=self._client._told(Closed(), self._function._name))
         if not self._turn.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
             raise Empty
         try:
@@ -328,7 +335,7 @@ class Pending:
                     else:
                         self._finish(error=self._client._told(error, self._function._name))
                 except Exception as error:  # noqa: BLE001  for `result` to raise
-                    self._finish(error=error)
+                    self._finish(error=self._client._told(error, self._function._name))
                 else:
                     try:
                         self._finish(self._function._read(answer))

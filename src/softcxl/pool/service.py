@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from softcxl.pool import buffer, codec, layout
 from softcxl.pool.errors import BadCall, Closed, Corrupt, Empty, NoServer, PoolError, Refused, Stale
-from softcxl.pool.native import Queue, Worker
+from softcxl.pool.native import Life, Queue, Worker
 from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Declare, Detach, Opcode, Role
 from softcxl.pool.rpc import CALL_STRIDE, ROOM
 
@@ -66,6 +66,7 @@ class Service:
         self._workers = workers
         self._threads: list[threading.Thread] = []
         self._place: Attached | None = None
+        self._life: Life | None = None
         self._stopping = False
         self._lock = threading.Lock()
         self._began = 0.0
@@ -147,7 +148,10 @@ class Service:
                 request=0,
                 name=self._name,
             )
-            self._place = Attached.unpack(self._pool.ask(Opcode.ATTACH, request.pack()))
+            pool = self._pool
+            self._place = Attached.unpack(pool.ask(Opcode.ATTACH, request.pack()))
+            slot_at = pool.header.slots_at + 256 * pool.slot
+            self._life = Life(pool.directory, slot_at, pool.epoch << 24 | layout.SlotState.LIVE)
             self._began = time.monotonic()
             for number in range(self._workers):
                 thread = threading.Thread(target=self._run, name=f"{self.name} {number}", daemon=True)
@@ -171,6 +175,12 @@ class Service:
                 with contextlib.suppress(Stale):  # the pool has forgotten this client, and so its part
                     self._pool.ask(Opcode.DETACH, request.pack())
 
+    def end(self) -> None:
+        """The pool is left: what has not come to its end yet touches the service's memory no more."""
+        life, self._life = self._life, None
+        if life is not None:
+            life.end()
+
     def __enter__(self) -> Service:
         return self
 
@@ -180,9 +190,11 @@ class Service:
     # -- a worker --------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        assert self._place is not None
+        place, life = self._place, self._life
+        if place is None or life is None:
+            return  # the pool was left before this began
         memory = self._pool.directory
-        worker = Worker(memory, Queue(memory, self._place.at, self._place.size, self._pool.slot))
+        worker = Worker(memory, Queue(memory, place.at, place.size, self._pool.slot, life))
         tables: dict[int, int] = {}
         _here.worker, _here.tables, _here.memory = worker, tables, memory
         while not self._stopping:
@@ -196,7 +208,7 @@ class Service:
                 learnt = self._learn(worker, tables, unknown.args)
                 found = None if learnt is None else (_REQUEST, learnt)
             except (Closed, Corrupt):
-                # The server has given the service up: it was taken for dead, or removed
+                # The pool was left, or the server has given the service up: it was taken for dead, or removed
                 return
             if found is not None:
                 self._see_to(worker, tables, *found)

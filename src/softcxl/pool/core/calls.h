@@ -363,7 +363,7 @@ static void worker_dealloc(PyObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 
-	if (((Worker *)self)->holds)
+	if (((Worker *)self)->holds && !queue_left(((Worker *)self)->queue))
 		worker_give_back((Worker *)self);
 	PyMem_Free(((Worker *)self)->tables);
 	Py_XDECREF((PyObject *)((Worker *)self)->memory);
@@ -442,7 +442,7 @@ static PyObject *worker_take(Worker *self)
 }
 
 struct note_claim {
-	struct scxl_user *user;
+	Queue *queue;
 	uint64_t claimed;
 	uint32_t length, kind;
 };
@@ -450,13 +450,13 @@ struct note_claim {
 static enum scxl_result note_try_claim(void *what)
 {
 	struct note_claim *claim = what;
-	return scxl_queue_claim(claim->user, &claim->claimed, &claim->length, &claim->kind);
+	return queue_left(claim->queue) ? SCXL_CLOSED : scxl_queue_claim(&claim->queue->user, &claim->claimed, &claim->length, &claim->kind);
 }
 
 /* The next call's request, or NULL with an exception. */
 static PyObject *worker_request(Worker *self, PyObject *timeout)
 {
-	struct note_claim claim = {.user = &self->queue->user};
+	struct note_claim claim = {.queue = self->queue};
 	int64_t deadline = deadline_of(timeout);
 	PyObject *bytes;
 	int result;
@@ -476,7 +476,7 @@ static PyObject *worker_request(Worker *self, PyObject *timeout)
 		self->holds = true;
 		if (claim.length != sizeof self->note)
 			continue; /* no client of ours writes such a one */
-		memcpy(&self->note, scxl_queue_bytes(claim.user, claim.claimed), sizeof self->note);
+		memcpy(&self->note, scxl_queue_bytes(&self->queue->user, claim.claimed), sizeof self->note);
 		bytes = worker_take(self);
 		if (bytes || PyErr_Occurred())
 			return bytes;

@@ -114,6 +114,7 @@ static bool sent(const char *name, PyObject *const *args, Py_ssize_t count, stru
 
 #include "wait.h"
 #include "memory.h"
+#include "life.h"
 #include "ring.h"
 #include "queue.h"
 #include "calls.h"

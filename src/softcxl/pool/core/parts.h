@@ -7,84 +7,6 @@
 #define KIND_MOST ((1u << 30) - 1)
 #define KIND_REFERENCE 0x80000000u
 
-/* -- whether the client lives -------------------------------------------------------------------------------------- */
-
-typedef struct {
-	PyObject_HEAD
-	Memory *memory;
-	const scxl_u64 *word;
-	uint64_t value;
-	bool ended;
-} Life;
-
-static PyObject *life_type;
-
-static PyObject *life_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-	PyObject *memory;
-	unsigned long long at, value;
-	scxl_u64 *word;
-	Life *self;
-
-	(void)kwargs;
-	if (!PyArg_ParseTuple(args, "O!KK", memory_type, &memory, &at, &value) || !(word = reach((Memory *)memory, at, 8, 8)))
-		return NULL;
-	self = (Life *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
-	if (!self)
-		return NULL;
-	self->memory = (Memory *)Py_NewRef(memory);
-	self->word = word;
-	self->value = value;
-	return (PyObject *)self;
-}
-
-static void life_dealloc(PyObject *self)
-{
-	PyTypeObject *type = Py_TYPE(self);
-
-	Py_XDECREF((PyObject *)((Life *)self)->memory);
-	((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
-	Py_DECREF(type);
-}
-
-static inline bool lives(const Life *self)
-{
-	return !self->ended && scxl_load(self->word) == self->value;
-}
-
-static int life_true(PyObject *self)
-{
-	return lives((Life *)self);
-}
-
-static PyObject *life_end(PyObject *self, PyObject *nothing)
-{
-	(void)nothing;
-	((Life *)self)->ended = true;
-	Py_RETURN_NONE;
-}
-
-static PyMethodDef life_methods[] = {
-	{"end", life_end, METH_NOARGS, "end(): it is over here, whatever the word says."},
-	{NULL, NULL, 0, NULL},
-};
-
-static PyMemberDef life_members[] = {
-	{"ended", T_BOOL, offsetof(Life, ended), READONLY, "Whether it was ended here."},
-	{NULL, 0, 0, 0, NULL},
-};
-
-static PyType_Slot life_slots[] = {
-	{Py_tp_doc, "Life(memory, offset, value): true while the 64-bit word there is that, and it was not ended here."},
-	{Py_tp_new, life_new},
-	{Py_tp_dealloc, life_dealloc},
-	{Py_nb_bool, life_true},
-	{Py_tp_methods, life_methods},
-	{Py_tp_members, life_members},
-	{0, NULL},
-};
-static PyType_Spec life_spec = {"softcxl.pool._native.Life", sizeof(Life), 0, Py_TPFLAGS_DEFAULT, life_slots};
-
 /* -- where bytes of a region are ----------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -205,32 +127,35 @@ static PyObject *part_take(PyObject *object, PyObject *args, PyObject *kind)
 	Py_RETURN_NONE;
 }
 
-static void part_keep(PyObject **place, PyObject *value)
+/* Returns what was there before: to be let go when all has been set, as that may run Python, and other threads by it. */
+static PyObject *part_keep(PyObject **place, PyObject *value)
 {
 	PyObject *old = *place;
 
 	*place = value == Py_None ? NULL : Py_NewRef(value);
-	Py_XDECREF(old);
+	return old;
 }
 
 static PyObject *part_refers(PyObject *object, PyObject *args)
 {
 	Part *self = (Part *)object;
-	PyObject *region, *life;
+	PyObject *region, *life, *old[2];
 	unsigned long long index, generation, size;
 
 	if (!PyArg_ParseTuple(args, "OO!KKK", &region, life_type, &life, &index, &generation, &size))
 		return NULL;
-	part_keep(&self->known, region);
-	part_keep((PyObject **)&self->known_life, life);
+	old[0] = part_keep(&self->known, region);
+	old[1] = part_keep((PyObject **)&self->known_life, life);
 	self->sent = (struct region_named){index, generation, size};
+	Py_XDECREF(old[0]);
+	Py_XDECREF(old[1]);
 	Py_RETURN_NONE;
 }
 
 static PyObject *part_opens(PyObject *object, PyObject *args)
 {
 	Part *self = (Part *)object;
-	PyObject *lent, *record, *reference;
+	PyObject *lent, *record, *reference, *old[3];
 	unsigned long long index, generation, size;
 
 	if (!PyArg_ParseTuple(args, "OKKKO!O!", &lent, &index, &generation, &size, &PyType_Type, &record, &PyType_Type, &reference))
@@ -239,10 +164,12 @@ static PyObject *part_opens(PyObject *object, PyObject *args)
 		PyErr_SetString(PyExc_TypeError, "a record is a tuple, and a reference a Pointed");
 		return NULL;
 	}
-	part_keep(&self->lent, lent);
-	part_keep((PyObject **)&self->record, record);
-	part_keep((PyObject **)&self->reference, reference);
+	old[0] = part_keep(&self->lent, lent);
+	old[1] = part_keep((PyObject **)&self->record, record);
+	old[2] = part_keep((PyObject **)&self->reference, reference);
 	self->came = (struct region_named){index, generation, size};
+	for (unsigned i = 0; i < 3; i++)
+		Py_XDECREF(old[i]);
 	Py_RETURN_NONE;
 }
 

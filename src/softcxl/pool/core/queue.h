@@ -6,6 +6,7 @@
 typedef struct {
 	PyObject_HEAD
 	Memory *memory;
+	Life *life; /* of whose part it is; NULL: that stays */
 	struct scxl_user user;
 	int32_t spin;
 	uint32_t kind;
@@ -35,7 +36,7 @@ static PyObject *queue_make(PyObject *type, PyObject *args)
 
 static PyObject *queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	PyObject *memory;
+	PyObject *memory, *life = NULL;
 	unsigned long long at, size;
 	unsigned short slot;
 	enum scxl_result result;
@@ -43,13 +44,14 @@ static PyObject *queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	void *there;
 
 	(void)kwargs;
-	if (!PyArg_ParseTuple(args, "O!KKH", memory_type, &memory, &at, &size, &slot) || !(there = reach((Memory *)memory, at, size, SCXL_LINE)))
+	if (!PyArg_ParseTuple(args, "O!KKH|O!", memory_type, &memory, &at, &size, &slot, life_type, &life) || !(there = reach((Memory *)memory, at, size, SCXL_LINE)))
 		return NULL;
 	self = (Queue *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
 	if (!self)
 		return NULL;
 	Py_INCREF(memory);
 	self->memory = (Memory *)memory;
+	self->life = (Life *)Py_XNewRef(life);
 	self->spin = SPIN_MOST;
 	result = scxl_queue_attach(&self->user, there, size, slot);
 	if (result == SCXL_OK && self->user.stride > CELL_MOST)
@@ -65,6 +67,7 @@ static void queue_dealloc(PyObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 
+	Py_XDECREF((PyObject *)((Queue *)self)->life);
 	Py_XDECREF((PyObject *)((Queue *)self)->memory);
 	((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
 	Py_DECREF(type);
@@ -79,7 +82,7 @@ struct queue_step {
 
 static inline bool queue_left(const Queue *self)
 {
-	return __atomic_load_n(&self->left, __ATOMIC_RELAXED);
+	return __atomic_load_n(&self->left, __ATOMIC_RELAXED) || (self->life && !lives(self->life));
 }
 
 static enum scxl_result queue_try_put(void *what)
@@ -258,7 +261,7 @@ static PyMemberDef queue_members[] = {
 };
 
 static PyType_Slot queue_slots[] = {
-	{Py_tp_doc, "Queue(memory, offset, size, slot): a queue as the user of that slot has it. From any thread."},
+	{Py_tp_doc, "Queue(memory, offset, size, slot, life=None): a queue as the user of that slot has it, until that life ends. From any thread."},
 	{Py_tp_new, queue_new},
 	{Py_tp_dealloc, queue_dealloc},
 	{Py_tp_methods, queue_methods},

@@ -156,6 +156,9 @@ static int region_acquire(Region *self, int64_t deadline)
 			if (result == SCXL_OK || result == SCXL_TORN || result == SCXL_EMPTY)
 				result = SCXL_BUSY;
 		}
+		/* Each wait is so short that a signal may find it between two, and then it tells nobody */
+		if (result == SCXL_BUSY && PyErr_CheckSignals())
+			return -1;
 	}
 	return result;
 }

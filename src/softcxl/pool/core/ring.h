@@ -4,6 +4,7 @@
 typedef struct {
 	PyObject_HEAD
 	Memory *memory;
+	Life *life; /* of whose end it is; NULL: that stays */
 	struct scxl_end end;
 	int32_t spin;
 	uint32_t kind; /* of the last record that was received */
@@ -31,7 +32,7 @@ static PyObject *ring_make(PyObject *type, PyObject *args)
 
 static PyObject *ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-	PyObject *memory;
+	PyObject *memory, *life = NULL;
 	unsigned long long at, size;
 	int producer;
 	enum scxl_result result;
@@ -39,13 +40,14 @@ static PyObject *ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 	void *there;
 
 	(void)kwargs;
-	if (!PyArg_ParseTuple(args, "O!KKp", memory_type, &memory, &at, &size, &producer) || !(there = reach((Memory *)memory, at, size, SCXL_LINE)))
+	if (!PyArg_ParseTuple(args, "O!KKp|O!", memory_type, &memory, &at, &size, &producer, life_type, &life) || !(there = reach((Memory *)memory, at, size, SCXL_LINE)))
 		return NULL;
 	self = (Ring *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
 	if (!self)
 		return NULL;
 	Py_INCREF(memory);
 	self->memory = (Memory *)memory;
+	self->life = (Life *)Py_XNewRef(life);
 	self->spin = SPIN_MOST;
 	result = scxl_ring_attach(&self->end, there, size, producer);
 	if (result != SCXL_OK) {
@@ -59,6 +61,7 @@ static void ring_dealloc(PyObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 
+	Py_XDECREF((PyObject *)((Ring *)self)->life);
 	Py_XDECREF((PyObject *)((Ring *)self)->memory);
 	((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
 	Py_DECREF(type);
@@ -80,7 +83,7 @@ static bool ring_enter(Ring *self, bool producer)
 
 static inline bool ring_left(const Ring *self)
 {
-	return __atomic_load_n(&self->left, __ATOMIC_RELAXED);
+	return __atomic_load_n(&self->left, __ATOMIC_RELAXED) || (self->life && !lives(self->life));
 }
 
 struct ring_push {
@@ -254,7 +257,7 @@ static PyMemberDef ring_members[] = {
 };
 
 static PyType_Slot ring_slots[] = {
-	{Py_tp_doc, "Ring(memory, offset, size, producer): one end of a ring. One thread at a time."},
+	{Py_tp_doc, "Ring(memory, offset, size, producer, life=None): one end of a ring, which is left when that life ends. One thread at a time."},
 	{Py_tp_new, ring_new},
 	{Py_tp_dealloc, ring_dealloc},
 	{Py_tp_methods, ring_methods},
