@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from softcxl.fm.pool.sources import Held, Sources
 
 _TRIES = 10  # ticks
+_PIECE = 1 << 20
+"""Bytes that go bad at once, at most, of which each line is noted: more are an erasure."""
 
 
 class Health:
@@ -142,6 +145,8 @@ class Health:
             if self._closed:
                 return
             for start, length in ranges:
+                if length > _PIECE:
+                    continue
                 first, end = start // LINE * LINE, start + length
                 for at in range(first // PAGE * PAGE, end, PAGE):
                     self._pages[held, at] = 0
@@ -149,6 +154,9 @@ class Health:
                     self._told.setdefault((held, at), set()).update(lines)
         touched = self._mark(held, ranges)
         self._event("poison", held.name, {"ranges": [list(one) for one in ranges[:16]]})
+        for start, length in ranges:
+            if length > _PIECE:
+                self._later(partial(self._look_through, held, start, length))
         self._later(self._retire)
         if touched:
             self._changed()
@@ -212,6 +220,22 @@ class Health:
         """Look again at memory that was about to go bad."""
         if self._pages:
             self._later(self._retire)
+
+    def _look_through(self, held: Held, start: int, length: int) -> None:
+        """Find what is bad in a large range, of which most may be good again. A source is not asked while it erases:
+        that waits, and not the server's lock."""
+        assert held.source is not None
+        for at in range(start, start + length, _PIECE):
+            bad = held.source.poisoned(at, min(_PIECE, start + length - at))
+            with self._lock:
+                if self._closed:
+                    return
+                for first, size in bad:
+                    self._pages.update(
+                        dict.fromkeys(
+                            ((held, page) for page in range(first // PAGE * PAGE, first + size, PAGE)), 0
+                        )
+                    )
 
     def _retire(self) -> None:
         """Clear poison where nobody has anything; what cannot be cleared is given to nobody any more. A source tells
