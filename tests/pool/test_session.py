@@ -175,6 +175,65 @@ def test_what_is_closed_while_no_server_is_there_the_next_one_closes(served: Ser
         assert pool.tell("regions")["regions"] == 1
 
 
+def test_what_is_open_twice_and_closed_once_stays_over_the_servers_end(served: Served) -> None:
+    with served.connect() as pool, served.connect("other") as other:
+        one = pool.allocate(64)
+        twice = pool.referred(one.index, one.generation)
+        theirs = [other.referred(one.index, one.generation) for _ in range(2)]
+        views = [one.view(), one.view()]
+        one.write(0, b"data")
+        served.stop()
+        twice.close()
+        theirs.pop().close()
+        del views[1:]
+        served.start()
+        wait_until(lambda: pool.views_of(one.index, one.generation) == 1)
+        wait_until(lambda: not pool._connection._away() and not other._connection._away())
+        assert one.read(0, 4) == b"data"
+        one.close()
+        assert pool.tell("regions")["regions"] == 1
+        assert theirs[0].read(0, 4) == bytes(views[0][:4]) == b"data"
+        theirs[0].close()
+        views.clear()
+        wait_until(lambda: other.tell("regions")["regions"] == 0)
+
+
+def test_a_server_that_did_not_hear_all_is_told_all_once_more(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served.connect("owner") as owner, served.connect() as pool:
+        theirs = owner.allocate(64)
+        region = pool.referred(theirs.index, theirs.generation)
+        served.stop()
+        link, asked = pool._connection.link, []
+
+        def ask(opcode: int, data: bytes, timeout: float | None = None) -> tuple[int, bytes]:
+            asked.append(opcode)
+            if len(asked) == 1:
+                raise errors.NoServer("it was too slow")
+            return type(link).ask(link, opcode, data, timeout)
+
+        monkeypatch.setattr(link, "ask", ask)
+        served.start()
+        wait_until(lambda: asked.count(Opcode.HOLD) > 2)
+        wait_until(lambda: not pool._connection._away())
+        owner.allocate(64)  # it is back, too
+        theirs.close()
+        owner.tell("regions")
+        assert region.read(0, 4) == bytes(4)
+
+
+def test_what_could_not_be_closed_in_time_is_closed_later(served: Served) -> None:
+    with served.connect(patience=0.2) as pool:
+        region = pool.allocate(64)
+        served.stop()
+        region.close()
+        with pytest.raises(errors.NoServer):
+            pool._connection._settle()
+        served.start()
+        wait_until(lambda: pool.slot in served.server.names and not served.server.regions.known)
+
+
 def test_threads_that_close_leave_calls_for_those_that_ask(served: Served) -> None:
     with served.connect() as pool:
 

@@ -72,8 +72,9 @@ class Connection:
         self._left_over: deque[Callable[[], object]] = deque()
         self._tries = 0
         mapped = link.attach(name, Place())
+        self._heard = mapped.server  # the last one that was told all that this client has
         self._callers: queue.SimpleQueue[Caller | None] = queue.SimpleQueue()
-        self._posted: deque[tuple[Caller, Call, int, bytes]] = deque()
+        self._posted: deque[tuple[Caller, Call | None, int, bytes]] = deque()
         try:
             self._take(mapped)
             header, slot = self.header, mapped.place.slot
@@ -226,8 +227,13 @@ class Connection:
             return  # another thread does
         try:
             self._call(caller, opcode, data, self._patience, call)
-        finally:
+        except (NoServer, KeyboardInterrupt):
+            self._posted.appendleft((caller, None, opcode, data))  # it is to be done yet
+            raise
+        except BaseException:
             self._give_back(caller)
+            raise
+        self._give_back(caller)
 
     def _call(
         self, caller: Caller, opcode: int, data: bytes, patience: float, call: Call | None = None
@@ -252,7 +258,7 @@ class Connection:
                     found = self.directory.load(HEADER["beat"])
                     if found != beat:
                         beat, since = found, now
-                    if self.link.gone():
+                    if self._away():
                         self.come_back(since + patience)
                     elif now - since > patience:
                         raise NoServer(
@@ -297,8 +303,12 @@ class Connection:
     def come_back(self, until: float) -> None:
         """Find the next server, until that time (monotonic, seconds). Raises `NoServer`, `Stale`."""
         with self._coming:
-            if self.link.gone():
+            if self._away():
                 self._attach_until(until)
+
+    def _away(self) -> bool:
+        """Whether there is a server to come back to, or one that has not heard yet all that this client has."""
+        return self.link.gone() or self.mapped.server != self._heard
 
     def renew(self) -> None:
         """Have memory mapped that has come since. Waits for a server that has gone, up to the patience of this client.
@@ -323,7 +333,6 @@ class Connection:
                 return
 
     def _attach(self) -> None:
-        before = self.mapped.server
         try:
             mapped = self.link.attach(self.name, self.place)
             self._take(mapped)
@@ -332,7 +341,8 @@ class Connection:
                 self.link.close()  # it was left meanwhile
             self.end(str(error))
             raise
-        self._returned(mapped.server != before)
+        self._returned(mapped.server != self._heard)
+        self._heard = mapped.server
         self._tries = 0
         self._bell.ring()
 
@@ -396,28 +406,31 @@ class Connection:
         """
         self._check_place()
         self.directory.add(self._slot_at + SLOT["beat"], 1)
-        if self.link.gone():
+        if self._away():
             try:
                 with self._coming:
-                    if self.link.gone():
+                    if self._away():
                         self._attach()
             except NoServer:
                 self._tries = min(self._tries + 1, 8)
                 return min(_RETRY * (1 << self._tries), _RARELY)
         for _ in range(len(self._posted)):
-            self._tried(self._settle)
+            if not self._tried(self._settle):
+                break  # nobody answers: later
         while self._left_over and not self.ended:
             self._tried(self._left_over.popleft())
         return max(self.mapped.lease / 4, 0.01)
 
     @staticmethod
-    def _tried(work: Callable[[], object]) -> None:
+    def _tried(work: Callable[[], object]) -> bool:
+        """Do that. Returns whether a server was there."""
         try:
             work()
         except NoServer:
-            pass  # the next one hears what this client has, from `returned`
+            return False  # the next one hears what this client has, from `returned`
         except PoolError as error:
             log.debug("left to the pool's thread: %s", error)
+        return True
 
 
 def check(arena: memoryview | object, place: Place) -> layout.Header:

@@ -65,6 +65,8 @@ _ALLOCATE, _CLOSE = int(Opcode.ALLOCATE), int(Opcode.CLOSE)
 _LOCATED = struct.Struct("<3Q")
 _NAMED = struct.Struct("<2Q64x")
 _PLAIN = 64
+_OPENED, _PINS, _OPENED_TOLD, _PINS_TOLD = 0, 1, 3, 4
+_TOLD = 3
 assert _LOCATED.size == Located.__layout__.size
 assert _NAMED.size == Named.__layout__.size
 assert layout.offsets(Allocate)["request"] == 8
@@ -134,6 +136,9 @@ class Pool:
         self._made: weakref.WeakSet[Opened] = weakref.WeakSet()
         self._caches: weakref.WeakValueDictionary[tuple[int, int], Cache] = weakref.WeakValueDictionary()
         self._held: dict[tuple[int, int], list[int]] = {}
+        """How often a region is open here, how many views of it there are, whether it is this client's own, and how
+        often the server takes it for open and for looked at: it hears of the last one that closes alone, since who is
+        told twice, over a server's death, would take what is open yet for closed."""
         self._plain: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
         """What is asked for without a name, packed: what is before the request's number, and what behind it."""
         self._callbacks: list[Callable[[], object]] = []
@@ -435,8 +440,10 @@ class Pool:
         try:
             self.ask(Opcode.PIN, region.named().pack())
         except BaseException:
-            self._count(index, generation, pins=-1)
+            self.unpin_later(index, generation)
             raise
+        with self._lock:
+            self._held[index, generation][_PINS_TOLD] += 1
 
     def unpin_later(self, index: int, generation: int) -> None:
         """One view of a region less. From any thread, finalizers too."""
@@ -444,8 +451,8 @@ class Pool:
 
     def unpin(self, index: int, generation: int) -> None:
         """One view of a region less."""
-        self._count(index, generation, pins=-1)
-        self.ask(Opcode.UNPIN, named(index, generation).pack())
+        for _ in range(self._less(index, generation, _PINS)):
+            self.ask(Opcode.UNPIN, named(index, generation).pack())
 
     def close_later(self, index: int, generation: int) -> None:
         """Close a region that nobody has any more. From finalizers, too."""
@@ -453,19 +460,20 @@ class Pool:
 
     def close_region(self, index: int, generation: int) -> None:
         """One that has a region open less."""
-        self._count(index, generation, opened=-1)
         try:
-            self._connection.post(_CLOSE, _NAMED.pack(index, generation))
+            for _ in range(self._less(index, generation, _OPENED)):
+                self._connection.post(_CLOSE, _NAMED.pack(index, generation))
         except Stale:
             pass  # the pool has forgotten this client: then it is closed
 
     def forget(self, index: int, generation: int) -> None:
         """A region was freed, or given away."""
-        self._count(index, generation, opened=-1)
+        self._less(index, generation, _OPENED)
 
     def views_of(self, index: int, generation: int) -> int:
         """How many views this client has of a region."""
-        return self._held.get((index, generation), [0, 0, 0])[1]
+        counts = self._held.get((index, generation))
+        return 0 if counts is None else counts[_PINS]
 
     def cache(
         self, index: int, generation: int, memory: Callable[[], memoryview], evict: float, seed: int
@@ -481,11 +489,24 @@ class Pool:
 
     def _count(self, index: int, generation: int, opened: int = 0, pins: int = 0, own: bool = False) -> None:
         with self._lock:
-            counts = self._held.setdefault((index, generation), [0, 0, own])
-            counts[0] += opened
-            counts[1] += pins
-            if counts[0] <= 0 and counts[1] <= 0:
+            counts = self._held.setdefault((index, generation), [0, 0, own, 0, 0])
+            counts[_OPENED] += opened
+            counts[_OPENED_TOLD] += opened
+            counts[_PINS] += pins
+
+    def _less(self, index: int, generation: int, what: int) -> int:
+        """One less. Returns how often the server is to be told so: not before it is the last one."""
+        with self._lock:
+            counts = self._held.get((index, generation))
+            if counts is None or not counts[what]:
+                return 0
+            counts[what] -= 1
+            if counts[what]:
+                return 0
+            told, counts[what + _TOLD] = counts[what + _TOLD], 0
+            if not counts[_OPENED] and not counts[_PINS]:
                 del self._held[index, generation]
+            return told
 
     def _located(self, answer: bytes, own: bool) -> Region:
         if len(answer) != _LOCATED.size:
@@ -498,7 +519,7 @@ class Pool:
 
     def _region(self, index: int, generation: int, size: int, own: bool) -> Region:
         if own and (index, generation) not in self._held:
-            self._held[index, generation] = [1, 0, True]  # nobody else knows of it yet
+            self._held[index, generation] = [1, 0, True, 1, 0]  # nobody else knows of it yet
         else:
             self._count(index, generation, opened=1, own=own)
         try:
@@ -518,15 +539,21 @@ class Pool:
         """Back at a server: say what this client holds, if it is another one, and look where memory is mapped."""
         link = self._connection.link
         with self._lock:
-            made, held = list(self._made), {key: tuple(counts) for key, counts in self._held.items()}
+            made, held = (
+                list(self._made),
+                self._held.copy(),
+            )  # in one step: what is new comes without the lock
+            said = [(*key, *counts[:_OPENED_TOLD]) for key, counts in held.items()]
+            for counts in held.values() if anew else ():
+                counts[_OPENED_TOLD:] = counts[_OPENED], counts[_PINS]
         for region in made:
             region.remap()
         if not anew:
             return
-        for (index, generation), (opened, pins, own) in [*held.items(), ((0, 0), (0, 0, False))]:
+        for index, generation, opened, pins, own in [*said, (0, 0, 0, 0, False)]:
             if own and opened == 1 and not pins:
                 continue  # that is what a server takes for so
-            hold = Hold(index=index, generation=generation, opened=max(opened, 0), pins=max(pins, 0))
+            hold = Hold(index=index, generation=generation, opened=opened, pins=pins)
             link.ask(Opcode.HOLD, hold.pack(), 10.0)  # what was freed is told when it is used
         for callback in self._callbacks:
             self.later(callback)
