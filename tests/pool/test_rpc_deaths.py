@@ -93,6 +93,30 @@ def test_a_service_goes_with_its_last_user(served: Exchanging, index: Index, cli
     assert not any(name.startswith("service:") for name in names)
 
 
+@pytest.mark.parametrize("what", ["service", "pool"])
+def test_a_service_can_be_closed_by_a_function_of_its_own(served: Exchanging, what: str) -> None:
+    worker = served.client("worker")
+    serve = worker.service("mortal")
+    threads = serve._threads
+
+    @serve
+    def end(key: int) -> int:
+        (serve if what == "service" else worker).close()
+        return key
+
+    client = served.client("caller").client("mortal", timeout=LONG)
+    if what == "service":
+        assert client.end(7) == 7
+    else:
+        with pytest.raises((Lost, NoWorker)):  # who has left answers nobody
+            client.end(7)
+    for thread in threads:
+        thread.join(LONG)
+        assert not thread.is_alive()
+    with pytest.raises(NoWorker):
+        client.end(8)
+
+
 def test_a_closed_client_calls_nobody(served: Exchanging, index: Index, client: rpc.Client) -> None:
     lookup, other = client.lookup, client.within(1.0)
     going = client.wait.start(1)

@@ -161,9 +161,13 @@ class Service:
     def close(self, timeout: float | None = None) -> None:
         """Finish the calls that were begun, and serve no more. Calls that nobody else serves fail with NoWorker.
 
-        Raises TimeoutError where a function has not come to its end by then, in seconds.
+        Raises TimeoutError where a function has not come to its end by then, in seconds. One of its own functions may
+        say it: it is done when that has come to its end.
         """
         self._stopping = True
+        if threading.current_thread() in self._threads:
+            threading.Thread(target=self.close, name=f"{self.name} closes", daemon=True).start()
+            return
         for thread in self._threads:
             thread.join(timeout)
             if thread.is_alive():
