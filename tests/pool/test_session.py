@@ -21,7 +21,9 @@ from softcxl.pool import errors
 from softcxl.pool.connection import check
 from softcxl.pool.layout import HEADER, Plan
 from softcxl.pool.link import Mapped, Place, SocketLink
+from softcxl.pool.opened import Opened
 from softcxl.pool.protocol import Head, Opcode, SourceFile, Welcome
+from softcxl.pool.region import Region
 from softcxl.pool.session import Pool, connect
 from tests.fm.pool.memories import PLAN, FakeSource, arena
 from tests.pool.served import LONG, ROOMY, Served, wait_until
@@ -274,6 +276,57 @@ def test_patience_ends(served: Served) -> None:
         served.start()
         wait_until(lambda: pool.slot in served.server.names)
         assert pool.allocate(64).read() == bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("act", "found"),
+    [
+        (lambda region: region.write(0, b"written."), b"written."),
+        (lambda region: region.swap(0, 0, 1), (1).to_bytes(8, "little")),
+        (lambda region: region.add(0, 7), (7).to_bytes(8, "little")),
+    ],
+)
+def test_a_lock_that_a_killed_server_had_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Region], object], found: bytes
+) -> None:
+    """It copied a region when it was killed, and its lock is let go of only when the next one is there."""
+    served = Served(tmp_path / "pool", lease=0.5)
+    served.start()
+    with served.connect() as pool:
+        region = pool.allocate(64, replicas=2)
+        held = served.server.rebuilder.copier.open(region.index, served.server.regions.known[region.index])
+        held.lock()
+        served.stop()
+        mend = Opened._mend
+        busy: list[errors.PoolError] = []
+
+        def late(self: Opened, error: errors.PoolError | None, waits: bool = False) -> None:
+            if isinstance(error, errors.Busy) and not busy:
+                busy.append(error)
+                served.start()
+            mend(self, error, waits)
+
+        monkeypatch.setattr(Opened, "_mend", late)
+        act(region)
+        assert busy
+        assert region.read(0, 8) == found
+    served.stop()
+
+
+def test_a_lock_of_the_server_is_waited_for_no_longer_than_was_said(tmp_path: Path) -> None:
+    served = Served(tmp_path / "pool", lease=0.5)
+    served.start()
+    with served.connect() as pool:
+        region = pool.allocate(64, replicas=2)
+        held = served.server.rebuilder.copier.open(region.index, served.server.regions.known[region.index])
+        held.lock()
+        with pytest.raises(errors.Busy, match="slot 0 has its lock"):
+            region.write(0, b"x", timeout=0.01)
+        with pytest.raises(errors.Busy, match="slot 0 has its lock"), region.locked(0.01):
+            pass
+        held.unlock()
+        region.write(0, b"x", timeout=0.01)
+    served.stop()
 
 
 def test_who_needs_memory_mapped_waits_for_the_next_server(

@@ -310,6 +310,11 @@ class Connection:
         """Whether there is a server to come back to, or one that has not heard yet all that this client has."""
         return self.link.gone() or self.mapped.server != self._heard
 
+    def await_server(self) -> None:
+        """Wait for a server that has gone, up to the patience of this client. Raises `NoServer`, `Stale`."""
+        self.check()
+        self.come_back(time.monotonic() + self._patience)
+
     def renew(self) -> None:
         """Have memory mapped that has come since. Waits for a server that has gone, up to the patience of this client.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from softcxl.pool.session import Pool
 
 _TRIES = 16
+_OF_SERVER = 3  # waits for a lock that the server has
 
 
 class Opened:
@@ -145,23 +146,28 @@ class Opened:
         one.lock(timeout)
         return one
 
-    def _again(self, attempt: Callable[[], Any], error: PoolError | None = None) -> Any:
-        for _ in range(_TRIES):
+    def _again(
+        self, attempt: Callable[[], Any], error: PoolError | None = None, timeout: float | None = None
+    ) -> Any:
+        for tries in range(_TRIES):
             if error is not None:
-                self._mend(error)
+                self._mend(error, timeout is None and tries < _OF_SERVER)
             try:
                 return attempt()
             except PoolError as found:
                 error = found
         raise self._explained(error) from None
 
-    def _mend(self, error: PoolError | None) -> None:
-        """Do what lets one try again. Raises where there is nothing."""
+    def _mend(self, error: PoolError | None, waits: bool = False) -> None:
+        """Do what lets one try again. Raises where there is nothing. `waits`: for a lock that the server has, too."""
         if isinstance(error, errors.Unprotected):
             self._pool.ask(Opcode.JOURNAL, b"")
         elif isinstance(error, errors.Unmapped) and not self._holder:
             self._pool.renew()
             self.remap()
+        elif isinstance(error, errors.Busy) and waits and self.info.locked_by == layout.SERVER:
+            # It copies, and has no processor to itself, or it was killed over it: the next one lets go of it
+            self._pool.await_server()
         else:
             raise self._explained(error) from None
 

@@ -118,7 +118,7 @@ class Region(Opened):
             self._write_again(offset, data, timeout, error)
 
     def _write_again(self, offset: int, data: Any, timeout: float | None, error: PoolError) -> None:
-        self._again(lambda: self._native.write(offset, data, timeout), error)
+        self._again(lambda: self._native.write(offset, data, timeout), error, timeout)
 
     def load(self, offset: int) -> int:
         """The 64-bit word at `offset`, a multiple of 8."""
@@ -161,7 +161,7 @@ class Region(Opened):
         """
         if self._holder == threading.get_ident():
             raise Refused(f"this thread has the lock of {self._called()} already")
-        one = self._again(lambda: self._lock(timeout))
+        one = self._again(lambda: self._lock(timeout), timeout=timeout)
         self._holder = threading.get_ident()
         try:
             yield self

@@ -421,6 +421,10 @@ class Pool:
         """Have memory mapped that the server has got since this client came."""
         self._connection.renew()
 
+    def await_server(self) -> None:
+        """Wait for a server that is known to have gone, up to this client's patience. Raises `NoServer`, `Stale`."""
+        self._connection.await_server()
+
     def check(self) -> None:
         """Raise `Stale` where this connection has ended, or belongs to a process that has forked."""
         self._connection.check()
