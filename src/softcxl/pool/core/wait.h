@@ -5,6 +5,7 @@
 #define HELD 2500         /* ns of spinning with the interpreter's lock: about what it costs to give it up and have it again, twice */
 #define SPIN_MOST 50000   /* ns of spinning in all: what waking the other side costs here, twice */
 #define SPIN_LEAST 1000   /* less is not worth it: then one sleeps at once */
+#define IDLE 10000000ll   /* ns asleep, beside which the most that is spun is nothing: what comes then may be the first of many */
 #define TRIAL (SPIN_MOST + 1)
 #define TRIED 64          /* one wait of so many that would sleep at once is given the most, to see */
 
@@ -157,6 +158,7 @@ static int wait_for(attempt try, void *what, Memory *memory, struct scxl_sleeper
 		result = try(what);
 		if (again(result) && at < deadline) {
 			int64_t left = deadline - at < SLICE ? deadline - at : SLICE;
+			int64_t before = at;
 			int failed = 0;
 			if (memory->rest) {
 				Py_BLOCK_THREADS
@@ -168,8 +170,8 @@ static int wait_for(attempt try, void *what, Memory *memory, struct scxl_sleeper
 			result = try(what);
 			if (failed)
 				result = -1;
-			*spin = spin_less(*spin);
 			at = now();
+			*spin = at - before > IDLE ? SPIN_MOST : spin_less(*spin);
 			start = at - *spin;
 		}
 		goto through;
