@@ -34,11 +34,16 @@ class FakeMonitor:
         self.refusals: dict[str, list[str]] = {}
         self.changed = threading.Condition()
 
-    def execute(self, command: str, /, **arguments: Any) -> None:
+        self.functions: list[str] = []
+        """What QEMU has yet of the device that it has reported as deleted."""
+
+    def execute(self, command: str, /, **arguments: Any) -> Any:
         with self.changed:
             self.asked.append((command, arguments.get("id")))
             self.changed.notify_all()
             refusals = self.refusals.get(command, [])
+            if command == "qom-list":
+                return [{"name": one} for one in self.functions]
         if refusals:
             raise MonitorError(f"QEMU refused {command}: {refusals.pop(0)}")
 
@@ -107,6 +112,10 @@ class Fabric:
 
     def stop(self) -> None:
         self._orders.put(None)
+
+    @property
+    def unanswered(self) -> bool:
+        return self._told.empty()
 
     @property
     def answer(self) -> tuple[int, str]:
@@ -182,10 +191,20 @@ def test_a_button_that_is_not_heard_is_pushed_again(guest: FakeGuest, fabric: Fa
     assert fabric.answer == (1, "")
 
 
+def test_a_device_has_gone_when_all_its_functions_have(guest: FakeGuest, fabric: Fabric) -> None:
+    """QEMU reports function 0, and deletes the others after it: their doors must not close before."""
+    guest.monitor.functions = ["mem0.1"]
+    fabric.give(order(7, "pull"))
+    assert guest.monitor.saw("qom-list", 3)
+    assert fabric.unanswered
+    guest.monitor.functions = []
+    assert fabric.answer == (7, "")
+
+
 def test_a_pull_asks_nobody(guest: FakeGuest, fabric: Fabric) -> None:
     fabric.give(order(1, "pull"))
     assert fabric.answer == (1, "")
-    assert guest.monitor.asked == []
+    assert "device_del" not in [command for command, _ in guest.monitor.asked]
 
 
 def test_an_order_is_taken_back(guest: FakeGuest, fabric: Fabric) -> None:

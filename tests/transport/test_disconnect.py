@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from pathlib import Path
 
@@ -132,3 +133,38 @@ def test_a_client_that_goes_with_replies_on_the_way(
     assert port.detached.wait(5)
     with Client(door.path) as next_one:
         next_one.negotiate()
+
+
+def test_a_door_that_closes_amid_commands_ends_the_connection_and_resets_none(
+    port: ScratchPort, path: Path
+) -> None:
+    """QEMU 11.1 aborts where reading fails, which ECONNRESET does: of a client in the middle of commands, and of one
+    that waits to be taken."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def held_up(size: int) -> bytes:
+        reached.set()
+        go_on.wait(10)
+        return bytes(size)
+
+    port.on_read[0x100] = held_up
+    with Door(port, path) as door, Client(path) as client, Client(path) as waiting:
+        client.negotiate()
+        waiting.send_bytes(bytes(16))
+        client.send(9, (0x100).to_bytes(8, "little") + bytes(4) + (4).to_bytes(4, "little"))
+        assert reached.wait(5)
+        for _ in range(10):
+            client.send(9, bytes(12) + (4).to_bytes(4, "little"))
+        closing = threading.Thread(target=door.close)
+        closing.start()
+        assert ended(client)  # the door has sent it away, and what it sent is unread
+        go_on.set()
+        closing.join()
+        assert os.read(client.fileno(), 1) == b""
+        assert os.read(waiting.fileno(), 1) == b""
+
+
+def ended(client: Client) -> bool:
+    ready = select.poll()
+    ready.register(client.fileno(), select.POLLRDHUP)
+    return bool(ready.poll(5000))

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -159,6 +160,7 @@ def let_go(guest: Guest, device: str, port: str, given_up: Callable[[], bool], *
             if guest.ended or "not found" in str(error):
                 break
             log.info("%s: %s", port, error)
+    _wait_forgotten(guest, device)
     return True
 
 
@@ -169,6 +171,15 @@ def _deleted(guest: Guest, device: str, since: int) -> bool:
     except MonitorError:
         return guest.ended
     return True
+
+
+def _wait_forgotten(guest: Guest, device: str) -> None:
+    """Wait, not for ever, until QEMU has left the sockets of all the device's functions: it deletes one after another,
+    and a function whose door closes amid a command keeps the whole machine waiting for the answer."""
+    deadline = time.monotonic() + FORGETS
+    with suppress(MonitorError):  # the machine has ended
+        while not _forgotten(guest, device) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 def _forgotten(guest: Guest, device: str) -> bool:

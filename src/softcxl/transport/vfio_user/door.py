@@ -7,12 +7,13 @@ import os
 import select
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from softcxl.transport.unix import Listener
 from softcxl.transport.vfio_user.errors import DoorError
-from softcxl.transport.vfio_user.framing import Channel
+from softcxl.transport.vfio_user.framing import Channel, hang_up
 from softcxl.transport.vfio_user.recording import Recorder, RecordingChannel
 from softcxl.transport.vfio_user.session import MAX_MESSAGE, Session
 from softcxl.transport.vfio_user.traffic import Traffic
@@ -168,10 +169,19 @@ class Door:
             if self._left is not None:
                 self._left()
 
+    @staticmethod
+    def _turn_away(listener: socket.socket) -> None:
+        """Hang up on those whom nobody has taken yet; no more come."""
+        with suppress(OSError):  # there are none any more
+            listener.shutdown(socket.SHUT_RDWR)
+            while True:
+                hang_up(listener.accept()[0])
+
     def _end(self) -> None:
         with self._lock:
             self._closing = True
             if self._listener is not None:
+                self._turn_away(self._listener.socket)
                 self._listener.close()
             self._listener = None
             os.close(self._wake)
