@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
+import select
 import threading
 
 import pytest
@@ -40,6 +42,25 @@ def test_timers_come_in_the_order_of_their_times(loop) -> None:
 
     loop.post(set_them)
     assert [came.get(timeout=30) for _ in range(3)] == ["at once", "soon", "late"]
+
+
+def test_what_is_posted_comes_before_what_is_read_later() -> None:
+    """The kernel may report them in the other order, as here, where the pipe was ready first."""
+    loop, came = Loop("under test"), queue.Queue[str]()
+    reads, writes = os.pipe()
+
+    def read(events: int) -> None:
+        loop.forget(reads)
+        came.put("read")
+
+    loop.watch(reads, select.EPOLLIN, read)
+    os.write(writes, b"x")
+    loop.post(lambda: came.put("posted"))
+    loop.start()
+    assert [came.get(timeout=30) for _ in range(2)] == ["posted", "read"]
+    assert loop.stop(30)
+    os.close(reads)
+    os.close(writes)
 
 
 def test_a_call_that_fails_is_logged_and_the_next_one_comes(loop, caplog) -> None:

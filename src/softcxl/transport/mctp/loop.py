@@ -35,7 +35,8 @@ class Loop:
     """Runs on a thread of its own, from `start` until `stop`.
 
     `watch`, `change`, `forget` and `later` are for calls that it makes itself, and for whoever has not started it yet;
-    `post` is for any thread. A call that fails is logged, and ends nothing.
+    `post` is for any thread, and what it has been given comes before whatever is read later: events before answers to
+    commands that were sent after them. A call that fails is logged, and ends nothing.
     """
 
     def __init__(self, name: str) -> None:
@@ -112,6 +113,9 @@ class Loop:
         for call in calls:
             self._guard(call)
 
+    def _rank(self, ready: tuple[int, int]) -> bool:
+        return ready[0] != self._wake
+
     def _stop(self) -> None:
         self._stopping = True
 
@@ -120,7 +124,10 @@ class Loop:
         try:
             while not self._stopping:
                 timeout = max(0.0, timers[0][0] - time.monotonic()) if timers else None
-                for fd, events in poll(timeout):
+                ready = poll(timeout)
+                if len(ready) > 1:
+                    ready.sort(key=self._rank)
+                for fd, events in ready:
                     call = watched.get(fd)  # the call before may have forgotten it
                     if call is not None:
                         try:
