@@ -46,6 +46,7 @@ class FakeMonitor:
                 return [{"name": one} for one in self.functions]
         if refusals:
             raise MonitorError(f"QEMU refused {command}: {refusals.pop(0)}")
+        return None
 
     def wait_event(self, name: str, timeout: float, since: int, matching: Callable[[Any], bool]) -> Any:
         with self.changed:
