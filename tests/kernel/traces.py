@@ -32,6 +32,7 @@ def until(look: Callable[[], T], good: Callable[[T], bool], timeout: float = PAT
         found = look()
         if good(found) or time.monotonic() > deadline:
             return found
+        time.sleep(0.01)  # the guest has a use for the processor
 
 
 def fields(text: str) -> dict[str, str]:
