@@ -6,7 +6,7 @@ told first (`softcxl.device.custody`), whatever has brought it about: an injecte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -16,6 +16,7 @@ from softcxl.device.poison import LINE
 from softcxl.device.type3 import Type3
 from softcxl.fabric.errors import BuildError
 from softcxl.fabric.keys import Topology, split
+from softcxl.fabric.stretches import Stretches
 from softcxl.spec.command.poison import PoisonSource
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 HOLDER: Final = "the pool"
 """Who has the memory, for people."""
 
-_REMEMBERED: Final = 256 * LINE
-"""Bytes that are bad all at once, at most, of which it is written down before they are: more are an erasure."""
+_LISTED: Final = 256 * LINE
+"""Bytes that are bad at once, at most, which the device itself has for bad after a kill: more are an erasure."""
 
 
 class Observer(Protocol):
@@ -39,12 +40,15 @@ class Observer(Protocol):
 
     def poisoned(self, ranges: Sequence[tuple[int, int]]) -> None: ...
 
-    def cleared(self, ranges: Sequence[tuple[int, int]]) -> None: ...
-
 
 class MemorySource:
     """The static capacity of a memory device, or of a logical device, as the pool's: `name`, the `device` that it is
-    of, the `switch` that this is plugged into, if it is. With a `page` poison is remembered there."""
+    of, the `switch` that this is plugged into, if it is.
+
+    What the pool was told is lost stays lost until the pool itself takes it for good, whatever others do with the
+    device meanwhile: lines whose poison an operator clears, or that are erased, hold nothing of anybody's. With a
+    `page` that outlives a server that is killed, as the data do.
+    """
 
     offset: Final = 0
 
@@ -53,7 +57,11 @@ class MemorySource:
         self.device = split(memory.name)[0]
         self.size = memory.capacity.total
         self._memory = memory
-        self._page = None if page is None else _remembered(memory, page)
+        self._clears = False
+        self._page: StatePage | None = None
+        self._lost = Stretches()
+        if page is not None:
+            self._page, self._lost = _remembered(memory, page)
 
     def __repr__(self) -> str:
         return f"<source {self.name}: {self.size:#x} bytes>"
@@ -70,13 +78,20 @@ class MemorySource:
 
     def watch(self, observer: Observer) -> None:
         """Tell `observer` of what is so already, and of what happens from now on, and nobody else any more."""
-        self._memory.custody.give(_Told(self._memory, observer, self._page))
+        with self._memory.lock:
+            self._memory.custody.give(_Told(self, observer))
+            if self._lost:
+                observer.poisoned([*self._lost])
 
     def poisoned(self, offset: int, size: int) -> list[tuple[int, int]]:
-        """The poisoned lines of a range (bytes), as (offset, length), in order. Raises `ValueError` for a range outside
-        the source."""
+        """The lines of a range (bytes) that are lost, as (offset, length), in order. Raises `ValueError` for a range
+        outside the source."""
         self._check(offset, size)
-        return self._memory.custody.bad(offset, size)
+        with self._memory.lock:
+            bad = self._memory.custody.bad(offset, size)
+            first, last = offset // LINE * LINE, -(-(offset + size) // LINE) * LINE
+            lost = self._lost.within(first, last - first)
+        return [*Stretches([*bad, *lost])] if lost else bad
 
     def clear_poison(self, offset: int, length: int) -> None:
         """Make the 64-byte lines of a range good again, and zeros; those that are worn out go bad at once. Raises
@@ -89,7 +104,37 @@ class MemorySource:
         memory = self._memory
         with memory.lock:
             memory.medium.clear(offset, length)
-            memory.clear_poison(offset, length)
+            self._lost.remove(offset, length)
+            self._clears = True
+            try:
+                memory.clear_poison(offset, length)
+            finally:
+                self._clears = False
+            self._keep(())
+
+    def told_bad(self, ranges: Sequence[tuple[int, int]], tell: Callable[[], None]) -> None:
+        """These are about to be bad: `tell` says so to who has to know. The device's lock is held."""
+        erased = sum(length for _, length in ranges) > _LISTED
+        for one in ranges if erased else ():
+            self._lost.add(*one)
+        tell()
+        self._keep(() if erased else ranges)
+
+    def told_good(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """The device takes these for good. The device's lock is held."""
+        if not self._clears:
+            for one in ranges:
+                self._lost.add(*one)
+            self._keep(())
+
+    def _keep(self, coming: Sequence[tuple[int, int]]) -> None:
+        if self._page is not None:
+            bad = self._memory.custody.bad(0, self._memory.capacity.total)
+            self._page.put(
+                "poison",
+                ranges=[list(one) for one in (*bad, *coming)],
+                lost=[list(one) for one in self._lost],
+            )
 
     def _check(self, offset: int, size: int) -> None:
         if offset < 0 or size < 0 or offset + size > self.size:
@@ -99,11 +144,11 @@ class MemorySource:
 
 
 class _Told:
-    """Passes on to an observer what a device's custodian is told, and keeps what must not be forgotten: which lines
-    hold no data of anybody's outlives a server that is killed, as the data do."""
+    """Passes on to an observer what a device's custodian is told, and has the source remember what must not be
+    forgotten."""
 
-    def __init__(self, memory: Type3, observer: Observer, page: StatePage | None) -> None:
-        self._memory, self._observer, self._page = memory, observer, page
+    def __init__(self, source: MemorySource, observer: Observer) -> None:
+        self._source, self._observer = source, observer
 
     def lost(self, reason: str) -> None:
         self._observer.failed(reason)
@@ -115,34 +160,28 @@ class _Told:
         self._observer.returned(kept)
 
     def poisoned(self, ranges: Sequence[tuple[int, int]]) -> None:
-        self._observer.poisoned(ranges)
-        if sum(length for _, length in ranges) <= _REMEMBERED:
-            self._keep(ranges)
+        self._source.told_bad(ranges, lambda: self._observer.poisoned(ranges))
 
     def cleared(self, ranges: Sequence[tuple[int, int]]) -> None:
-        self._observer.cleared(ranges)
-        self._keep(())
-
-    def _keep(self, coming: Sequence[tuple[int, int]]) -> None:
-        if self._page is not None:
-            bad = self._memory.custody.bad(0, self._memory.capacity.total)
-            self._page.put("poison", ranges=[list(one) for one in (*bad, *coming)])
+        self._source.told_good(ranges)
 
 
-def _remembered(memory: Type3, path: Path) -> StatePage:
-    """The page of a source's poison; what is on it, the device has."""
+def _remembered(memory: Type3, path: Path) -> tuple[StatePage, Stretches]:
+    """The page of a source's poison, and what of it is lost; what is bad on it, the device has."""
+
+    def read(section: dict[str, Any]) -> list[list[tuple[int, int]]]:
+        return [[(int(a), int(b)) for a, b in section.get(part, ())] for part in ("ranges", "lost")]
+
     try:
         page = StatePage(path)
-        found: list[Any] = (
-            page.take("poison", lambda section: [(int(a), int(b)) for a, b in section["ranges"]]) or []
-        )
+        found, lost = page.take("poison", read) or ([], [])
     except StateDamaged as error:
         raise BuildError(f"pool: {error}") from error
     with memory.lock:
         for start, length in found:
             for line in range(max(start, 0), min(start + length, memory.capacity.total), LINE):
                 memory.poison.map.add(line, PoisonSource.INTERNAL)
-    return page
+    return page, Stretches(Stretches(lost).within(0, memory.capacity.total))
 
 
 def hold(fabric: Fabric) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Sequence
+from typing import Protocol
 
 from softcxl.fm.pool.server import PoolServer
 from softcxl.fm.pool.source import Ranges, SourceObserver
@@ -80,6 +81,13 @@ class FakeSource:
                 self.memory[line : line + 64] = bytes(64)
 
 
+class Mapped(Protocol):
+    """A source's memory, as a client has it."""
+
+    name: str
+    memory: mmap.mmap
+
+
 def arena(plan: Plan = PLAN) -> int:
     """The file of a pool's arena."""
     fd = os.memfd_create("arena")
@@ -90,7 +98,7 @@ def arena(plan: Plan = PLAN) -> int:
 class Client:
     """A client of a server in this process, past all sockets: a slot, and memory as it is mapped."""
 
-    def __init__(self, server: PoolServer, sources: Sequence[FakeSource], name: str = "test") -> None:
+    def __init__(self, server: PoolServer, sources: Sequence[Mapped], name: str = "test") -> None:
         self.server = server
         hello = Hello(
             protocol=PROTOCOL,

@@ -299,8 +299,6 @@ def test_what_befalls_memory_after_its_server_has_ended_is_told_to_the_next(
     sources[0].come_back(kept=True)
     sources[1].fail("its link is down")
     sources[2].poison(0)
-    assert sources[2].observer is not None
-    sources[2].observer.cleared([(0, 64)])
     server = PoolServer(fd, sources, plan=PLAN)
     assert [one.state.name for one in server.sources.all.values()] == [
         "HEALTHY",

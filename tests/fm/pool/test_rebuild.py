@@ -336,19 +336,6 @@ def test_a_copy_is_not_made_from_poison() -> None:
     assert not pool.state(located)[0] & 1
 
 
-def test_poison_that_somebody_else_has_cleared_is_no_data() -> None:
-    pool = Pool(*devices(2))
-    located, data = pool.region(2)
-    source = pool.sources[0]
-    source.poison(64)
-    source.clear_poison(64, 64)
-    assert source.observer is not None
-    source.observer.cleared([(64, 64)])
-    assert pool.state(located) == (0b10, 0)
-    pool.rebuilder.round()
-    pool.holds(located, data, 2)
-
-
 def test_memory_that_is_there_no_more_is_given_up() -> None:
     pool = Pool(*devices(3))
     located, data = pool.region(2)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _TRIES = 10  # ticks
 _PIECE = 1 << 20
-"""Bytes that go bad at once, at most, of which each line is noted: more are an erasure."""
+"""Bytes that go bad at once, at most, of which each line is noted: more are an erasure, however they are lost."""
 
 
 class Health:
@@ -52,7 +52,6 @@ class Health:
         self._told: dict[tuple[Held, int], set[int]] = {}
         """Lines of these pages that a source has told of, and may not have made bad yet."""
         self._out: set[tuple[Held, int]] = set()
-        self._expected: set[tuple[int, int]] = set()
         self._closed = False
         self._sweeps = Sweeps(directory, lock, later)
 
@@ -140,12 +139,15 @@ class Health:
         self._changed()
 
     def poisoned(self, held: Held, ranges: Ranges) -> None:
-        """Copies that have bytes there are read no more, but where they are known to be clean."""
+        """Copies that have bytes there are read no more, but where they are known to be clean. Of one that is erased
+        nothing is: where others have all of it, it is made anew."""
+        aside: list[tuple[int, int]] = []
         with self._lock:
             if self._closed:
                 return
             for start, length in ranges:
                 if length > _PIECE:
+                    aside += self._sources.set_aside(held, start, start + length)
                     continue
                 first, end = start // LINE * LINE, start + length
                 for at in range(first // PAGE * PAGE, end, PAGE):
@@ -154,41 +156,19 @@ class Health:
                     self._told.setdefault((held, at), set()).update(lines)
         touched = self._mark(held, ranges)
         self._event("poison", held.name, {"ranges": [list(one) for one in ranges[:16]]})
-        for start, length in ranges:
-            if length > _PIECE:
-                self._later(partial(self._look_through, held, start, length))
+        if aside:
+            self._later(partial(self._clean, held, aside))
         self._later(self._retire)
         if touched:
-            self._changed()
-
-    def cleared(self, held: Held, ranges: Ranges) -> None:
-        """Lines are good again, and nothing is in them. Where it was not for a repair, copies that others can replace
-        are made anew; one that is the last stays as it is, marked."""
-        strange = [one for one in ranges if (held.number, one[0]) not in self._expected]
-        with self._lock:
-            if self._closed:
-                return
-            for index in self._touched(held, strange):
-                copies = Copies(self._directory, index)
-                bits = bits_on(copies, held.number)
-                if copies.healthy & ~bits:
-                    copies.drop(bits)
-            self._directory.health_changed()
-        if strange:
             self._changed()
 
     def clear(self, held: Held, offset: int, length: int) -> None:
         """Make lines good again of which it is known that nothing is in them then. Without the server's lock."""
         assert held.source is not None
-        lines = {(held.number, line) for line in range(offset, offset + length, 64)}
-        self._expected |= lines
-        try:
-            held.source.clear_poison(offset, length)
-            with self._lock:
-                for _, line in lines:
-                    self._told.get((held, line // PAGE * PAGE), set()).discard(line)
-        finally:
-            self._expected -= lines
+        held.source.clear_poison(offset, length)
+        with self._lock:
+            for line in range(offset, offset + length, LINE):
+                self._told.get((held, line // PAGE * PAGE), set()).discard(line)
 
     # -- later -----------------------------------------------------------------------------------------------
 
@@ -221,21 +201,25 @@ class Health:
         if self._pages:
             self._later(self._retire)
 
-    def _look_through(self, held: Held, start: int, length: int) -> None:
-        """Find what is bad in a large range, of which most may be good again. A source is not asked while it erases:
-        that waits, and not the server's lock."""
+    def _clean(self, held: Held, aside: list[tuple[int, int]]) -> None:
+        """Make zeros of what was free when it was erased, and have it given out again, but for pages that are worn. A
+        source is not asked while it erases: that waits, and not the server's lock."""
         assert held.source is not None
-        for at in range(start, start + length, _PIECE):
-            bad = held.source.poisoned(at, min(_PIECE, start + length - at))
+        for offset, size in aside:
+            for _ in range(_TRIES):  # it may be erased once more
+                worn = self._sources.clean(held, offset, size)
+                if sum(length for _, length in worn) <= _PIECE:
+                    break
             with self._lock:
                 if self._closed:
                     return
-                for first, size in bad:
-                    self._pages.update(
-                        dict.fromkeys(
-                            ((held, page) for page in range(first // PAGE * PAGE, first + size, PAGE)), 0
-                        )
-                    )
+                self._sources.put_back(held, offset)
+                for start, length in worn:
+                    for page in range(start // PAGE * PAGE, start + length, PAGE):
+                        if self._sources.take_out(held, page):
+                            self._out.add((held, page))
+                        self._pages[held, page] = 0
+            self._changed()
 
     def _retire(self) -> None:
         """Clear poison where nobody has anything; what cannot be cleared is given to nobody any more. A source tells
@@ -273,10 +257,15 @@ class Health:
             if self._closed:
                 return False
             held.poisonings += 1
+            erased = set(self._touched(held, [one for one in ranges if one[1] > _PIECE]))
             touched = self._touched(held, ranges)
             for index in touched:
                 copies = Copies(self._directory, index)
-                copies.set_poisoned(bits_on(copies, held.number))
+                bits = bits_on(copies, held.number)
+                if index in erased and copies.healthy & ~copies.poisoned & ~bits:
+                    copies.drop(bits)
+                else:
+                    copies.set_poisoned(bits)
             self._directory.health_changed()
             return bool(touched)
 
@@ -311,6 +300,3 @@ class _Observer:
 
     def poisoned(self, ranges: Ranges) -> None:
         self._health.poisoned(self._held, ranges)
-
-    def cleared(self, ranges: Ranges) -> None:
-        self._health.cleared(self._held, ranges)

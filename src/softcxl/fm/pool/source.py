@@ -34,10 +34,8 @@ class SourceObserver(Protocol):
         nothing in it is relied upon."""
 
     def poisoned(self, ranges: Ranges) -> None:
-        """What these 64-byte lines held is lost, from the moment that this has returned."""
-
-    def cleared(self, ranges: Ranges) -> None:
-        """These lines can be used again; what is in them is not what was."""
+        """What these 64-byte lines held is lost, from the moment that this has returned, and until the pool has them
+        cleared: also where they are only erased, or somebody else takes them for good."""
 
 
 class Source(Protocol):
@@ -72,8 +70,8 @@ class Source(Protocol):
         failed, and which lines are poisoned. One observer at a time: another takes its place."""
 
     def poisoned(self, offset: int, size: int) -> list[tuple[int, int]]:
-        """The poisoned lines of a range (bytes), as (offset, length), in order. Raises `ValueError` for a range outside
-        the source."""
+        """The lines of a range (bytes) whose data are lost, as (offset, length), in order, whoever else takes them for
+        good. Raises `ValueError` for a range outside the source."""
 
     def clear_poison(self, offset: int, length: int) -> None:
         """Make the 64-byte lines of a range good again, and zeros: what is worn out goes bad again at once, and the

@@ -267,9 +267,28 @@ class Sources:
         self.placement.replace_space(held.number, held.space)
         return True
 
-    def put_back(self, held: Held, page: int) -> None:
-        """That page is good again."""
-        self.placement.free(held.number, page)
+    def set_aside(self, held: Held, start: int, end: int) -> list[tuple[int, int]]:
+        """Have nobody given what is free there, in whole pages: offset and size of each stretch."""
+        start, end = start // PAGE * PAGE, min(-(-end // PAGE) * PAGE, held.space.size)
+        found = [
+            (max(offset, start), min(offset + size, end) - max(offset, start))
+            for offset, size, free in held.space.pieces(start, end)
+            if free
+        ]
+        for offset, size in found:
+            held.space.allocate_at(offset, size)
+        self.placement.replace_space(held.number, held.space)
+        return found
+
+    def put_back(self, held: Held, offset: int) -> None:
+        """What was taken out there, or set aside, is good again."""
+        self.placement.free(held.number, offset)
+
+    def clean(self, held: Held, offset: int, size: int) -> list[tuple[int, int]]:
+        """Make a stretch zeros, without the server's lock. Returns what of it is worn out, as offset and size."""
+        assert held.source is not None
+        self._clear(held, offset, size)
+        return held.source.poisoned(offset, size)
 
     def _clear(self, held: Held, offset: int, size: int) -> None:
         if held.source is not None:
