@@ -18,9 +18,9 @@ import pytest
 
 import softcxl
 from softcxl.pool import errors
-from softcxl.pool.connection import check
 from softcxl.pool.layout import HEADER, Plan
 from softcxl.pool.link import Mapped, Place, SocketLink
+from softcxl.pool.mapping import check
 from softcxl.pool.opened import Opened
 from softcxl.pool.protocol import Head, Opcode, SourceFile, Welcome
 from softcxl.pool.region import Region
@@ -190,7 +190,7 @@ def test_what_is_open_twice_and_closed_once_stays_over_the_servers_end(served: S
         del views[1:]
         served.start()
         wait_until(lambda: pool.views_of(one.index, one.generation) == 1)
-        wait_until(lambda: not pool._connection._away() and not other._connection._away())
+        wait_until(lambda: not pool._connection.away() and not other._connection.away())
         assert one.read(0, 4) == b"data"
         one.close()
         assert pool.tell("regions")["regions"] == 1
@@ -218,7 +218,7 @@ def test_a_server_that_did_not_hear_all_is_told_all_once_more(
         monkeypatch.setattr(link, "ask", ask)
         served.start()
         wait_until(lambda: asked.count(Opcode.HOLD) > 2)
-        wait_until(lambda: not pool._connection._away())
+        wait_until(lambda: not pool._connection.away())
         owner.allocate(64)  # it is back, too
         theirs.close()
         owner.tell("regions")
@@ -231,7 +231,7 @@ def test_what_could_not_be_closed_in_time_is_closed_later(served: Served) -> Non
         served.stop()
         region.close()
         with pytest.raises(errors.NoServer):
-            pool._connection._settle()
+            pool._calls.settle()
         served.start()
         wait_until(lambda: pool.slot in served.server.names and not served.server.regions.known)
 
@@ -465,10 +465,10 @@ def test_a_call_that_finds_no_cell_pauses_before_it_looks_again(
 ) -> None:
     pauses: list[float] = []
     with served.connect() as pool:
-        callers = pool._connection._callers
+        callers = pool._calls._callers
         full = FullTable(callers.get(), 10)
-        monkeypatch.setattr("softcxl.pool.connection.time.sleep", pauses.append)
-        assert pool._connection._call(full, Opcode.LIST, bytes(8), 30.0)[0] == 0  # type: ignore[arg-type]
+        monkeypatch.setattr("softcxl.pool.calls.time.sleep", pauses.append)
+        assert pool._calls._call(full, Opcode.LIST, bytes(8), 30.0)[0] == 0  # type: ignore[arg-type]
         monkeypatch.undo()
         callers.put(full._caller)
         assert len(pauses) == 10
@@ -478,10 +478,10 @@ def test_a_call_that_finds_no_cell_pauses_before_it_looks_again(
 
 def test_a_table_that_stays_full_is_told(served: Served) -> None:
     with served.connect(patience=0) as pool:
-        callers = pool._connection._callers
+        callers = pool._calls._callers
         full = FullTable(callers.get(), float("inf"))
         with pytest.raises(errors.NoServer, match="has not answered earlier calls"):
-            pool._connection._call(full, Opcode.LIST, bytes(8), 1.5)  # type: ignore[arg-type]
+            pool._calls._call(full, Opcode.LIST, bytes(8), 1.5)  # type: ignore[arg-type]
         callers.put(full._caller)
 
 
@@ -768,6 +768,6 @@ def test_an_answer_that_cannot_be_is_told(
     served: Served, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     with served.connect() as pool:
-        monkeypatch.setattr(pool._connection, "ask_twice", lambda opcode, data: answer)
+        monkeypatch.setattr(pool._calls, "ask_twice", lambda opcode, data: answer)
         with pytest.raises((errors.Corrupt, errors.Stale)):
             pool.allocate(64)

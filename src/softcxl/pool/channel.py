@@ -7,21 +7,29 @@ through.
 
 from __future__ import annotations
 
-import itertools
 import struct
 import threading
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 
-from softcxl.pool import buffer, layout
+from softcxl.pool import arguments, buffer, layout
 from softcxl.pool.buffer import SPOT as _SPOT
 from softcxl.pool.buffer import Spot
 from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Refused, Stale
 from softcxl.pool.native import Exchanger, Life, Pointed, Receiver, Sender
 from softcxl.pool.native import Queue as NativeQueue
 from softcxl.pool.native import Ring as NativeRing
-from softcxl.pool.protocol import Adopt, Attach, Attached, ChannelKind, Detach, Give, Opcode, Role
+from softcxl.pool.protocol import (
+    Adopt,
+    Attach,
+    Attached,
+    ChannelKind,
+    Detach,
+    Give,
+    Opcode,
+    Role,
+    request_numbers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +51,7 @@ REFERENCE: Final = 1 << 31
 GIVEN: Final = 1 << 30
 _OPEN: Final = 16
 """Regions of others that are kept open for the next reference to them."""
-_numbers = itertools.count(time.monotonic_ns() << 8 & (1 << 63) - 1 | 1)
+_numbers = request_numbers()
 
 
 class Record(NamedTuple):
@@ -127,12 +135,15 @@ class _Part:
     def __init__(
         self, pool: Pool, kind: ChannelKind, role: Role, name: str, size: int = 0, cells: int = 0
     ) -> None:
-        try:
-            encoded = layout.encode_name(name)
-        except ValueError as error:
-            raise Refused(str(error)) from None
-        request = next(_numbers)
-        asked = Attach(kind=kind, role=role, flags=0, cells=cells, size=size, request=request, name=encoded)
+        asked = Attach(
+            kind=kind,
+            role=role,
+            flags=0,
+            cells=cells,
+            size=size,
+            request=next(_numbers),
+            name=arguments.name(name),
+        )
         self._pool = pool
         self._role = role
         self.place = Attached.unpack(pool.ask(Opcode.ATTACH, asked.pack()))

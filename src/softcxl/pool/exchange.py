@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from softcxl.pool import layout
+from softcxl.pool import arguments
 from softcxl.pool.buffer import Buffers
 from softcxl.pool.channel import Consumer, Producer, Queue, Ring
 from softcxl.pool.errors import PoolError, Refused
 from softcxl.pool.protocol import ChannelKind, Opcode, Remove
-from softcxl.wire.sizes import parse_size
 
 if TYPE_CHECKING:
     from softcxl.pool.rpc import Client, Table
@@ -20,7 +19,10 @@ if TYPE_CHECKING:
     from softcxl.pool.session import Pool
 
 
-_PATIENCE = 10.0
+_PATIENCE: Final = 10.0
+"""Seconds that a function of a service has to come to its end when its client leaves."""
+_LARGEST: Final = 1 << 40
+"""Bytes of a channel, at most."""
 
 
 class Exchange:
@@ -59,7 +61,7 @@ class Exchange:
         """Remove a channel that nobody has open."""
         for kind, name in ((ChannelKind.RING, ring), (ChannelKind.QUEUE, queue)):
             if name is not None:
-                self._pool().ask(Opcode.REMOVE, Remove(kind=kind, name=layout.encode_name(name)).pack())
+                self._pool().ask(Opcode.REMOVE, Remove(kind=kind, name=arguments.name(name)).pack())
 
     def service(self, name: str, workers: int = 1) -> Service:
         """The service of that name which this client serves, or is going to."""
@@ -115,12 +117,4 @@ class Exchange:
 
 
 def _size(size: int | str | None) -> int:
-    if size is None:
-        return 0
-    try:
-        found = parse_size(size) if isinstance(size, str) else int(size)
-    except ValueError as error:
-        raise Refused(str(error)) from None
-    if not 0 < found <= 1 << 40:
-        raise Refused(f"{found} bytes: it has 1 to {1 << 40}")
-    return found
+    return 0 if size is None else arguments.size(size, _LARGEST)

@@ -9,6 +9,9 @@ welcome come file descriptors: the arena's, and those of the sources that it lis
 from __future__ import annotations
 
 import enum
+import itertools
+import time
+from collections.abc import Iterator
 from typing import Final
 
 from softcxl.pool import errors
@@ -46,6 +49,14 @@ class Opcode(enum.IntEnum):
     ADOPT = 36
     REMOVE = 37
     DECLARE = 38
+
+
+def request_numbers() -> Iterator[int]:
+    """Numbers for requests that are made anew where no answer came: the server does once what has one number.
+
+    They go up, and no client that had the slot before has had them: records keep the numbers by which they were made.
+    """
+    return itertools.count(time.monotonic_ns() << 8 & (1 << 63) - 1 | 1)
 
 
 class Status(enum.IntEnum):

@@ -253,7 +253,7 @@ class Region(Opened):
         pool = self._pool
         if self._closed:
             raise self._gone()
-        pool.pin(self)
+        pool.pin(self.index, self.generation)
         try:
             info = self.info
             chosen = min(

@@ -15,8 +15,8 @@ import weakref
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from softcxl.pool import buffer, codec, layout
-from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Lost, NoSuchName, NoWorker, Refused, Stale
+from softcxl.pool import arguments, buffer, codec, layout
+from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Lost, NoSuchName, NoWorker, Stale
 from softcxl.pool.native import Asking, Caller, Life, Queue
 from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Detach, Opcode, Role
 
@@ -83,10 +83,6 @@ class Client:
     """
 
     def __init__(self, table: Table, name: str, *, timeout: float | None = None) -> None:
-        try:
-            encoded = layout.encode_name(name)
-        except ValueError as error:
-            raise Refused(str(error)) from None
         request = Attach(
             kind=ChannelKind.SERVICE,
             role=Role.CLIENT,
@@ -94,7 +90,7 @@ class Client:
             cells=0,
             size=0,
             request=0,
-            name=encoded,
+            name=arguments.name(name),
         )
         try:
             place = Attached.unpack(table.pool.ask(Opcode.ATTACH, request.pack()))

@@ -12,8 +12,8 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from softcxl.pool import buffer, codec, layout
-from softcxl.pool.errors import BadCall, Closed, Corrupt, Empty, NoServer, PoolError, Refused, Stale
+from softcxl.pool import arguments, buffer, codec, layout
+from softcxl.pool.errors import BadCall, Closed, Corrupt, Empty, NoServer, PoolError, Stale
 from softcxl.pool.native import Life, Queue, Worker
 from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Declare, Detach, Opcode, Role
 from softcxl.pool.rpc import CALL_STRIDE, ROOM
@@ -59,10 +59,7 @@ class Service:
             raise ValueError(f"a service has 1 worker or more, not {workers}")
         self.name = name
         self._pool = pool
-        try:
-            self._name = layout.encode_name(name)
-        except ValueError as error:
-            raise Refused(str(error)) from None
+        self._name = arguments.name(name)
         self._workers = workers
         self._threads: list[threading.Thread] = []
         self._place: Attached | None = None
