@@ -236,6 +236,44 @@ def test_what_could_not_be_closed_in_time_is_closed_later(served: Served) -> Non
         wait_until(lambda: pool.slot in served.server.names and not served.server.regions.known)
 
 
+def test_what_there_was_no_room_to_close_is_closed_later(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue of calls may be full, of others' that nobody answers; or all calls may be under way."""
+    with served.connect(patience=0.2) as pool:
+        calls = pool._calls
+        full, late = pool.allocate(64), pool.allocate(64)
+        served.stop()
+
+        class Crowded:
+            def __init__(self, caller: Any) -> None:
+                self.caller = caller
+
+            def start(self, *asked: Any) -> Any:
+                raise errors.Full("others' calls are not answered")
+
+            def cancel(self, call: Any) -> None:
+                self.caller.cancel(call)
+
+        caller = calls._callers.get()
+        with monkeypatch.context() as patch:
+            patch.setattr(calls, "_caller", lambda: Crowded(caller))
+            with pytest.raises(errors.NoServer):
+                full.close()
+        crowded = calls._posted.pop()
+        calls._posted.append((caller, *crowded[1:]))
+        with monkeypatch.context() as patch:
+
+            def none_left() -> Any:
+                raise errors.NoServer("all calls are under way")
+
+            patch.setattr(calls, "_caller", none_left)
+            with pytest.raises(errors.NoServer):
+                late.close()
+        served.start()
+        wait_until(lambda: pool.slot in served.server.names and not served.server.regions.known)
+
+
 def test_threads_that_close_leave_calls_for_those_that_ask(served: Served) -> None:
     with served.connect() as pool:
 

@@ -14,7 +14,7 @@ from softcxl.pool.errors import Corrupt, Empty, Full, Lost, NoServer, PoolError,
 from softcxl.pool.layout import HEADER
 from softcxl.pool.link import failure
 from softcxl.pool.native import Caller, Queue
-from softcxl.pool.protocol import FAILURES, Opcode
+from softcxl.pool.protocol import Opcode
 
 Call = tuple[int, int]
 """A cell, and the number of the call in it."""
@@ -41,7 +41,7 @@ class Calls:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._callers: queue.SimpleQueue[Caller | None] = queue.SimpleQueue()
-        self._posted: deque[tuple[Caller, Call | None, int, bytes]] = deque()
+        self._posted: deque[tuple[Caller | None, Call | None, int, bytes]] = deque()
         directory, header = connection.mapping.directory, connection.mapping.header
         slot = connection.place.slot
         at = header.calls_at + slot * header.calls_stride
@@ -98,17 +98,19 @@ class Calls:
         """Ask, and do not wait, whatever the answer is. It is done before what anybody asks later; where the server
         dies over it, by the next one.
 
-        Raises `Stale`, and `NoServer` where many of these are not answered.
+        Raises `Stale`, and `NoServer` where many of these are not answered: then it is done later all the same.
         """
         if self.connection.ended:
             raise Stale(self.connection.ended)
-        caller = self._caller()
+        try:
+            caller = self._caller()
+        except NoServer:
+            self._posted.append((None, None, opcode, data))
+            raise
         try:
             call = caller.start(data, opcode, 0)
         except PoolError:
-            self._give_back(caller)
-            with contextlib.suppress(*FAILURES.values()):
-                self.ask(opcode, data)
+            self._see_done(caller, None, opcode, data)
             return
         except BaseException:
             self._give_back(caller)
@@ -128,6 +130,9 @@ class Calls:
             caller, call, opcode, data = self._posted.popleft()
         except IndexError:
             return  # another thread does
+        self._see_done(self._free_caller() if caller is None else caller, call, opcode, data)
+
+    def _see_done(self, caller: Caller, call: Call | None, opcode: int, data: bytes) -> None:
         try:
             self._call(caller, opcode, data, self.connection.patience, call)
         except (NoServer, KeyboardInterrupt):
@@ -151,7 +156,14 @@ class Calls:
             caller = self._callers.get_nowait()
         except queue.Empty:
             self.settle()
-            caller = self._callers.get()
+            return self._free_caller()
+        return self._usable(caller)
+
+    def _free_caller(self) -> Caller:
+        """One of the callers, when somebody gives one back."""
+        return self._usable(self._callers.get())
+
+    def _usable(self, caller: Caller | None) -> Caller:
         if caller is None:  # somebody has left meanwhile
             self._callers.put(None)
             raise Stale(self.connection.ended)

@@ -86,6 +86,7 @@ class Regions:
         self._free: list[int] = []
         self._next = 0
         self._leases: list[tuple[float, int, int]] = []
+        self._certain = False
         self.clearing = Clearing(directory, sources, self.known, self._cleared)
         self.damaged: list[str] = []
         self.pins = Pins(directory, self.known, self._unpinned)
@@ -218,6 +219,15 @@ class Regions:
         if not self._opened(slot, index, one):
             raise Refusal(Status.MALFORMED, f"{self._called(index)} is not open here")
         self._opens(slot, index, one, -1)
+        self._closes(slot, index, one)
+
+    def _closes(self, slot: int, index: int, one: Known) -> None:
+        """A client has a region open less often."""
+        if one.owner == slot and not one.mine and one.flags & _KEPT:
+            # What its owner has open the next server takes for so, who is not told of what was closed before
+            self._holdings[slot].own.discard(index)
+            one.owner = layout.SERVER
+            self._directory.disown_region(index)
         self._closed(index, one)
 
     def _opened(self, slot: int, index: int, one: Known) -> int:
@@ -297,13 +307,21 @@ class Regions:
                 Status.GONE, f"region {asked.index}, generation {asked.generation}, is not there any more"
             )
         self._allowed(slot, one)
-        self._opens(slot, asked.index, one, asked.opened - self._opened(slot, asked.index, one))
+        more = asked.opened - self._opened(slot, asked.index, one)
+        self._opens(slot, asked.index, one, more)
         pins = self._holdings[slot].pins
         before = pins.pop(asked.index, 0)
         if asked.pins:
             pins[asked.index] = asked.pins
             self.pins.add(asked.index, asked.pins)
         self.pins.remove(asked.index, before)
+        if more < 0:  # it was closed while no server was there
+            self._closes(slot, asked.index, one)
+
+    def certain(self) -> None:
+        """Every client of the server before has said what it has, or has gone."""
+        self.pins.certain()
+        self._certain = True
 
     def page(self, start: int, most: int) -> tuple[list[int], int]:
         """Up to `most` indices of regions from `start` on, and where to go on (0: nowhere). So many records are looked
@@ -344,10 +362,11 @@ class Regions:
             self.pins.remove(index, count)
 
     def sweep(self) -> None:
-        """What can be done now and could not be before: regions that were busy, leases that have run out."""
+        """What can be done now and could not be before: regions that were busy, leases that have run out. None has as
+        long as a client of the server before may have a region open, and has not said so yet."""
         self.clearing.look_again()
         leases, now = self._leases, self._now()
-        while leases and leases[0][0] <= now:
+        while self._certain and leases and leases[0][0] <= now:
             _, index, generation = heapq.heappop(leases)
             one = self.known.get(index)
             if one is None or one.generation != generation or one.leaving or one.opened or one.pins:

@@ -171,7 +171,7 @@ class PoolServer:
         self._awaited.update(self.names)
         self.clients.see_to_the_dead()
         if not self._awaited:
-            self.regions.pins.certain()
+            self.regions.certain()
         self.regions.clearing.wake = self.allocating.wake
         self.on_change(self.rebuilder.changed)
         self.tell("rebuild", lambda: {**self.rebuilder.told(), "moved": self.defragmenter.moved})
@@ -454,7 +454,7 @@ class PoolServer:
         """A client of the server before has said all that it has, or has gone. With the lock held."""
         self._awaited.discard(slot)
         if not self._awaited:
-            self.regions.pins.certain()
+            self.regions.certain()
             if self.regions.clearing.held:
                 self.settled()
 
