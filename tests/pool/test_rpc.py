@@ -259,6 +259,52 @@ def test_many_calls_at_once_come_each_to_its_own(
     assert got == {number: b"%d" % number for number in range(3 * rpc.CALLS)}
 
 
+@pytest.mark.timeout(60)
+def test_more_calls_are_started_than_there_are_cells(index: Index, client: rpc.Client) -> None:
+    """Answers that nobody has asked for yet hold a cell each: who starts more calls first is not to wait for ever."""
+    numbers = range(3 * rpc.CALLS + 1)
+    assert client.join.start(["a", "b"]).result() == "a b"
+    started = [client.lookup.start(number) for number in numbers]
+    assert client.lookup(-1) == b"-1"  # also while they are kept
+    assert [one.result() for one in started] == [b"%d" % number for number in numbers]
+
+    async def awaited() -> list[bytes]:
+        return list(await asyncio.gather(*(client.lookup.ask(number) for number in numbers)))
+
+    assert asyncio.run(awaited()) == [b"%d" % number for number in numbers]
+
+
+def test_a_loop_goes_on_while_its_call_waits_for_a_cell(index: Index, client: rpc.Client) -> None:
+    held = [client.wait.start(number) for number in range(rpc.CALLS)]
+
+    async def one_more() -> bytes:
+        last = asyncio.create_task(client.lookup.ask(1000))
+        await asyncio.sleep(0)  # it has tried
+        given_up = asyncio.create_task(client.lookup.ask(1001))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        index.go_on.set()
+        return bytes(await last)
+
+    assert asyncio.run(one_more()) == b"1000"
+    assert [one.result() for one in held] == list(range(rpc.CALLS))
+    assert 1001 not in index.calls
+
+
+def test_a_call_says_what_has_become_of_it(index: Index, client: rpc.Client) -> None:
+    call = client.wait.start(1)
+    assert repr(call) == "<call of <index.wait>, under way>"
+    index.go_on.set()
+    call.result()
+    assert repr(call) == "<call of <index.wait>, answered>"
+    failed = client.fail.start("known")
+    with pytest.raises(KeyError):
+        failed.result()
+    assert repr(failed) == "<call of <index.fail>, KeyError('known', 7)>"
+
+
 def test_many_clients_and_several_workers(served: Exchanging) -> None:
     workers = [Index(served.client(f"worker {number}"), workers=2) for number in range(2)]
     clients = [served.client(f"client {number}").client("index", timeout=LONG) for number in range(5)]

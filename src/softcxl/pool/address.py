@@ -19,6 +19,8 @@ def link(address: str | None) -> Link:
 
     Raises `Refused` for what is no address, `NoServer` where none was given and there is not one server.
     """
+    if address is not None and not isinstance(address, str):
+        raise TypeError(f"a pool's address is text like unix:PATH, not {address!r}")
     source = "" if address is not None else f"${VARIABLE}: "
     if address is None:
         address = os.environ.get(VARIABLE) or found()

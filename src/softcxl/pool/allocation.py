@@ -45,13 +45,13 @@ class Requests:
         data = Allocate(
             size=arguments.size(size, LARGEST),
             request=next(self.numbers),
-            copies=arguments.within(replicas, 1, layout.MAX_COPIES, "replicas"),
+            copies=arguments.count(replicas, 1, layout.MAX_COPIES, "replicas"),
             policy=arguments.one_of(policy, _POLICIES, "policy"),
             separate=arguments.one_of(separate, _SEPARATE, "separate"),
             mode=arguments.one_of(mode, _MODES, "mode"),
             flags=RegionFlag.ATOMIC if atomic else 0,
             source=0,
-            lease=round(arguments.within(lease, 0, 1e9, "lease") * 1000),
+            lease=round(arguments.seconds(lease, "lease") * 1000),
             reserved0=b"",
             name=arguments.name(name) if name is not None else b"",
         ).pack()

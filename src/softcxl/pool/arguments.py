@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from softcxl.pool import layout
 from softcxl.pool.errors import Refused
 from softcxl.wire.sizes import parse_size
+
+LONGEST: Final = 1_000_000_000
+"""Seconds, at most: thirty years."""
 
 
 def name(given: str) -> bytes:
@@ -21,17 +24,26 @@ def name(given: str) -> bytes:
 def size(given: int | str, most: int) -> int:
     """Bytes, 1 to `most`, of a number or of what is written like `"64MiB"`. Raises `Refused`."""
     try:
-        found = parse_size(given) if isinstance(given, str) else int(given)
-    except (ValueError, OverflowError) as error:
+        found = parse_size(given) if isinstance(given, str) else given
+    except ValueError as error:
         raise Refused(f"size={given!r}: {error}") from None
-    return int(within(found, 1, most, "size"))
+    return count(found, 1, most, "size")
 
 
-def within(given: float, least: float, most: float, what: str) -> Any:
-    """The same number. Raises `Refused` where it is not between the two."""
+def count(given: Any, least: int, most: int, what: str) -> int:
+    """The same number, if it is a whole one. Raises `Refused`, also where it is not between the two."""
+    if isinstance(given, bool) or not hasattr(given, "__index__"):
+        raise Refused(f"{what}={given!r}: it is a whole number")
     if not least <= given <= most:
-        raise Refused(f"{what}={given!r}: it is between {least} and {most:g}")
-    return given
+        raise Refused(f"{what}={given!r}: it is between {least} and {most}")
+    return int(given)
+
+
+def seconds(given: Any, what: str) -> float:
+    """The same number. Raises `Refused` where there can be no such time."""
+    if not hasattr(given, "__float__") or not 0 <= given <= LONGEST:
+        raise Refused(f"{what}={given!r}: it is between 0 and {LONGEST:,} seconds")
+    return float(given)
 
 
 def one_of(given: str, allowed: Mapping[str, Any], what: str) -> Any:

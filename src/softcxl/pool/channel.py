@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 from softcxl.pool import arguments, buffer, layout
 from softcxl.pool.buffer import SPOT as _SPOT
 from softcxl.pool.buffer import Spot
-from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Refused, Stale
+from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Refused, Stale, TooLong
 from softcxl.pool.native import Exchanger, Life, Pointed, Receiver, Sender
 from softcxl.pool.native import Queue as NativeQueue
 from softcxl.pool.native import Ring as NativeRing
@@ -273,6 +273,10 @@ class _Part:
             return reference.read()
 
 
+def _length(data: Any) -> int:
+    return memoryview(data).nbytes
+
+
 def _kind(kind: int) -> int:
     if not 0 <= kind <= MOST_KIND:
         raise Refused(f"kind {kind}: it is between 0 and {MOST_KIND}")
@@ -304,6 +308,10 @@ class Producer(_Part, Sender):
     def _append(self, data: Any, kind: int, timeout: float | None) -> None:
         try:
             self._ring.send(data, kind, timeout)
+        except TooLong:
+            raise TooLong(
+                f"{self!r}: a record of {_length(data)} bytes, where it has {self.size} for all of them"
+            ) from None
         except Full:
             raise Full(f"{self!r}: no room in time") from None
         except Closed:
@@ -447,6 +455,8 @@ class Queue(_Part, Exchanger):
     def _append(self, data: Any, kind: int, timeout: float | None) -> None:
         try:
             self._queue.put(data, kind, timeout)
+        except TooLong:
+            raise TooLong(f"{self!r}: a record of {_length(data)} bytes, where one has {self.room}") from None
         except Full:
             raise Full(f"{self!r}: no room in time") from None
         except Closed:

@@ -66,7 +66,7 @@ class PoolClient:
         self._connection = Connection(
             link,
             name,
-            arguments.within(patience, 0, 1e9, "patience"),
+            arguments.seconds(patience, "patience"),
             _weakly(self, PoolClient._returned),
         )
         self._mapping = self._connection.mapping

@@ -23,6 +23,7 @@ _PATIENCE: Final = 10.0
 """Seconds that a function of a service has to come to its end when its client leaves."""
 _LARGEST: Final = 1 << 40
 """Bytes of a channel, at most."""
+_MOST_CELLS = 1 << 31
 
 
 class Exchange:
@@ -51,14 +52,16 @@ class Exchange:
     def queue(self, name: str, cells: int | None = None, size: int | str | None = None) -> Queue:
         """The queue of that name; one that is made has `cells` cells, a power of two, of `size` bytes or more, 256
         of 1008 unless told."""
-        if cells is not None and cells < 2:
-            raise Refused(f"{cells} cells: a queue has a power of two, 2 or more")
+        if cells is not None:
+            cells = arguments.count(cells, 2, _MOST_CELLS, "cells")
         made = Queue(self._pool(), name, cells or 0, _size(size))
         self._parts.add(made)
         return made
 
     def remove(self, ring: str | None, queue: str | None) -> None:
         """Remove a channel that nobody has open."""
+        if ring is None and queue is None:
+            raise Refused("what is to be removed? ring=NAME, queue=NAME, or both")
         for kind, name in ((ChannelKind.RING, ring), (ChannelKind.QUEUE, queue)):
             if name is not None:
                 self._pool().ask(Opcode.REMOVE, Remove(kind=kind, name=arguments.name(name)).pack())

@@ -14,6 +14,7 @@ import enum
 import hashlib
 from dataclasses import dataclass
 from typing import Final
+from unicodedata import category
 
 from softcxl.wire import Record, raw, reserved, u32, u64
 
@@ -294,10 +295,16 @@ def _pages(size: int) -> int:
     return -(-size // PAGE) * PAGE
 
 
+_UNFIT = frozenset(("Cc", "Cs", "Zl", "Zp"))
+
+
 def encode_name(name: str) -> bytes:
-    """A name as it stands in the directory. Raises ValueError where it cannot."""
-    data = name.encode()
-    if not 0 < len(data) <= MAX_NAME or any(byte < 0x20 or byte == 0x7F for byte in data):
+    """A name as it stands in the directory. Raises ValueError where it cannot, TypeError where it is no text."""
+    if not isinstance(name, str):
+        raise TypeError(f"a name is text, not {name!r}")
+    # Also what ends a line elsewhere than in ASCII, and halves of characters, of which there is no UTF-8
+    data = name.encode(errors="replace")
+    if not 0 < len(data) <= MAX_NAME or any(category(letter) in _UNFIT for letter in name):
         raise ValueError(
             f"{name!r} is no name: one has 1 to {MAX_NAME} bytes of UTF-8 and no control characters"
         )

@@ -125,8 +125,10 @@ class SocketLink:
             )
             connection.send(Head(what=Opcode.HELLO, number=0).pack() + hello.pack())
             message, files, flags, _ = socket.recv_fds(connection, _WELCOME, layout.MAX_SOURCES + 1)
-        except OSError as error:
+        except BaseException as error:
             connection.close()
+            if not isinstance(error, OSError):
+                raise
             why = error.strerror or str(error)
             raise NoServer(f"no pool answers at {self.address}: {why}") from error
         try:

@@ -103,8 +103,17 @@ class Opened:
     def __len__(self) -> int:
         return self.size
 
+    def __reduce__(self) -> NoReturn:
+        # A copy would be one more that closes, and frees, what was opened once
+        raise TypeError(
+            "a region as it was opened cannot be copied or pickled: open it once more, by its name, there too"
+        )
+
     def __repr__(self) -> str:
-        return f"<Region {self.index} of {self.size} bytes in {self._pool.address}>"
+        ended = ", closed" if self._closed else ""
+        return f"<{self._called()} of {self.size} bytes in {self._pool.address}{ended}>".replace(
+            "<r", "<R", 1
+        )
 
     def _end(self, why: PoolError) -> None:
         self._closed = True

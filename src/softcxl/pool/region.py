@@ -229,7 +229,7 @@ class Region(Opened):
             )
         return over(*self._whole())
 
-    def numpy(self, dtype: DTypeLike = "u1", shape: tuple[int, ...] | None = None) -> NDArray[Any]:
+    def numpy(self, dtype: DTypeLike = "u1", shape: int | tuple[int, ...] | None = None) -> NDArray[Any]:
         """`view` as an array of numpy; all of the region in one dimension without a shape. Raises `Refused` for what
         does not fit."""
         import numpy as np
@@ -239,6 +239,8 @@ class Region(Opened):
             raise Refused(f"{kind}: what is in shared memory has a size, and holds no objects of Python's")
         if shape is None:
             shape = (self.size // kind.itemsize,)
+        elif isinstance(shape, int):
+            shape = (shape,)
         count = 1
         for length in shape:
             count *= length

@@ -59,6 +59,26 @@ class Table:
         slot_at = pool.header.slots_at + 256 * pool.slot
         self.life = Life(pool.directory, slot_at, pool.epoch << 24 | layout.SlotState.LIVE)
         self.clients: weakref.WeakSet[Client] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._begun: weakref.WeakSet[Pending] = weakref.WeakSet()
+
+    def begun(self, call: Pending) -> None:
+        """A call has a cell of the table, until it is answered and its answer is taken."""
+        with self._lock:
+            self._begun.add(call)
+
+    def collect(self) -> bool:
+        """Take the answers that have come to calls whose results nobody has asked for yet: their cells are free then.
+
+        Returns whether there was one. Who starts more calls than there are cells, and looks at the first result after
+        the last start, would wait for ever without.
+        """
+        with self._lock:
+            known = list(self._begun)
+        answered = [one for one in known if one.done()]
+        with self._lock:
+            self._begun.difference_update(answered)
+        return bool(answered)
 
     def release(self) -> None:
         """The pool is left: let nobody's functions be kept by their client alone, and memory by them."""
@@ -216,7 +236,14 @@ class Function(Asking):
 
     async def ask(self, *positional: Any, **named: Any) -> Any:
         """Call it, and await the result. Cancelled, it is given up."""
-        return await self.start(*positional, **named)
+        call = Pending(self, *codec.encode_arguments(positional, named), self._client._timeout, begin=False)
+        try:
+            while not call.begin(0):
+                await asyncio.sleep(_PAUSE)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        return await call
 
     def _slowly(self, data: codec.Buffer, how: int) -> Any:
         return Pending(self, data, how, self._client._timeout).result()
@@ -252,7 +279,9 @@ class Function(Asking):
 class Pending:
     """A call that was started. It is given up where nobody refers to it any more."""
 
-    def __init__(self, function: Function, data: codec.Buffer, how: int, timeout: float | None) -> None:
+    def __init__(
+        self, function: Function, data: codec.Buffer, how: int, timeout: float | None, begin: bool = True
+    ) -> None:
         self._function = function
         self._client = function._client
         self._deadline = None if timeout is None else time.monotonic() + timeout
@@ -272,26 +301,41 @@ class Pending:
             data = self._place.spot(length).pack()
             self._kind |= codec.REFERENCE
         self._data = data
-        self._ask()
+        if begin:
+            self._ask()
+
+    def __repr__(self) -> str:
+        if not self._done:
+            return f"<call of {self._function!r}, under way>"
+        return f"<call of {self._function!r}, {'answered' if self._error is None else repr(self._error)}>"
 
     def _left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def _ask(self) -> None:
+        while not self.begin(self._left()):
+            time.sleep(_PAUSE)  # cells get free as calls of this client end
+
+    def begin(self, timeout: float | None) -> bool:
+        """Ask, if a cell is free, and where the service's queue has room within `timeout` seconds. Returns whether it
+        was asked."""
+        table = self._client._table
         while True:
             try:
-                self._call = self._client._caller.start(self._data, self._kind, self._left())
+                self._call = self._client._caller.start(self._data, self._kind, timeout)
             except Full as error:
                 if self._left() == 0:
                     self._finish(error=self._client._told(error, self._function._name))
                     raise self._client._told(error, self._function._name) from None
-                time.sleep(_PAUSE)  # cells get free as this process's own calls end
+                if not table.collect():
+                    return False
             except Exception as error:  # noqa: BLE001  whatever it was, the call is over
                 told = self._client._told(error, self._function._name)
                 self._finish(error=told)
                 raise told from None
             else:
-                return
+                table.begun(self)
+                return True
 
     def _finish(self, value: Any = None, error: BaseException | None = None) -> None:
         with self._lock:

@@ -13,7 +13,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 from softcxl.pool import address as addresses
 from softcxl.pool import allocation, arguments, layout, native
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from softcxl.pool.rpc import Client
     from softcxl.pool.service import Service
 
+_MOST: Final = (1 << 32) - 1
 PATIENCE = 30.0
 """Seconds for which a client waits for a server that has gone, unless it is told otherwise."""
 
@@ -73,7 +74,8 @@ def connect(
     """
     if not native.CORE:
         raise NativeMissing(f"connecting to a pool: {NativeMissing.sentence}")
-    return Pool(addresses.link(address), name or _program(), patience, coherence, drop_unflushed)
+    client = _program() if name is None else name
+    return Pool(addresses.link(address), client, patience, coherence, drop_unflushed)
 
 
 class Pool(PoolClient):
@@ -141,8 +143,9 @@ class Pool(PoolClient):
         All are made or none. Raises what `allocate` does.
         """
         made: list[Region] = []
+        count = arguments.count(count, 0, _MOST, "count")
         try:
-            while len(made) < arguments.within(count, 0, 1 << 32, "count"):
+            while len(made) < count:
                 each = self._requests.pack(size, replicas, policy, separate, atomic, mode)
                 asked = AllocateMany(count=min(count - len(made), MANY), each=each)
                 places = self._calls.ask_twice(Opcode.ALLOCATE_MANY, asked.pack())
@@ -295,8 +298,14 @@ class Pool(PoolClient):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a connection to a pool cannot be copied or pickled: another program connects for itself"
+        )
+
     def __repr__(self) -> str:
-        return f"<Pool {self.address} as {self.name!r}, slot {self.slot}>"
+        ended = ", ended" if self._connection.ended else ""
+        return f"<Pool {self.address} as {self.name!r}, slot {self.slot}{ended}>"
 
 
 def _unpacked(kind: Any, answer: bytes) -> Any:
