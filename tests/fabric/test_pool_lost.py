@@ -103,6 +103,25 @@ def test_who_is_killed_amid_an_erasure_has_lost_it_all(file, monkeypatch):
         assert again.pool_sources()[0].poisoned(0, SIZE) == [(0, SIZE)]
 
 
+def test_what_cannot_be_written_down_is_as_it_was(file, monkeypatch):
+    """Else the next server would take for lost what somebody has written there since."""
+    with served(file) as fabric:
+        source = fabric.pool_sources()[0]
+        Watch(source)
+        fabric.devices["mem0"].inject.poison(4096)
+
+        def full(*what, **content):
+            raise OSError("no space left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(source._page, "put", full)
+            with pytest.raises(OSError, match="no space left"):
+                source.clear_poison(4096, 64)
+        assert source.poisoned(0, SIZE) == [(4096, 64)]
+        source.clear_poison(4096, 64)
+        assert not source.poisoned(0, SIZE)
+
+
 @pytest.mark.parametrize("befalls", [poison_cleared, erased])
 def test_a_region_s_last_copy_is_never_quietly_zeros(befalls):
     """Not when its poison is looked at again, nor to a server that begins anew, until it is written."""

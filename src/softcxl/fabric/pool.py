@@ -95,7 +95,8 @@ class MemorySource:
 
     def clear_poison(self, offset: int, length: int) -> None:
         """Make the 64-byte lines of a range good again, and zeros; those that are worn out go bad at once. Raises
-        `ValueError` for a range outside the source, or of no whole lines."""
+        `ValueError` for a range outside the source, or of no whole lines, and `OSError` where it cannot be written
+        down: then they are as they were."""
         self._check(offset, length)
         if offset % LINE or length % LINE:
             raise ValueError(
@@ -110,7 +111,11 @@ class MemorySource:
                 memory.clear_poison(offset, length)
             finally:
                 self._clears = False
-            self._keep(())
+            try:
+                self._keep(())
+            except OSError:
+                self._lost.add(offset, length)
+                raise
 
     def told_bad(self, ranges: Sequence[tuple[int, int]], tell: Callable[[], None]) -> None:
         """These are about to be bad: `tell` says so to who has to know. The device's lock is held."""

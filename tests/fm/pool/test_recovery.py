@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from softcxl.fm.pool import directory as directory_module
+from softcxl.fm.pool.cleaning import Stain
 from softcxl.fm.pool.errors import ArenaUnfit
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.layout import HEADER, Plan, identity
@@ -71,14 +72,16 @@ class HalfWritten:
 
 def die_at(server: PoolServer, at: int) -> None:
     dying = Dying(server.directory.memory, at)
-    clear = server.sources.clear
+    cleaning = server.sources.cleaning
+    clear = cleaning.clear
 
-    def clear_or_die(extents: Any) -> None:
+    def clear_or_die(extents: Any) -> list[Stain]:
         dying.point()
-        clear(extents)
+        stains = clear(extents)
         dying.point()
+        return stains
 
-    server.sources.clear = clear_or_die  # type: ignore[method-assign]
+    cleaning.clear = clear_or_die  # type: ignore[method-assign]
     server.directory.memory = dying  # type: ignore[assignment]
     directory_module.RECORDS = [HalfWritten(packer, dying) for packer in directory_module.RECORDS]  # type: ignore[misc]
 

@@ -131,6 +131,8 @@ def _source(source: dict[str, Any]) -> Text:
         source["state"] + (f" ({source['reason']})" if source.get("reason") else ""),
         f"{about(source['available'])} of {about(source['size'])} free",
     ]
+    if source.get("held_back"):
+        facts.append(f"{about(source['held_back'])} cannot be cleared ({source['why_held_back']})")
     if source["switch"]:
         facts.append(f"at {source['switch']}")
     return Text.assemble((source["name"], style), f": {', '.join(facts)}")

@@ -29,6 +29,7 @@ NOT_NOW = (Status.NO_ROOM, Status.QUOTA)
 
 _PLACES = [struct.Struct(f"<{2 * count}Q") for count in range(MANY + 1)]
 _GATHER = 0.01  # seconds in which freed memory is gathered before it is cleared at once
+_AGAIN = 1.0  # seconds from one try to clear what could not be to the next
 _FREEING = 10.0  # seconds for which a request waits for memory that is being cleared
 
 
@@ -43,10 +44,16 @@ class Allocating:
         """Notified when there is more memory."""
         self.waiting = Waiting(self.freed, time.monotonic)
         self._prompt = threading.local()
+        self._again_at = 0.0
 
     def wake(self) -> None:
         """There is something to clear, or the server ends."""
         self._to_clear.set()
+
+    def tick(self) -> None:
+        """What could not be cleared is tried again. With the lock held."""
+        if self._server.sources.cleaning.held_back:
+            self._to_clear.set()
 
     def never_waits(self) -> None:
         """This thread answers several, and so waits for nobody's memory."""
@@ -174,6 +181,9 @@ class Allocating:
         """Clear what has been freed so far."""
         try:
             cleared = self._server.regions.clearing.clear(self._server.lock)
+            if self._server.sources.cleaning.held_back and time.monotonic() >= self._again_at:
+                self._again_at = time.monotonic() + _AGAIN
+                cleared += self._server.sources.cleaning.again(self._server.lock)
         except Exception:
             log.exception("clearing memory that was freed")
             return

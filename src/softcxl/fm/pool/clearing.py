@@ -93,11 +93,12 @@ class Clearing:
             batch, self._ready = self._ready, []
             self._under_way += len(batch)
             extents = [(self._known[index].extents, self._known[index].capacity) for index in batch]
-        self._sources.clear(extents)
+        stains = self._sources.cleaning.clear(extents)
         for start in range(0, len(batch), _PORTION):
             with lock:
                 gone = [(index, self._known.pop(index)) for index in batch[start : start + _PORTION]]
-                self._sources.free(itertools.chain.from_iterable([one.extents for _, one in gone]))
+                freed = itertools.chain.from_iterable([one.extents for _, one in gone])
+                self._sources.cleaning.free(freed, stains)
                 for index, one in gone:
                     self._directory.set_region(index, one.generation, _FREE)
                 self._under_way -= len(gone)

@@ -93,9 +93,10 @@ class Copier:
     def give_back(self, capacity: int, place: int) -> None:
         """Clear an extent, and give it to others. Without the server's lock."""
         if place:
-            self._sources.clear([([place], capacity)])
+            cleaning = self._sources.cleaning
+            stains = cleaning.clear([([place], capacity)])
             with self._lock:
-                self._sources.free([place])
+                cleaning.free([place], stains)
 
     def bytes(self, extent: int, at: int, length: int) -> memoryview:
         """Bytes of an extent (a pool address), as they are mapped."""

@@ -181,7 +181,7 @@ class Defragmenter:
                 if not move.begun:
                     self._copier.give_back(move.capacity, move.new)
             with self._lock:
-                self._sources.free(taken.free)
+                self._sources.cleaning.free(taken.free)
         return True
 
     def _take(self, held: Held, window: Window) -> _Taken | None:
@@ -208,7 +208,7 @@ class Defragmenter:
                 copy = one.extents.index(place)
                 taken.moves.append(_Move(index, copy, place, size, self._elsewhere(one, copy, size)))
         except NoRoom:
-            self._sources.free([*taken.free, *(move.new for move in taken.moves)])
+            self._sources.cleaning.free([*taken.free, *(move.new for move in taken.moves)])
             return None
         return taken
 

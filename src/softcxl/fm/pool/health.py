@@ -175,7 +175,7 @@ class Health:
     def _empty(self, held: Held, failures: int) -> None:
         """Nothing of what a source holds is what was: what is free there becomes zeros before it is given to
         anybody."""
-        self._sources.clear_free(held)
+        self._sources.cleaning.clear_free(held, self._lock)
         with self._lock:
             if held.failures != failures:
                 return  # it has failed again
@@ -206,20 +206,15 @@ class Health:
         source is not asked while it erases: that waits, and not the server's lock."""
         assert held.source is not None
         for offset, size in aside:
-            for _ in range(_TRIES):  # it may be erased once more
-                worn = self._sources.clean(held, offset, size)
-                if sum(length for _, length in worn) <= _PIECE:
-                    break
-            with self._lock:
-                if self._closed:
-                    return
-                self._sources.put_back(held, offset)
-                for start, length in worn:
-                    for page in range(start // PAGE * PAGE, start + length, PAGE):
-                        if self._sources.take_out(held, page):
-                            self._out.add((held, page))
-                        self._pages[held, page] = 0
-            self._changed()
+            self._give_back(held, offset, size)
+        self._changed()
+
+    def _give_back(self, held: Held, offset: int, size: int) -> None:
+        place, cleaning = self._sources.at(held.number, offset), self._sources.cleaning
+        stains = cleaning.clear([([place], size)])
+        with self._lock:
+            if not self._closed:
+                cleaning.free([place], stains)
 
     def _retire(self) -> None:
         """Clear poison where nobody has anything; what cannot be cleared is given to nobody any more. A source tells
@@ -242,15 +237,9 @@ class Health:
                 self._mark(held, bad)
                 self._changed()
                 continue
-            for start, length in bad:
-                held.source.clear_poison(start, length)
-            worn = held.source.poisoned(at, PAGE)
+            self._give_back(held, at, PAGE)
             with self._lock:
                 self._out.discard((held, at))
-                if not worn:
-                    self._sources.put_back(held, at)
-            if worn:
-                self._event("memory retired", held.name, {"offset": at, "size": PAGE})
 
     def _mark(self, held: Held, ranges: Ranges) -> bool:
         with self._lock:

@@ -104,6 +104,7 @@ class PoolServer:
         self.directory = directory = Directory(arena, plan, lease=lease, ring=self.ring)
         try:
             self.sources = Sources(directory, sources)
+            self.sources.cleaning.event = self.event
             memory = directory.memory
             self._queue = Queue(memory, directory.plan.queue_at, layout.QUEUE_SIZE, SERVER)
             self._worker = Worker(memory, self._queue)
@@ -175,7 +176,7 @@ class PoolServer:
         self.regions.clearing.wake = self.allocating.wake
         self.on_change(self.rebuilder.changed)
         self.tell("rebuild", lambda: {**self.rebuilder.told(), "moved": self.defragmenter.moved})
-        self._on_tick += [self.health.tick, self.sources.backing.tick]
+        self._on_tick += [self.health.tick, self.sources.backing.tick, self.allocating.tick]
         self.sources.backing.short = lambda name, room: self.event("room short", name, {"bytes": room})
         self.health.watch()
 
@@ -250,7 +251,8 @@ class PoolServer:
             self.clients.closed = True
         if not self.regions.clearing.held:
             self.regions.clearing.clear(self.lock)
-            if not self.rebuilder.orphans:  # no record tells of these, and they are not zeros
+            # No record tells of these, and they are not zeros
+            if not (self.rebuilder.orphans or self.sources.cleaning.held_back):
                 self.directory.ended()
         self.sources.close()
         self.directory.close()
@@ -338,7 +340,7 @@ class PoolServer:
         self._queue.mend(SERVER)
         if not self.directory.clean:
             for held in self.sources.all.values():
-                self.sources.clear_free(held)
+                self.sources.cleaning.clear_free(held, self.lock)
         for said in self.regions.damaged:
             log.error("%s", said)
             self.event("damaged", "arena", {"what": said})

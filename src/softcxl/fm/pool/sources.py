@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import mmap
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from softcxl.fm.pool.backing import Backing
+from softcxl.fm.pool.cleaning import Cleaning
 from softcxl.fm.pool.errors import ArenaUnfit, Refusal
 from softcxl.fm.pool.placement import Placement, Room
 from softcxl.fm.pool.space import Space
-from softcxl.memory import sparse
 from softcxl.pool.errors import NoRoom
 from softcxl.pool.layout import ARENA, MAX_SOURCES, PAGE, RegionFlag, SourceState, address
 from softcxl.pool.native import Memory
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 _CHANNEL = int(RegionFlag.CHANNEL)
 _OFFSET = (1 << 56) - 1
 _POLICIES, _SEPARATE = tuple(Policy), tuple(Separate)
-_ZEROS = bytes(1 << 20)
 
 
 @dataclass(eq=False)
@@ -94,6 +92,7 @@ class Sources:
         }
         self.backing = Backing(self.all, directory.plan.size)
         self.placement = Placement()
+        self.cleaning = Cleaning(self)
         for held in self.all.values():
             reserved = held.number == ARENA
             self.placement.add(
@@ -213,51 +212,6 @@ class Sources:
             held.space.allocate_at((place & _OFFSET) - self._begin[held.number], capacity)
             self.placement.replace_space(held.number, held.space)
 
-    def give_back(self, capacity: int, extents: Sequence[int]) -> None:
-        """Clear extents, and free them."""
-        self.clear([(extents, capacity)])
-        self.free(extents)
-
-    def free(self, extents: Iterable[int]) -> None:
-        """Free extents, which are zeros."""
-        freed: dict[int, list[int]] = {}
-        for extent in extents:
-            number = extent >> 56
-            offset = (extent & _OFFSET) - self._begin[number]
-            if number in freed:
-                freed[number].append(offset)
-            else:
-                freed[number] = [offset]
-        for number, offsets in freed.items():
-            held = self.all.get(number)
-            if held is None:
-                continue
-            for offset in offsets:
-                held.regions.pop(offset, None)
-            self.placement.free_all(number, offsets)
-
-    def clear(self, extents: Iterable[tuple[Sequence[int], int]]) -> None:
-        """Make extents zeros: pool addresses of some, and how many bytes each of them has. Neighbours at once."""
-        starts = sorted(
-            (address, address + capacity) for addresses, capacity in extents for address in addresses
-        )
-        merged: list[tuple[int, int]] = []
-        for start, end in starts:
-            if merged and merged[-1][1] == start:
-                merged[-1] = merged[-1][0], end
-            else:
-                merged.append((start, end))
-        for start, end in merged:
-            held = self.all.get(start >> 56)
-            if held is not None:
-                self._clear(held, (start & _OFFSET) - self._begin[held.number], end - start)
-
-    def clear_free(self, held: Held) -> None:
-        """Make all that is free of a source zeros: a server was killed while it gave memory back, or the memory was
-        lost. Takes the server's lock for no longer than it takes to see what is free: what comes then is clean."""
-        for offset, size in held.space.extents():
-            self._clear(held, offset, size)
-
     def take_out(self, held: Held, page: int) -> bool:
         """Have nobody given the page at that offset. False: somebody has it."""
         try:
@@ -279,26 +233,6 @@ class Sources:
             held.space.allocate_at(offset, size)
         self.placement.replace_space(held.number, held.space)
         return found
-
-    def put_back(self, held: Held, offset: int) -> None:
-        """What was taken out there, or set aside, is good again."""
-        self.placement.free(held.number, offset)
-
-    def clean(self, held: Held, offset: int, size: int) -> list[tuple[int, int]]:
-        """Make a stretch zeros, without the server's lock. Returns what of it is worn out, as offset and size."""
-        assert held.source is not None
-        self._clear(held, offset, size)
-        return held.source.poisoned(offset, size)
-
-    def _clear(self, held: Held, offset: int, size: int) -> None:
-        if held.source is not None:
-            for start, length in held.source.poisoned(offset, size):
-                held.source.clear_poison(start, length)
-        at = held.offset + offset
-        if sparse.punch(held.fd, at, size):
-            return
-        for done in range(0, size, len(_ZEROS)):  # a file system that has no holes
-            os.pwrite(held.fd, _ZEROS[: size - done], at + done)
 
     def memories(self) -> list[Memory | None]:
         """Every source's memory, mapped, by number; None where there is none."""

@@ -54,6 +54,7 @@ class Telling:
         self._told.pop(slot, None)
 
     def _sources(self) -> list[dict[str, Any]]:
+        held_back = self._server.sources.cleaning.told()
         return [
             {
                 "number": one.number,
@@ -67,6 +68,8 @@ class Telling:
                 "state": one.state.name.lower(),
                 "reason": one.reason,
                 "regions": len(one.regions),
+                "held_back": held_back.get(one.number, (0, ""))[0],
+                "why_held_back": held_back.get(one.number, (0, ""))[1],
             }
             for one in self._server.sources.all.values()
         ]
