@@ -54,6 +54,30 @@ def test_a_server_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         softcxl.connect()
 
 
+def test_a_server_is_found_where_there_is_no_runtime_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container: servers of one user have a folder of their own, and of no others."""
+    monkeypatch.delenv("SOFTCXL_POOL", raising=False)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    folder = tmp_path / f"softcxl-{os.geteuid()}"
+    with pytest.raises(errors.NoServer, match="no server's pool is in"):
+        softcxl.connect()
+    assert not folder.exists()  # who only looks makes nothing
+    folder.mkdir(mode=0o700)
+    served = Served(folder / "softcxl-one.pool")
+    served.start()
+    for unset in ("", "relative", "/nowhere"):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", unset)
+        with softcxl.connect() as pool:
+            assert pool.address == served.address
+    folder.chmod(0o777)
+    with pytest.raises(errors.NoServer, match="no server's pool is in"):
+        softcxl.connect()
+    served.stop()
+
+
 def test_the_one_server_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOFTCXL_POOL", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

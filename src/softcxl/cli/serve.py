@@ -28,6 +28,7 @@ from softcxl.fabric.hosts import Call, Hosts
 from softcxl.fm.address import TcpAddress, parse
 from softcxl.fm.errors import AddressError
 from softcxl.lab.runtime import runtime_folder
+from softcxl.pool.address import place
 from softcxl.transport.control import Door
 from softcxl.transport.errors import DoorError, DoorInUse
 from softcxl.transport.mctp import Dialect, MctpKernelDoor, MctpTcpDoor
@@ -127,9 +128,10 @@ def serve(
     the line says where, and `softcxl.connect` and `softcxl pool` find it by themselves where one server runs. What is
     in it outlives a server that is killed.
 
-    The socket is for its owner alone (mode 0600): $XDG_RUNTIME_DIR/softcxl-NAME.sock for the file NAME.yaml, or in a
-    private folder where there is no such directory. SIGTERM, SIGINT and SIGHUP end it in order, with status 0:
-    persistent memory is saved, and the sockets go. It tells systemd (NOTIFY_SOCKET) when it is ready and when it stops.
+    The socket is for its owner alone (mode 0600): $XDG_RUNTIME_DIR/softcxl-NAME.sock for the file NAME.yaml, or
+    /tmp/softcxl-UID/softcxl-NAME.sock where there is no such directory. SIGTERM, SIGINT and SIGHUP end it in order,
+    with status 0: persistent memory is saved, and the sockets go. It tells systemd (NOTIFY_SOCKET) when it is ready
+    and when it stops.
     """
     with _until_signalled() as wait, ExitStack() as stack:
         folder = stack.enter_context(runtime_folder())
@@ -225,10 +227,8 @@ def _nowhere(text: str | bytes) -> None:
 
 def _default(topology: str, folder: Path) -> Path:
     """Where the socket is if nobody says: a name that is the same the next time, if there is a place for it."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime.startswith("/") and os.access(runtime, os.W_OK | os.X_OK):
-        return Path(runtime) / f"softcxl-{Path(topology).stem}.sock"
-    return folder / "control.sock"
+    where = place(make=True)
+    return folder / "control.sock" if where is None else where / f"softcxl-{Path(topology).stem}.sock"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from pathlib import Path
 
 from softcxl.pool.dax import DEVICES, DaxLink, regions
@@ -39,10 +40,28 @@ def link(address: str | None) -> Link:
     )
 
 
-def found() -> str:
-    """The address of the one pool whose server runs here, for this user: its socket is in $XDG_RUNTIME_DIR."""
+def place(make: bool = False) -> Path | None:
+    """The folder where this user's servers have their sockets, if nobody says another: $XDG_RUNTIME_DIR, or where that
+    is no folder to write in, as in a container, `softcxl-UID` in the temporary one. None where there is none, or
+    others could put a socket of theirs into it; `make` makes it."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    there = sorted(Path(runtime).glob("softcxl-*.pool")) if runtime.startswith("/") else []
+    if runtime.startswith("/") and os.access(runtime, os.W_OK | os.X_OK):
+        return Path(runtime)
+    folder = Path(os.environ.get("TMPDIR") or "/tmp") / f"softcxl-{os.geteuid()}"
+    try:
+        if make:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        there = folder.lstat()
+    except OSError:
+        return None
+    ours = stat.S_ISDIR(there.st_mode) and there.st_uid == os.geteuid() and not there.st_mode & 0o022
+    return folder if ours else None
+
+
+def found() -> str:
+    """The address of the one pool whose server runs here, for this user: its socket is in `place`."""
+    folder = place()
+    there = sorted(folder.glob("softcxl-*.pool")) if folder else []
     live = [path for path in there if _answers(path)]
     if len(live) == 1:
         return f"unix:{live[0]}"
@@ -57,7 +76,7 @@ def found() -> str:
         return f"dax:{DEVICES / ways[0]}" if len(ways) == 1 else "dax:"
     dead = f"; {there[0]} is there, but no server" if there else ""
     raise NoServer(
-        f"no address was given, ${VARIABLE} is not set, and no server's pool is in $XDG_RUNTIME_DIR{dead}"
+        f"no address was given, ${VARIABLE} is not set, and no server's pool is in {folder or '$XDG_RUNTIME_DIR'}{dead}"
     )
 
 

@@ -60,7 +60,7 @@ def connect(
     drop_unflushed: bool = False,
 ) -> Pool:
     """Connect to the pool at `address`, `unix:PATH`; without one to that of $SOFTCXL_POOL, or to the one whose server
-    runs here and has its socket in $XDG_RUNTIME_DIR.
+    runs here for this user.
 
     `name` is the client's, for quotas and permissions: 1 to 63 bytes of UTF-8; without one the program's. `patience`
     is for how long, in seconds, requests wait for a server that has gone and may come again; 0 for not at all.
