@@ -59,6 +59,8 @@ def serve_pool(fabric: Fabric, path: Path, leases: Leases | None = None) -> Iter
         guests = Guests(server)
         for access in fabric.access.values():
             access.serve(guests)
+            if given.fence_guests:
+                access.recall()
             slots.callback(access.leave)
         for way in fabric.pool_memory.values():
             way.show(guests.memories())

@@ -18,7 +18,7 @@ from softcxl.device.decoder import CommitError
 from softcxl.device.mld.device import LdChange, MultiLogicalDevice
 from softcxl.device.mld.head import Head
 from softcxl.device.mld.logical import LogicalDevice
-from softcxl.device.persist import StatePage
+from softcxl.device.persist import StateDamaged, StatePage
 from softcxl.device.type3 import Type3
 from softcxl.fabric import dynamic, keys, pool, pool_rules, shared, topology, vendor
 from softcxl.fabric.errors import BuildError
@@ -134,6 +134,13 @@ class Fabric:
 
     # -- building ------------------------------------------------------------------------------------------------
 
+    def _access(self, name: str) -> PoolAccess:
+        files = self.pool_files
+        try:
+            return PoolAccess(name, None if files is None else files.folder / f"{name}.machines")
+        except StateDamaged as error:
+            raise BuildError(f"pool: {error}") from error
+
     def _build(self, clock: Clock) -> None:
         try:
             for name, key in self.topology.memory.items():
@@ -141,7 +148,7 @@ class Fabric:
             for name, multi in self.topology.pools.items():
                 self._pool(name, multi, clock)
             for name in self.topology.access:
-                self.access[name] = access = PoolAccess(name)
+                self.access[name] = access = self._access(name)
                 self._stack.callback(access.close)
             for name, way in self.topology.pool_memory.items():
                 self.devices[name] = self.pool_memory[name] = self._pool_memory(name, way, clock)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from softcxl.device.access.machine import Files, Machine
+from softcxl.device.access.machine import Files, Machine, Remembered
 from softcxl.device.access.server import AccessServer, Memory, Visitor
 from softcxl.pci.function import Function
 from softcxl.pci.region import INTX, MSI, Bus
@@ -56,7 +56,7 @@ class AccessControl(Function):
 
     vectors: ClassVar = {"msi": VECTORS}
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, remembered: Remembered) -> None:
         super().__init__(
             vendor_id=VENDOR_CXL,
             device_id=ACCESS_CONTROL_ID,
@@ -69,9 +69,10 @@ class AccessControl(Function):
         self._here = False  # a program has come by this device since the last reset
         self.files: Files = frozenset()
         """The memories."""
-        self.lingering: list[Visitor] = []
+        self.lingering: dict[Visitor, Machine] = {}
         """From whom the device was taken, and who map memory yet."""
         self._machine: Machine | None = None
+        self._remembered, self._remembering = remembered, threading.Lock()
         assert self.msi is not None
         self.msi.control.multiple_message_capable = _VECTORS_LOG2
         self.header.interrupt_pin.value = _INTA
@@ -222,6 +223,25 @@ class AccessControl(Function):
     def attach(self, bus: Bus) -> None:
         super().attach(bus)
         self._machine = Machine.of(getattr(bus, "process", 0))
+        self._remember()
+
+    def recall(self) -> None:
+        """Machines that an earlier server of these memories let in, and that map them yet, have been taken the device
+        from, too: that server has ended."""
+        for number, (host, pid, began) in enumerate(self._remembered.all, 1):
+            machine = Machine.of(pid, began)
+            if machine is not None and machine.maps(self.files):
+                self._wait_for(machine, Visitor(self.name, host, -number), here=False)
+            elif machine is not None:
+                machine.close()
+        self._remember()
+
+    def _remember(self) -> None:
+        with self._remembering:
+            found = [(visitor.host, machine) for visitor, machine in list(self.lingering.items())]
+            if self._machine is not None:
+                found.append((self.visitor.host, self._machine))
+            self._remembered.keep(found)
 
     def detach(self) -> None:
         """The guest has gone, and with it the programs in it: as soon as its machine maps none of the memory, which
@@ -231,11 +251,16 @@ class AccessControl(Function):
         if machine is None or not machine.maps(self.files):
             if machine is not None:
                 machine.close()
+            self._remember()
             self._leave()
             return
         visitor, here = self.visitor, self._here
         self._here, self.visitor = False, replace(visitor, visit=visitor.visit + 1)
-        self.lingering.append(visitor)
+        self._wait_for(machine, visitor, here)
+
+    def _wait_for(self, machine: Machine, visitor: Visitor, here: bool) -> None:
+        self.lingering[visitor] = machine
+        self._remember()
         threading.Thread(
             target=self._linger, args=(machine, visitor, here), name=f"{self.name} lingers", daemon=True
         ).start()
@@ -243,8 +268,9 @@ class AccessControl(Function):
     def _linger(self, machine: Machine, visitor: Visitor, here: bool) -> None:
         while machine.maps(self.files) and not machine.ended(_LOOK):
             pass
+        del self.lingering[visitor]
         machine.close()
-        self.lingering.remove(visitor)
+        self._remember()
         if here:
             self._tell_gone(visitor)
 

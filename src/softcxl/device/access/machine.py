@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from softcxl.device.persist import StatePage
+
+log = logging.getLogger(__name__)
 
 Files = frozenset[tuple[int, int]]
 """Files by device and inode."""
@@ -20,18 +27,24 @@ class Machine:
     """The process `pid`, until `close`."""
 
     def __init__(self, pid: int, fd: int) -> None:
-        self._pid = pid
+        self.pid = pid
+        self.began = _began(pid)
+        """When, in clock ticks since the system did: another process may get its number."""
         self._fd = fd
 
     @classmethod
-    def of(cls, pid: int) -> Self | None:
-        """That process; None where it is this one, is unknown, or has gone."""
+    def of(cls, pid: int, began: int | None = None) -> Self | None:
+        """That process; None where it is this one, is unknown, has gone, or is another one than `began` then."""
         if pid in (0, os.getpid()):
             return None
         try:
-            return cls(pid, os.pidfd_open(pid))
+            one = cls(pid, os.pidfd_open(pid))
         except OSError:
             return None
+        if began is not None and one.began != began:
+            one.close()
+            return None
+        return one
 
     def ended(self, seconds: float = 0) -> bool:
         """Whether it has ended, after waiting for that."""
@@ -45,7 +58,7 @@ class Machine:
         if self.ended():
             return False
         try:
-            lines = Path(f"/proc/{self._pid}/maps").read_text(errors="replace").splitlines()
+            lines = Path(f"/proc/{self.pid}/maps").read_text(errors="replace").splitlines()
         except OSError:
             return not self.ended()
         for line in lines:
@@ -58,3 +71,39 @@ class Machine:
     def close(self) -> None:
         """Look no more."""
         os.close(self._fd)
+
+
+class Remembered:
+    """Which machines may reach memory: written down before they do, for whoever serves it after a kill. In the file
+    `path`; without one it is forgotten with this process. Raises `StateDamaged` for a file that cannot be read."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._page = StatePage(path)
+
+    @property
+    def all(self) -> list[tuple[str, int, int]]:
+        """The host of each, its process, and when that began."""
+
+        def read(section: dict[str, Any]) -> list[tuple[str, int, int]]:
+            return [(str(host), int(pid), int(began)) for host, pid, began in section["all"]]
+
+        return self._page.take("machines", read) or []
+
+    def keep(self, found: Iterable[tuple[str, Machine]]) -> None:
+        """These are all, with their hosts."""
+        now = [(host, machine.pid, machine.began) for host, machine in found]
+        if now == self.all:
+            return
+        try:
+            with suppress(FileNotFoundError):  # the folder of a pool that has ended has gone
+                self._page.put("machines", all=[list(one) for one in now])
+        except OSError as error:
+            log.error("a server that is started anew will not know which machines map memory: %s", error)
+
+
+def _began(pid: int) -> int:
+    """Field 22 of its stat (proc(5)); 0 where that cannot be seen."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError):
+        return 0

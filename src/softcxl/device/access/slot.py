@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from softcxl.device.access.control import AccessControl
-from softcxl.device.access.machine import files
+from softcxl.device.access.machine import Remembered, files
 from softcxl.device.access.server import AccessServer, Memory
 from softcxl.device.access.windows import Windows
 from softcxl.pci.function import Function
@@ -17,16 +18,18 @@ _PAGE = 4096
 
 class PoolAccess:
     """The pool access device called `name`: `control` is function 0, and there are more from the first time that a
-    server is behind it (`serve`), as many as the server's memories take.
+    server is behind it (`serve`), as many as the server's memories take. Which machines come by it is written down in
+    the file `remembered`, if there is one, for the server after this one. Raises `StateDamaged` where that file cannot
+    be read.
 
     >>> door = PoolAccess("door")
     >>> door.functions
     {'door': <registers of door>}
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, remembered: Path | None = None) -> None:
         self.name = name
-        self.control = AccessControl(name)
+        self.control = AccessControl(name, Remembered(remembered))
         self.windows: list[Windows] = []
         self._memories: list[Memory] = []
         self._stop: Callable[[], None] = lambda: None
@@ -52,6 +55,11 @@ class PoolAccess:
         """Whether a machine of that host, from which it was taken, may reach the memory yet: one that is stopped, and
         has not noticed."""
         return any(one.host == host for one in list(self.control.lingering))
+
+    def recall(self) -> None:
+        """Count those among them that had it of an earlier server, which was killed, and map the memory yet: once there
+        is a server, and before there is a guest."""
+        self.control.recall()
 
     def serve(self, server: AccessServer) -> None:
         """Answer for `server` from now on, until `leave`.

@@ -1,0 +1,113 @@
+"""Machines that map a pool's memory, and servers that end meanwhile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from softcxl.device.access import PoolAccess
+from softcxl.device.persist import StateDamaged
+from softcxl.testing.access import FakeServer
+from softcxl.testing.driver import Machine
+from tests.pool.served import wait_until
+
+MIB = 1 << 20
+MAPS = "import mmap, sys; held = mmap.mmap(int(sys.argv[1]), 4096); print(flush=True); sys.stdin.read()"
+IDLE = "import sys; print(flush=True); sys.stdin.read()"
+
+
+class Machinery(Machine):
+    """As a door is that knows whose connection it has."""
+
+    def __init__(self, process: int) -> None:
+        super().__init__()
+        self.process = process
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer([3 * MIB, MIB]) as one:
+        yield one
+
+
+@contextmanager
+def machine(server: FakeServer, program: str = MAPS) -> Iterator[subprocess.Popen[bytes]]:
+    fd = server.memories()[1].fd
+    command = [sys.executable, "-c", program, str(fd)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[fd]) as one:
+        assert one.stdout is not None
+        assert one.stdout.readline() == b"\n"
+        yield one
+        one.kill()
+
+
+def served(server: FakeServer, path: Path) -> PoolAccess:
+    door = PoolAccess("door", path)
+    door.host = "alpha"
+    door.serve(server)
+    return door
+
+
+def test_a_server_after_a_kill_knows_of_a_machine_that_maps_memory_yet(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "door.machines"
+    with machine(server) as one:
+        served(server, path).control.attach(Machinery(one.pid))  # and is killed
+        door = served(server, path)
+        assert not door.reached_by("alpha")
+        door.recall()
+        assert door.reached_by("alpha")
+        assert not door.reached_by("beta")
+        served(server, path).recall()  # and the one after that
+        third = served(server, path)
+        third.recall()
+        assert third.reached_by("alpha")
+        one.kill()
+        wait_until(lambda: not door.reached_by("alpha") and not third.reached_by("alpha"))
+    wait_until(lambda: json.loads(path.read_text())["sections"]["machines"]["all"] == [])
+    door.close()
+
+
+@pytest.mark.parametrize("program", [MAPS, IDLE])
+def test_one_that_has_let_go_is_no_more_than_any_other_process(
+    server: FakeServer, tmp_path: Path, program: str
+) -> None:
+    path = tmp_path / "door.machines"
+    with machine(server, program) as one:
+        served(server, path).control.attach(Machinery(one.pid))
+        page = json.loads(path.read_text())
+        if program == MAPS:  # its number is another's by now
+            page["sections"]["machines"]["all"][0][2] += 1
+            path.write_text(json.dumps(page))
+        door = served(server, path)
+        door.recall()
+        assert not door.reached_by("alpha")
+        assert json.loads(path.read_text())["sections"]["machines"]["all"] == []
+        door.close()
+
+
+def test_what_cannot_be_written_down_keeps_no_guest_out(
+    server: FakeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "file"
+    folder.write_text("no folder")
+    with machine(server) as one:
+        door = PoolAccess("door")
+        door.control._remembered._page.path = folder / "door.machines"
+        door.serve(server)
+        door.control.attach(Machinery(one.pid))
+        assert "will not know which machines map memory" in caplog.text
+        door.close()
+
+
+def test_a_page_that_is_damaged_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "door.machines").write_text("{")
+    with pytest.raises(StateDamaged, match=r"door\.machines"):
+        PoolAccess("door", tmp_path / "door.machines")
