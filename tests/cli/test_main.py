@@ -174,3 +174,22 @@ def test_starting_loads_nothing_heavy():
     program = f"import sys, softcxl.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout == b"[]\n"
+
+
+def test_ctrl_c_while_a_class_is_made_is_ctrl_c(failing, capsys):
+    """Python 3.11 tells of it as a RuntimeError that something else is the cause of."""
+    error = RuntimeError("Error calling __set_name__ on 'Placed' instance 'capability' in 'Cpmu'")
+    error.__cause__ = KeyboardInterrupt()
+    failing(error)
+    assert main(["check"]) == INTERRUPTED
+    assert capsys.readouterr().err == "softcxl: interrupted\n"
+
+
+def test_a_verb_of_the_pool_loads_nothing_of_devices():
+    """Each is a program of its own: with all of the fabric it took five times as long to start."""
+    code = (
+        "import sys; from softcxl.cli import main; main(['pool', '--pool', 'unix:/nowhere', 'list']); "
+        "print([name for name in sys.modules if name.startswith(('softcxl.device', 'softcxl.host', 'softcxl.fm'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -154,6 +154,32 @@ def test_bad_usage_is_2(fail: Fail, arguments: tuple[str, ...], said: str) -> No
     assert said in sentence
 
 
+def test_a_name_is_shown_as_it_is(run: Run) -> None:
+    for name in ("[bold]x[/bold]", "[1]", "a:smile:b", "名前"):
+        assert run("allocate", name, "4KiB") == f"{name}: 4KiB\n"
+        assert any(line.startswith(f"{name} ") for line in run("list").splitlines())
+        assert run("stat", name).startswith(f"{name}: 4KiB, ok")
+
+
+def test_what_can_be_freed_is(
+    run: Run, ask: Callable[..., Any], served: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two", "three"):
+        run("allocate", name, "4KiB")
+    run("--as", "alice", "allocate", "hers", "4KiB")
+    assert ask("free", "three") == {"freed": ["three"]}
+    assert main(["pool", "free", "--json", "nobody", "one", "hers", "two"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"freed": ["one", "two"]}
+    assert err.startswith("softcxl: there is no region 'nobody'; region 'hers' is another client's")
+    assert err.count("\n") == 1
+    assert [one["name"] for one in ask("list")] == ["hers"]
+
+
+def test_an_empty_client_name_is_none(fail: Fail) -> None:
+    assert fail("--as", "", "list")[1].startswith("the client's name: '' is no name")
+
+
 def test_names_that_there_are_not(fail: Fail) -> None:
     for verb in (
         ("free", "nobody"),
@@ -213,10 +239,22 @@ def test_what_does_not_fit_is_said(
     assert fail("write", "small", large) == (1, "11 bytes from 0: the region small has 10")
     assert fail("write", "small", tmp_path / "nowhere")[0] == 1
     standard_input(b"x" * 11)
-    assert fail("write", "small", "-") == (
+    assert fail("write", "small", "-", "--offset", 1) == (
         1,
-        "stdin has more than the 10 bytes that fit from 0; 0 of them are written",
+        "stdin has more than the 9 bytes that fit from 1; those are written",
     )
+    assert run("read", "small") == "\0" + "x" * 9
+    assert fail("write", "small", "/dev/zero") == (
+        1,
+        "/dev/zero has more than the 10 bytes that fit from 0; those are written",
+    )
+    assert run("read", "small") == "\0" * 10
+
+
+def test_a_closed_stdin_is_said(run: Run, fail: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("allocate", "small", 10)
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it where a shell says `<&-`
+    assert fail("write", "small", "-") == (1, "stdin is closed: nothing can be read from there")
 
 
 def test_others_may_be_kept_from_it(run: Run, fail: Fail) -> None:

@@ -147,7 +147,7 @@ def _failed(error: Exception, options: Options) -> int:
     if isinstance(error, click.ClickException):
         click.echo(f"softcxl: {error.format_message()}", err=True)
         return error.exit_code
-    if isinstance(error, click.Abort):
+    if isinstance(error, click.Abort) or _interrupted(error):
         click.echo("softcxl: interrupted", err=True)
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):
@@ -165,3 +165,12 @@ def _failed(error: Exception, options: Options) -> int:
     hint = "" if options.debug else "; --debug shows where"
     click.echo(f"softcxl: internal error: {type(error).__name__}: {error}{hint}", err=True)
     return INTERNAL_ERROR
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C: while a class is made, Python before 3.12 makes a RuntimeError of it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__
+    return False

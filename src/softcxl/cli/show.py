@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from softcxl.cli.tables import console
 from softcxl.fabric.tree import Node
 
 _STYLES = {
@@ -38,9 +36,3 @@ def rich_tree(node: Node) -> Tree:
 def print_tree(node: Node) -> None:
     """Print the fabric to stdout. A line longer than the terminal is folded, never cut."""
     console().print(rich_tree(node))
-
-
-def console() -> Console:
-    """A console on stdout that shows text as it is: no emoji names, no colours of its own making."""
-    # rich takes 80 columns where there is no terminal, and cuts a tree there: what is piped gets room for any line.
-    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)

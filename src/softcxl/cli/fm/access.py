@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from softcxl.cli.fm.group import fm
-from softcxl.cli.fm.parameters import ADDRESS, PORT, Hex, LogicalDevice, Number, Size
-from softcxl.cli.fm.reach import Reach, emit
+from softcxl.cli.fm.parameters import ADDRESS, PORT, LogicalDevice, Number
+from softcxl.cli.fm.reach import Reach
 from softcxl.cli.options import JSON
+from softcxl.cli.parameters import Hex, Size
+from softcxl.cli.tables import dump, emit
 
 _OFFSET = Number("offset", 0, 0xFFF)
 _OF_LD = click.option(
@@ -84,8 +86,3 @@ def memory_write(reach: Reach, port: int, ld: int, address: int, data: bytes) ->
 
 def _show(as_json: bool, start: int, data: bytes) -> None:
     emit(as_json, {"offset": start, "data": data.hex()}, lambda _: "\n".join(dump(data, start)))
-
-
-def dump(data: bytes, start: int = 0) -> list[str]:
-    """Bytes in lines of 16, each with the address of its first."""
-    return [f"{start + at:08x}: {data[at : at + 16].hex(' ', 1)}" for at in range(0, len(data), 16)]

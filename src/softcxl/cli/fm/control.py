@@ -8,11 +8,13 @@ import click
 from rich.text import Text
 
 from softcxl import fm as library
-from softcxl.cli.fm import tables, words
+from softcxl.cli import tables
+from softcxl.cli.fm import words
 from softcxl.cli.fm.group import fm
 from softcxl.cli.fm.parameters import Number
-from softcxl.cli.fm.reach import Reach, emit
+from softcxl.cli.fm.reach import Reach
 from softcxl.cli.options import JSON
+from softcxl.cli.tables import emit
 from softcxl.spec.mctp.control import BASE_VERSION, MctpVersion
 from softcxl.spec.mctp.packet import MessageType
 

@@ -8,11 +8,13 @@ import click
 from rich.console import Group
 
 from softcxl import fm as library
-from softcxl.cli.fm import tables, words
+from softcxl.cli import tables
+from softcxl.cli.fm import words
 from softcxl.cli.fm.group import fm
 from softcxl.cli.fm.parameters import BYTE, LD, Number, Ranges
-from softcxl.cli.fm.reach import Reach, Target, emit, targeted
+from softcxl.cli.fm.reach import Reach, Target, targeted
 from softcxl.cli.options import JSON
+from softcxl.cli.tables import emit
 from softcxl.wire import to_plain
 
 _PERCENT = Number("percent", 1, 100)

@@ -9,11 +9,14 @@ from uuid import UUID
 import click
 
 from softcxl import fm as library
-from softcxl.cli.fm import tables, words
+from softcxl.cli import tables
+from softcxl.cli.fm import words
 from softcxl.cli.fm.group import fm
-from softcxl.cli.fm.parameters import HOST, REGION, ExtentType, Size, Tag
-from softcxl.cli.fm.reach import Reach, Target, emit, targeted
+from softcxl.cli.fm.parameters import HOST, REGION, ExtentType, Tag
+from softcxl.cli.fm.reach import Reach, Target, targeted
 from softcxl.cli.options import JSON
+from softcxl.cli.parameters import Size
+from softcxl.cli.tables import emit
 from softcxl.fm import Extent
 
 _LENGTH = click.option("--length", type=Size(), metavar="SIZE", help="How much.")

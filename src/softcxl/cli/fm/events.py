@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from softcxl import fm as library
-from softcxl.cli.fm import tables, words
+from softcxl.cli import tables
+from softcxl.cli.fm import words
 from softcxl.cli.fm.group import fm
 from softcxl.cli.fm.reach import Reach, Target, targeted
 from softcxl.cli.options import JSON

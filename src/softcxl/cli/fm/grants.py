@@ -7,12 +7,13 @@ from typing import Any, Literal
 import click
 
 from softcxl.cli import grant_verbs as verbs
+from softcxl.cli import tables
 from softcxl.cli.booted import demand
-from softcxl.cli.fm import tables
 from softcxl.cli.fm.group import fm
-from softcxl.cli.fm.parameters import Size
-from softcxl.cli.fm.reach import Reach, emit
+from softcxl.cli.fm.reach import Reach
 from softcxl.cli.options import JSON
+from softcxl.cli.parameters import Size
+from softcxl.cli.tables import emit
 from softcxl.fabric.control import socket_of
 from softcxl.fabric.hosts import Verb
 from softcxl.wire.sizes import format_size

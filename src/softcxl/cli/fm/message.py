@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from softcxl import fm as library
-from softcxl.cli.fm import tables, words
-from softcxl.cli.fm.access import dump
+from softcxl.cli import tables
+from softcxl.cli.fm import words
 from softcxl.cli.fm.group import fm
-from softcxl.cli.fm.parameters import LD, PORT, Hex, Number, Opcode
-from softcxl.cli.fm.reach import Reach, Target, emit, targeted
-from softcxl.cli.fm.tables import moment
+from softcxl.cli.fm.parameters import LD, PORT, Number, Opcode
+from softcxl.cli.fm.reach import Reach, Target, targeted
 from softcxl.cli.options import JSON
+from softcxl.cli.parameters import Hex
+from softcxl.cli.tables import dump, emit, moment
 from softcxl.fm import Answer, CommandRefused
 from softcxl.fm.channel import naming
 from softcxl.fm.errors import return_code

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 from uuid import UUID
 
 import click
 
+from softcxl.cli.parameters import ParamType, size_of
 from softcxl.fm import Extent
 from softcxl.spec.command.registry import NAMES
 from softcxl.spec.fm.mld_port import FM_OWNED_LD
-from softcxl.wire.sizes import parse_number, parse_size, shorten
-
-# As of click 8.3 it is generic to type checkers; before that, and when it runs, it is not.
-if TYPE_CHECKING:
-    _ParamType = click.ParamType[Any]
-else:
-    _ParamType = click.ParamType
+from softcxl.wire.sizes import parse_number, shorten
 
 
-class Number(_ParamType):
+class Number(ParamType):
     """A whole number from `lo` to `hi`, decimal or 0x…."""
 
     def __init__(self, name: str, lo: int, hi: int) -> None:
@@ -65,17 +60,7 @@ class LogicalDevice(Number):
         return FM_OWNED_LD if value == "fm" else super().convert(value, param, ctx)
 
 
-class Size(_ParamType):
-    """Bytes: `256MiB`, `1GiB`, a number."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """As `click.ParamType`."""
-        return value if isinstance(value, int) else _size(self, value, param, ctx)
-
-
-class Ranges(_ParamType):
+class Ranges(ParamType):
     """The memory of a logical device: the size of its range 1, and after a comma that of its range 2."""
 
     name = "range1[,range2]"
@@ -89,11 +74,11 @@ class Ranges(_ParamType):
             self.fail(
                 f"{shorten(value)} has more than two sizes; a logical device has two ranges", param, ctx
             )
-        first, second = (_size(self, one, param, ctx) for one in (*parts, "0")[:2])
+        first, second = (size_of(self, one, param, ctx) for one in (*parts, "0")[:2])
         return first, second
 
 
-class ExtentType(_ParamType):
+class ExtentType(ParamType):
     """An extent: DPA and length, `0x10000000:64MiB`."""
 
     name = "dpa:length"
@@ -103,10 +88,10 @@ class ExtentType(_ParamType):
         start, colon, length = value.partition(":")
         if not colon:
             self.fail(f"{shorten(value)} is no extent; write one like 0x10000000:64MiB", param, ctx)
-        return Extent(_size(self, start, param, ctx), _size(self, length, param, ctx))
+        return Extent(size_of(self, start, param, ctx), size_of(self, length, param, ctx))
 
 
-class Uuid(_ParamType):
+class Uuid(ParamType):
     """16 bytes, as a UUID is written."""
 
     name = "uuid"
@@ -135,28 +120,7 @@ class Tag(Uuid):
         return tag
 
 
-class Hex(_ParamType):
-    """Bytes in hexadecimal, with or without spaces, at most so many."""
-
-    name = "hex"
-
-    def __init__(self, most: int | None = None) -> None:
-        self.most = most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
-        """As `click.ParamType`."""
-        if isinstance(value, bytes):
-            return value
-        try:
-            data = bytes.fromhex(value.removeprefix("0x"))
-        except ValueError:
-            self.fail(f"{shorten(value)} is not bytes in hexadecimal, two digits each", param, ctx)
-        if self.most is not None and len(data) > self.most:
-            self.fail(f"{len(data)} bytes; {self.most} at most are allowed", param, ctx)
-        return data
-
-
-class Opcode(_ParamType):
+class Opcode(ParamType):
     """An opcode, in hexadecimal as the standard prints it (`5100h`, `0x5100`, `5100`), or the command's name."""
 
     name = "opcode"
@@ -178,14 +142,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _size(kind: _ParamType, text: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        _fail(kind, str(error), param, ctx)
-
-
-def _fail(kind: _ParamType, says: str, param: click.Parameter | None, ctx: click.Context | None) -> NoReturn:
+def _fail(kind: ParamType, says: str, param: click.Parameter | None, ctx: click.Context | None) -> NoReturn:
     kind.fail(says, param, ctx)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ import click
 
 from softcxl import fm
 from softcxl.cli.fm.parameters import LD, PORT
-from softcxl.cli.show import console
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -115,15 +113,3 @@ def targeted(function: F) -> F:
     made = click.option("--ld", type=LD, metavar="N", help="Of this logical device of the device.")(made)
     help_ = "Of the LD pool's command interface of the multi-headed device."
     return click.option("--pool", is_flag=True, help=help_)(made)  # type: ignore[return-value]
-
-
-def emit(as_json: bool, data: Any, render: Callable[[Any], Any]) -> None:
-    """Print what a verb has found: as JSON, or as `render` makes it for people."""
-    if as_json:
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
-        return
-    terminal = console()
-    with terminal.capture() as captured:
-        terminal.print(render(data))
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip())  # a table's last column is padded, too

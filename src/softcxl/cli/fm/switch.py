@@ -10,11 +10,14 @@ import click
 from rich.console import Group
 
 from softcxl import fm as library
-from softcxl.cli.fm import tables, words
+from softcxl.cli import tables
+from softcxl.cli.fm import words
 from softcxl.cli.fm.group import fm
-from softcxl.cli.fm.parameters import LD, PORT, VCS, VPPB, Hex, Number, Uuid
-from softcxl.cli.fm.reach import Reach, Target, emit, targeted
+from softcxl.cli.fm.parameters import LD, PORT, VCS, VPPB, Number, Uuid
+from softcxl.cli.fm.reach import Reach, Target, targeted
 from softcxl.cli.options import JSON
+from softcxl.cli.parameters import Hex
+from softcxl.cli.tables import emit
 from softcxl.cli.work import shown
 from softcxl.fm import CommandRefused
 from softcxl.spec.command.base import ReturnCode

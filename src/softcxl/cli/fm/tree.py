@@ -10,10 +10,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 from softcxl import fm as library
-from softcxl.cli.fm import tables, words
+from softcxl.cli import tables
+from softcxl.cli.fm import words
 from softcxl.cli.fm.group import fm
-from softcxl.cli.fm.reach import Reach, emit
+from softcxl.cli.fm.reach import Reach
 from softcxl.cli.options import JSON
+from softcxl.cli.tables import emit
 from softcxl.spec.fm.switch import ConnectedDeviceType
 
 

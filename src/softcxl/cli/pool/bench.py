@@ -10,11 +10,10 @@ from typing import Any
 
 import click
 
-from softcxl.cli.fm.parameters import Size
-from softcxl.cli.fm.reach import emit
-from softcxl.cli.fm.tables import table
 from softcxl.cli.options import JSON
+from softcxl.cli.parameters import Size
 from softcxl.cli.pool.group import Reach, pool
+from softcxl.cli.tables import emit, table
 
 MIB = 1 << 20
 

@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 import click
 
-from softcxl.cli.fm.access import dump
-from softcxl.cli.fm.parameters import Hex, Size
 from softcxl.cli.options import JSON
+from softcxl.cli.parameters import Hex, Size
 from softcxl.cli.pool.group import Reach, pool
+from softcxl.cli.tables import dump
 
 PIECE = 16 << 20
 """Bytes that are moved at once, so that a large region needs no memory of its size here."""
@@ -96,8 +96,9 @@ def write(
 ) -> None:
     """Write FILE, or what comes on stdin, into the region NAME.
 
-    Nothing is written where it does not fit, if its length is known; of stdin's bytes those that fit are there when it
-    fails. Every 16 MiB are written by themselves: others may see one piece before they see the next.
+    Nothing is written where it does not fit, if its length is known; of what comes from stdin, or a pipe, those bytes
+    that fit are there when it fails. Every 16 MiB are written by themselves: others may see one piece before they see
+    the next.
     """
     if (source is None) == (data is None):
         raise click.UsageError("what is to be written? FILE, - for stdin, or --hex")
@@ -106,12 +107,13 @@ def write(
             raise click.ClickException(f"{known} bytes from {offset}: the region {name} has {region.size}")
         at = offset
         for piece in pieces:
-            if len(piece) > region.size - at:
+            room = region.size - at
+            region.write(at, memoryview(piece)[:room])
+            if len(piece) > room:
                 raise click.ClickException(
-                    f"stdin has more than the {region.size - offset} bytes that fit from {offset}; "
-                    f"{at - offset} of them are written"
+                    f"{'stdin' if source == '-' else source} has more than the {region.size - offset} bytes that fit "
+                    f"from {offset}; those are written"
                 )
-            region.write(at, piece)
             at += len(piece)
     if as_json:
         click.echo(json.dumps({"name": name, "offset": offset, "written": at - offset}))
@@ -123,6 +125,8 @@ def _pieces(source: str | None, data: bytes | None) -> Iterator[tuple[int, Itera
     if data is not None:
         yield len(data), iter([data])
     elif source == "-":
+        if sys.stdin is None:
+            raise click.ClickException("stdin is closed: nothing can be read from there")
         yield 0, iter(lambda: sys.stdin.buffer.read(PIECE), b"")
     else:
         assert source is not None

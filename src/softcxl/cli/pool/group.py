@@ -25,7 +25,7 @@ class Reach:
 
     def connect(self) -> Pool:
         """Be a client of it. Raises `NoServer` where there is none."""
-        return softcxl.connect(self.address, name=self.client or "softcxl")
+        return softcxl.connect(self.address, name="softcxl" if self.client is None else self.client)
 
 
 class _Ordered(click.Group):

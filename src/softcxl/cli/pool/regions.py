@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 import click
 from rich.console import RenderableType
 
-from softcxl.cli.fm.parameters import Size
-from softcxl.cli.fm.reach import emit
-from softcxl.cli.fm.tables import size, table
 from softcxl.cli.options import JSON
+from softcxl.cli.parameters import Size
 from softcxl.cli.pool import words
 from softcxl.cli.pool.group import Reach, pool
+from softcxl.cli.tables import emit, size, table
+from softcxl.pool.errors import NoServer, PoolError
 
 
 @pool.command("list")
@@ -121,12 +122,26 @@ def allocate(
 
 @pool.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@JSON
 @click.pass_obj
-def free(reach: Reach, names: tuple[str, ...]) -> None:
+def free(reach: Reach, names: tuple[str, ...], as_json: bool) -> None:
     """Free the regions of those names: at once for who asks later, and when nobody uses them any more for their memory.
 
-    Only its owner frees a region: a client of the name (--as) that allocated it.
+    Only its owner frees a region: a client of the name (--as) that allocated it. One that cannot be freed keeps none of
+    the others.
     """
+    freed, refused = [], []
     with reach.connect() as session:
         for name in names:
-            session.free(name)
+            try:
+                session.free(name)
+            except NoServer:
+                raise
+            except PoolError as error:
+                refused.append(str(error))
+            else:
+                freed.append(name)
+    if as_json:
+        click.echo(json.dumps({"freed": freed}, indent=2, ensure_ascii=False))
+    if refused:
+        raise click.ClickException("; ".join(refused))

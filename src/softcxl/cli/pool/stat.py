@@ -11,12 +11,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
-from softcxl.cli.fm.reach import emit
-from softcxl.cli.fm.tables import size, table
 from softcxl.cli.options import JSON
 from softcxl.cli.pool import words
 from softcxl.cli.pool.group import Reach, pool
 from softcxl.cli.pool.regions import called, health
+from softcxl.cli.tables import emit, size, table
 from softcxl.cli.work import shown
 from softcxl.wire.sizes import UNITS
 

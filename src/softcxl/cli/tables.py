@@ -1,13 +1,16 @@
-"""How what `softcxl fm` finds looks in a terminal."""
+"""How what a verb has found looks: tables, trees and bytes in a terminal, or JSON."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
+import click
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -103,3 +106,26 @@ def moment(timestamp: int) -> str:
     if not timestamp:
         return "(no time)"
     return datetime.fromtimestamp(timestamp // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def console() -> Console:
+    """A console on stdout that shows text as it is: no emoji names, no colours of its own making."""
+    # rich takes 80 columns where there is no terminal, and cuts a tree there: what is piped gets room for any line.
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
+
+
+def emit(as_json: bool, data: Any, render: Callable[[Any], Any]) -> None:
+    """Print what a verb has found: as JSON, or as `render` makes it for people."""
+    if as_json:
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        return
+    terminal = console()
+    with terminal.capture() as captured:
+        terminal.print(render(data), markup=False)  # names may hold what would be markup
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())  # a table's last column is padded, too
+
+
+def dump(data: bytes, start: int = 0) -> list[str]:
+    """Bytes in lines of 16, each with the address of its first."""
+    return [f"{start + at:08x}: {data[at : at + 16].hex(' ', 1)}" for at in range(0, len(data), 16)]
