@@ -305,6 +305,71 @@ def test_a_thousand_clients(tmp_path: Path) -> None:
         served.stop()
 
 
+def come(raw: Raw, was: Welcome | None = None) -> Welcome:
+    raw.say(Opcode.HELLO, hello(slot=was.slot, epoch=was.epoch, token=was.token) if was else hello())
+    return Welcome.unpack(raw.hear()[1])
+
+
+def give_up(served: Served, was: Welcome | None = None) -> None:
+    """Come, and be gone when the server answers, which has much to do."""
+    with contextlib.closing(Raw(served)) as one, served.server.lock:
+        one.say(Opcode.HELLO, hello(slot=was.slot, epoch=was.epoch, token=was.token) if was else hello())
+        one.close()
+
+
+@pytest.mark.parametrize("restarts", [True, False])  # then no other connection is there
+def test_who_comes_again_and_gives_up_waiting_has_not_gone(served: Served, raw: Raw, restarts: bool) -> None:
+    """It lives, and comes once more: a server that has just begun, or has no descriptors, may take long."""
+    was = come(raw)
+    if restarts:
+        served.stop()
+        served.start()
+    give_up(served, was)
+    give_up(served)  # after which the other one has been answered
+    wait_until(lambda: list(served.server.names) == [was.slot])
+    with contextlib.closing(Raw(served)) as again:
+        assert come(again, was).slot == was.slot
+        again.say(Opcode.GOODBYE, b"", 2)
+        wait_until(lambda: not served.server.names)
+
+
+def test_who_comes_again_and_hangs_up_before_all_is_said_has_not_gone(served: Served) -> None:
+    with contextlib.closing(Raw(served)) as first:
+        was = come(first)
+        served.stop()
+        served.start()
+    with contextlib.closing(Raw(served)) as again:
+        come(again, was)
+    wait_until(lambda: was.slot in served.server.clients.unseen)
+    with contextlib.closing(Raw(served)) as again:
+        assert come(again, was).slot == was.slot
+        again.say(Opcode.HOLD, Hold(index=0, generation=0, opened=0, pins=0).pack(), 2)
+        again.hear()
+    wait_until(lambda: not served.server.names)
+
+
+def test_who_gives_up_and_has_died_has_gone(served: Served) -> None:
+    program = (
+        "import socket, sys\n"
+        "for data in (bytes.fromhex(one) for one in sys.argv[2:]):\n"
+        "    one = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        "    one.connect(sys.argv[1])\n"
+        "    one.send(data)\n"
+        "    print(one.recv(65536).hex(), flush=True)\n"
+        "    sys.stdin.readline()\n"
+    )
+    said = (Head(what=Opcode.HELLO, number=1).pack() + hello()).hex()
+    command = [sys.executable, "-c", program, str(served.path), said]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
+        assert one.stdout is not None
+        was = Welcome.unpack(bytes.fromhex(one.stdout.readline().decode())[HEAD:])
+        served.stop()
+        served.start()
+        assert was.slot in served.server.clients.unseen
+        one.kill()
+    wait_until(lambda: not served.server.names)
+
+
 # -- requests that wait ------------------------------------------------------------------------------------------
 
 

@@ -559,6 +559,40 @@ def test_many_that_were_half_made_by_a_server_that_died_are_made_whole(sources: 
         )
 
 
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_request_that_is_made_again_late_makes_nothing_twice(
+    sources: list[FakeSource], count: int, restarts: int
+) -> None:
+    """A thread that had no processor for long, or no interpreter's lock, while others of its client's had them."""
+    fd = arena()
+    server = PoolServer(fd, sources, plan=PLAN)
+    client = Client(server, sources)
+
+    def make(request: int) -> bytes:
+        asked = asking(request=request).pack()
+        if count == 1:
+            return client.execute(Opcode.ALLOCATE, asked)
+        return client.execute(Opcode.ALLOCATE_MANY, AllocateMany(count=count, each=asked).pack())
+
+    def others(start: int, end: int) -> None:
+        for request in range(start, end):
+            client.execute(Opcode.ALLOCATE, asking(request=request, size=1).pack())
+
+    made = make(1000)
+    others(1001, 1041)
+    for _ in range(restarts):
+        server.close()
+        server = client.server = PoolServer(fd, sources, plan=PLAN)
+    late = make(900)  # which has made nothing yet
+    others(1041, 1110)
+    there = set(server.regions.known)
+    assert make(1000) == made
+    assert make(900) == late != made
+    assert set(server.regions.known) == there
+    server.close()
+
+
 def test_what_clients_of_the_last_server_look_at_is_not_cleared_before_they_have_said_so(
     sources: list[FakeSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:

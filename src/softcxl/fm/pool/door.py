@@ -11,7 +11,7 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -99,8 +99,10 @@ class PoolDoor:
                 client = self._clients.get(fd)
                 if client is None:
                     continue
-                if fd == client.process or not events & select.EPOLLIN or not self._hear(client):
-                    self._gone(client)
+                if fd == client.process:
+                    self._gone(client, self._server.left)
+                elif not events & select.EPOLLIN or not self._hear(client):
+                    self._gone(client, self._server.hung_up)
             if self._full and not any(fd == listening for fd, _ in found):
                 self._accept(self._listener.socket)
 
@@ -155,7 +157,7 @@ class PoolDoor:
             head = Head.unpack_from(message)
             data = message[Head.__layout__.size :]
             if head.what == Opcode.HELLO:
-                client.send(head.number, *self._hello(client, data))
+                self._hello(client, head.number, data)
             elif client.waiting >= _WAITING:
                 client.send(head.number, Status.BUSY, f"{_WAITING} requests of this client wait".encode())
             else:
@@ -171,31 +173,41 @@ class PoolDoor:
             return False
         return True
 
-    def _hello(self, client: _Client, data: bytes) -> tuple[int, bytes, list[int]]:
-        if client.slot:
-            return Status.MALFORMED, b"this client is in already", []
+    def _hello(self, client: _Client, number: int, data: bytes) -> None:
+        """Let a client in that says so. Raises `OSError` where it does not wait for the answer any more."""
         try:
+            if client.slot:
+                raise Refusal(Status.MALFORMED, "this client is in already")
             hello = Hello.unpack(data)
             welcome = self._server.attach(hello, client.pid)
         except Refusal as refusal:
-            return refusal.status, str(refusal).encode(), []
+            client.send(number, refusal.status, str(refusal).encode())
+            return
         except WireError as error:
-            return Status.MALFORMED, str(error).encode(), []
+            client.send(number, Status.MALFORMED, str(error).encode())
+            return
+        files = [self._server.directory.fd, *(fd for _, fd in self._server.sources.files())]
+        try:
+            client.send(number, Status.OK, welcome.pack(), files)
+        except OSError:
+            if not hello.slot:  # nobody knows of it
+                self._server.left(welcome.slot, welcome.epoch)
+            elif all(other.slot != welcome.slot for other in self._clients.values()):
+                self._server.out_of_sight(welcome.slot, welcome.epoch)
+            raise
         for other in self._clients.values():
             if other.slot == welcome.slot:
                 other.slot = 0  # it has come again: the end of its old connection says nothing
         client.slot, client.epoch = welcome.slot, welcome.epoch
-        files = [fd for _, fd in self._server.sources.files()]
-        return Status.OK, welcome.pack(), [self._server.directory.fd, *files]
 
-    def _gone(self, client: _Client) -> None:
+    def _gone(self, client: _Client, say: Callable[[int, int], None]) -> None:
         for fd in (client.socket.fileno(), client.process):
             del self._clients[fd]
             self._poll.unregister(fd)
         client.close()
         if client.slot:
             try:
-                self._server.left(client.slot, client.epoch)
+                say(client.slot, client.epoch)
             except Exception:
                 log.exception("slot %d is not given back; a bug of SoftCXL", client.slot)
 

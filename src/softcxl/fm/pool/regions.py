@@ -40,6 +40,8 @@ _LIVE, _STATE = np.uint64(RegionState.LIVE), np.uint64(0xFF)
 _LOOKED_AT = 1 << 14
 """Records that are looked at for one answer to who lists regions."""
 _PAGE = layout.PAGE - 1
+_OWNER, _REQUEST = layout.REGION["owner"] // 8, layout.REGION["request"] // 8
+_LOW = np.uint64(0xFFFFFFFF)
 _NO_NAME = bytes(64)
 _ASKED = struct.Struct("<2Q4B2HQ8s64s")
 """An `Allocate`, field by field."""
@@ -125,6 +127,8 @@ class Regions:
         holdings, before = self._holdings[slot], 0
         requests = holdings.requests
         made: list[tuple[int, int]] = []
+        if request and request not in requests and requests and request < next(iter(requests)):
+            self._look_up(slot, request)
         if request and request in requests:
             self._there(requests[request])
             made = list(requests[request])
@@ -176,6 +180,16 @@ class Regions:
             if len(requests) > REMEMBERED:
                 del requests[next(iter(requests))]
         return made
+
+    def _look_up(self, slot: int, request: int) -> None:
+        """A request is older than those that are remembered: records say what it has made, if it was made before. A
+        thread of a client's may not run while others make many."""
+        words = self._directory.region_words()
+        there = words[:, 0] & _STATE == _LIVE
+        mine = words[:, _OWNER] & _LOW == np.uint64(slot)
+        found = np.flatnonzero(there & mine & (words[:, _REQUEST] == np.uint64(request))).tolist()
+        if made := [(index, self.known[index].generation) for index in found if index in self.known]:
+            self._holdings[slot].requests[request] = made
 
     def _there(self, made: list[tuple[int, int]]) -> None:
         for index, generation in made:

@@ -357,6 +357,22 @@ class PoolServer:
         `epoch`, who has the slot in another one stays."""
         self.clients.left(slot, epoch)
 
+    def hung_up(self, slot: int, epoch: int) -> None:
+        """The connection of a client on this machine has ended: it has gone. But one of the server before that has not
+        said yet what it has may have come by several, and given one up that took too long."""
+        with self.lock:
+            said_all = slot not in self._awaited
+        if said_all:
+            self.left(slot, epoch)
+        else:
+            self.out_of_sight(slot, epoch)
+
+    def out_of_sight(self, slot: int, epoch: int) -> None:
+        """Nobody tells of the death of a client on this machine: its process is looked at."""
+        with self.lock:
+            if self.clients.is_of(slot, epoch):
+                self.clients.unseen.add(slot)
+
     def ring(self, offset: int) -> None:
         """Wake who sleeps behind a device on the word of the arena at `offset`. From any thread."""
         for ring in list(self._ringers):
