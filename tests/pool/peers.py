@@ -1,14 +1,19 @@
-"""Programs that tests of channels and calls start, and kill: `python peers.py WHAT ADDRESS`.
+"""Programs that tests of channels and calls start, and kill (`peer`): `python peers.py WHAT ADDRESS`.
 
 Each says a line when something has come about, and goes on when it is told a line.
 """
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
-from softcxl.pool.errors import Lost, NoWorker
+from softcxl.pool.channel import Producer
+from softcxl.pool.errors import Closed, Lost, NoWorker
 from softcxl.pool.session import Pool, connect
 
 
@@ -105,6 +110,58 @@ def call(pool: Pool) -> None:
 def call_and_hang(pool: Pool) -> None:
     client = pool.client("work")
     client.hang(1)
+
+
+class Peer:
+    """One of these programs, until it is killed."""
+
+    def __init__(self, what: str, address: str) -> None:
+        program = Path(__file__)
+        self._process = subprocess.Popen(
+            [sys.executable, str(program), what, address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def hears(self) -> str:
+        """The next line that it says, empty at its end."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def tell(self) -> None:
+        """Tell it to go on."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+
+@contextlib.contextmanager
+def peer(what: str, address: str) -> Iterator[Peer]:
+    """A program beside this one; it is killed in the end, if not before."""
+    one = Peer(what, address)
+    try:
+        yield one
+    finally:
+        one.kill()
+
+
+def consumer_has_gone(producer: Producer) -> bool:
+    """Send until there is no room, and it is told why."""
+    while True:
+        try:
+            producer.send(b"12345678")
+        except Closed as error:
+            return "its consumer has gone" in str(error)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from softcxl.fm.pool.copies import Copies
 from softcxl.fm.pool.door import PoolDoor
@@ -17,7 +14,7 @@ from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.layout import Plan
 from softcxl.pool.region import Region
 from softcxl.pool.session import Pool, connect
-from tests.fm.pool.memories import PLAN, FakeSource, arena
+from tests.fm.pool.memories import FakeSource, arena
 
 LONG = 60.0
 
@@ -30,7 +27,7 @@ def wait_until(true: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
-ROOMY = replace(PLAN, regions=2048)
+ROOMY = Plan(slots=64, regions=4096, heap=64 << 20)
 
 
 class Served:
@@ -44,6 +41,7 @@ class Served:
         self._more = more
         self._stack = contextlib.ExitStack()
         self.server: PoolServer
+        self.clients: list[Pool] = []
 
     @property
     def address(self) -> str:
@@ -61,6 +59,17 @@ class Served:
     def connect(self, name: str = "test", **more: Any) -> Pool:
         return connect(self.address, name=name, **more)
 
+    def client(self, name: str = "test") -> Pool:
+        """One more client, until the end of `serving`."""
+        pool = self.connect(name)
+        self.clients.append(pool)
+        return pool
+
+    def regions(self) -> int:
+        """How many regions there are."""
+        with self.server.lock:
+            return sum(not one.leaving for one in self.server.regions.known.values())
+
     def drop(self, region: Region, copies: int) -> None:
         """Give copies (a bitmap) of a region up, as where their device fails."""
         assert Copies(self.server.directory, region.index).drop(copies)
@@ -74,9 +83,14 @@ class Served:
         return memory[copy.offset : copy.offset + region.size]
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    one = Served(tmp_path / "pool.sock")
-    one.start()
-    yield one
-    one.stop()
+@contextlib.contextmanager
+def serving(folder: Path, **more: Any) -> Iterator[Served]:
+    """A served pool, and its end."""
+    served = Served(folder / "pool.sock", **more)
+    served.start()
+    try:
+        yield served
+        for pool in served.clients:
+            pool.close()
+    finally:
+        served.stop()

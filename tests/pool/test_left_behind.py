@@ -6,14 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from softcxl.cli.pool.stat import _whole
-from tests.pool.exchanging import Exchanging, serving
-from tests.pool.served import wait_until
+from tests.pool.served import Served, wait_until
 
 HOLDS = {
     "a ring's producer": "end = pool.ring('ring').producer(); end.send(b'one')",
@@ -50,14 +47,8 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Exchanging]:
-    with serving(tmp_path) as one:
-        yield one
-
-
 @pytest.mark.parametrize("what", HOLDS)
-def test_who_is_killed_leaves_nothing(served: Exchanging, what: str) -> None:
+def test_who_is_killed_leaves_nothing(served: Served, what: str) -> None:
     pool = served.client("resident")
     shared = pool.allocate("64KiB", name="shared", replicas=2)
     queue, ring = pool.queue("queue"), pool.ring("ring")

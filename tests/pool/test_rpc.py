@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,28 +21,8 @@ from softcxl.pool.errors import (
     Refused,
     RemoteError,
 )
-from tests.pool.exchanging import Exchanging, serving
 from tests.pool.index import LONG, Index
-from tests.pool.served import wait_until
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Exchanging]:
-    with serving(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-def index(served: Exchanging) -> Iterator[Index]:
-    one = Index(served.client("worker"))
-    yield one
-    one.go_on.set()
-
-
-@pytest.fixture
-def client(served: Exchanging, index: Index) -> rpc.Client:
-    return served.client("caller").client("index", timeout=LONG)
-
+from tests.pool.served import Served, wait_until
 
 # -- calls ---------------------------------------------------------------------------------------------------------
 
@@ -67,7 +46,7 @@ def test_any_length_goes_and_comes(client: rpc.Client, size: int) -> None:
     assert client.many(size // 64) == list(range(size // 64))
 
 
-def test_long_calls_leave_no_memory_behind(served: Exchanging, client: rpc.Client) -> None:
+def test_long_calls_leave_no_memory_behind(served: Served, client: rpc.Client) -> None:
     client.echo(bytes(1 << 20))
     before = served.regions()
     for _ in range(20):
@@ -83,7 +62,7 @@ def test_bytes_longer_than_the_arena_are_told(client: rpc.Client) -> None:
     assert client.lookup(1) == b"1"
 
 
-def test_a_long_error_in_any_letters_comes_back(served: Exchanging, client: rpc.Client) -> None:
+def test_a_long_error_in_any_letters_comes_back(served: Served, client: rpc.Client) -> None:
     @served.clients[0].service("index")
     def complain(letter: str) -> None:
         raise ValueError(letter * 2000)
@@ -111,7 +90,7 @@ def test_a_function_s_error_is_not_taken_for_the_worker_s_own(
     assert client.lookup(7) == b"7"
 
 
-def test_who_serves_without_a_pause_leaves_its_process_to_others(served: Exchanging, index: Index) -> None:
+def test_who_serves_without_a_pause_leaves_its_process_to_others(served: Served, index: Index) -> None:
     client = served.client("caller").client("index", timeout=LONG)
     over = threading.Event()
 
@@ -172,7 +151,7 @@ def test_what_the_service_does_not_take_it_refuses(
     assert client.lookup(1) == b"1"
 
 
-def test_a_service_says_what_cannot_be_one(served: Exchanging, index: Index) -> None:
+def test_a_service_says_what_cannot_be_one(served: Served, index: Index) -> None:
     pool = served.clients[0]
     with pytest.raises(ValueError, match="has a function lookup already"):
 
@@ -195,7 +174,7 @@ def test_a_service_says_what_cannot_be_one(served: Exchanging, index: Index) -> 
             pool.client(name)
 
 
-def test_a_function_that_comes_after_the_first_is_waited_for(served: Exchanging) -> None:
+def test_a_function_that_comes_after_the_first_is_waited_for(served: Served) -> None:
     """A service begins with its first function, and its clients may know the next one from who serves it already."""
     serve = served.client("many").service("many")
     serve(len)
@@ -214,7 +193,7 @@ def test_a_function_that_comes_after_the_first_is_waited_for(served: Exchanging)
     assert client.len([1, 2, 3]) == 3
 
 
-def test_a_function_the_pool_does_not_take_is_not_served(served: Exchanging) -> None:
+def test_a_function_the_pool_does_not_take_is_not_served(served: Served) -> None:
     """There is room for 240 functions of a service that may be run again (docs/reference, the pool's layout)."""
     serve = served.client("many").service("many")
 
@@ -236,9 +215,7 @@ def test_a_function_the_pool_does_not_take_is_not_served(served: Exchanging) -> 
     assert (client.same239(), client.same240()) == (239, 240)
 
 
-def test_many_calls_at_once_come_each_to_its_own(
-    served: Exchanging, index: Index, client: rpc.Client
-) -> None:
+def test_many_calls_at_once_come_each_to_its_own(served: Served, index: Index, client: rpc.Client) -> None:
     calls = [client.lookup.start(number) for number in range(rpc.CALLS)]
     with pytest.raises(Full, match=r"index.lookup: no room for one more call"):
         client.within(0).lookup.start(-1)
@@ -305,7 +282,7 @@ def test_a_call_says_what_has_become_of_it(index: Index, client: rpc.Client) -> 
     assert repr(failed) == "<call of <index.fail>, KeyError('known', 7)>"
 
 
-def test_many_clients_and_several_workers(served: Exchanging) -> None:
+def test_many_clients_and_several_workers(served: Served) -> None:
     workers = [Index(served.client(f"worker {number}"), workers=2) for number in range(2)]
     clients = [served.client(f"client {number}").client("index", timeout=LONG) for number in range(5)]
     wrong: list[object] = []

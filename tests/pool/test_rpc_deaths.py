@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +22,19 @@ from softcxl.pool.errors import (
 )
 from softcxl.pool.protocol import CallsOf, Opcode
 from softcxl.pool.session import Pool
-from tests.pool.exchanging import Exchanging, peer, serving
 from tests.pool.index import LONG, Index
-from tests.pool.served import wait_until
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Exchanging]:
-    with serving(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-def index(served: Exchanging) -> Iterator[Index]:
-    one = Index(served.client("worker"))
-    yield one
-    one.go_on.set()
-
-
-@pytest.fixture
-def client(served: Exchanging, index: Index) -> rpc.Client:
-    return served.client("caller").client("index", timeout=LONG)
-
+from tests.pool.peers import peer
+from tests.pool.served import Served, serving, wait_until
 
 # -- services that come and go -------------------------------------------------------------------------------------
 
 
-def test_nobody_serves_it(served: Exchanging) -> None:
+def test_nobody_serves_it(served: Served) -> None:
     with pytest.raises(NoWorker, match="no service 'index'"):
         served.client().client("index")
 
 
-def test_calls_fail_when_the_last_worker_goes_and_work_when_one_comes(
-    served: Exchanging, index: Index
-) -> None:
+def test_calls_fail_when_the_last_worker_goes_and_work_when_one_comes(served: Served, index: Index) -> None:
     client = served.client("caller").client("index", timeout=LONG)
     busy = client.wait.start(1)
     assert index.began.acquire(timeout=LONG)
@@ -83,7 +61,7 @@ def test_calls_fail_when_the_last_worker_goes_and_work_when_one_comes(
     again.go_on.set()
 
 
-def test_a_service_goes_with_its_last_user(served: Exchanging, index: Index, client: rpc.Client) -> None:
+def test_a_service_goes_with_its_last_user(served: Served, index: Index, client: rpc.Client) -> None:
     assert client.lookup(1) == b"1"
     client.close()
     index.service.close()
@@ -94,7 +72,7 @@ def test_a_service_goes_with_its_last_user(served: Exchanging, index: Index, cli
 
 
 @pytest.mark.parametrize("what", ["service", "pool"])
-def test_a_service_can_be_closed_by_a_function_of_its_own(served: Exchanging, what: str) -> None:
+def test_a_service_can_be_closed_by_a_function_of_its_own(served: Served, what: str) -> None:
     worker = served.client("worker")
     serve = worker.service("mortal")
     threads = serve._threads
@@ -117,7 +95,7 @@ def test_a_service_can_be_closed_by_a_function_of_its_own(served: Exchanging, wh
         client.end(8)
 
 
-def test_a_closed_client_calls_nobody(served: Exchanging, index: Index, client: rpc.Client) -> None:
+def test_a_closed_client_calls_nobody(served: Served, index: Index, client: rpc.Client) -> None:
     lookup, other = client.lookup, client.within(1.0)
     going = client.wait.start(1)
     assert index.began.acquire(timeout=LONG)
@@ -131,13 +109,13 @@ def test_a_closed_client_calls_nobody(served: Exchanging, index: Index, client: 
     assert index.calls == [1]
 
 
-def test_calls_of_who_calls_nobody_are_nowhere(served: Exchanging, index: Index) -> None:
+def test_calls_of_who_calls_nobody_are_nowhere(served: Served, index: Index) -> None:
     pool = served.clients[0]
     with pytest.raises(NoSuchName, match="client 40 calls no services"):
         pool.ask(Opcode.CALLS_OF, CallsOf(slot=40).pack())
 
 
-def test_notes_that_lie_do_a_worker_no_harm(served: Exchanging, index: Index, client: rpc.Client) -> None:
+def test_notes_that_lie_do_a_worker_no_harm(served: Served, index: Index, client: rpc.Client) -> None:
     from softcxl.pool.native import Queue
 
     pool = served.clients[1]
@@ -163,7 +141,7 @@ def test_answers_that_lie_are_corrupt(client: rpc.Client) -> None:
             client.lookup._read(answer)
 
 
-def test_an_ended_connection_calls_nobody(served: Exchanging, index: Index) -> None:
+def test_an_ended_connection_calls_nobody(served: Served, index: Index) -> None:
     pool = served.client("caller")
     client = pool.client("index", timeout=LONG)
     assert client.lookup(1) == b"1"
@@ -187,7 +165,7 @@ def test_an_ended_connection_calls_nobody(served: Exchanging, index: Index) -> N
     assert index.calls == [1]
 
 
-def test_the_child_of_a_fork_gives_up_none_of_its_parents_calls(served: Exchanging, index: Index) -> None:
+def test_the_child_of_a_fork_gives_up_none_of_its_parents_calls(served: Served, index: Index) -> None:
     pool = served.client("caller")
     client = pool.client("index", timeout=LONG)
     pending = client.wait.start(1)
@@ -202,7 +180,7 @@ def test_the_child_of_a_fork_gives_up_none_of_its_parents_calls(served: Exchangi
 @pytest.mark.parametrize("how", ["called", "started"])
 @pytest.mark.parametrize("end", ["was closed", "taken this client for dead"])
 def test_who_waits_for_a_call_when_its_connection_ends_is_told(
-    served: Exchanging, index: Index, end: str, how: str
+    served: Served, index: Index, end: str, how: str
 ) -> None:
     pool = served.client("caller")
     client = pool.client("index")
@@ -224,7 +202,7 @@ def test_who_waits_for_a_call_when_its_connection_ends_is_told(
     assert end in str(told[0])
 
 
-def test_the_child_of_a_fork_gets_none_of_its_parents_answers(served: Exchanging, index: Index) -> None:
+def test_the_child_of_a_fork_gets_none_of_its_parents_answers(served: Served, index: Index) -> None:
     pool = served.client("caller")
     client = pool.client("index", timeout=LONG)
     answered, begun = client.lookup.start(1), client.wait.start(2)
@@ -255,10 +233,10 @@ def runs(pool: Pool) -> Any:
     return pool.allocate(8 * 4096, name="runs")
 
 
-def test_a_call_whose_worker_was_killed_is_lost_and_not_run_again(served: Exchanging) -> None:
+def test_a_call_whose_worker_was_killed_is_lost_and_not_run_again(served: Served) -> None:
     pool = served.client()
     runs(pool)
-    with peer("work", served) as one, peer("work", served) as two:
+    with peer("work", served.address) as one, peer("work", served.address) as two:
         assert one.hears() == two.hears() == "serving"
         client = pool.client("work", timeout=LONG)
         first, second = client.hang.start(1), client.hang.start(2)
@@ -278,22 +256,22 @@ def test_a_call_whose_worker_was_killed_is_lost_and_not_run_again(served: Exchan
             waiting.result()
         with pytest.raises(NoWorker):
             client.count(4)
-        with peer("work", served) as three:
+        with peer("work", served.address) as three:
             assert three.hears() == "serving"
             assert client.count(5) == 10
 
 
-def test_a_call_that_may_be_run_twice_is_asked_of_another_worker(served: Exchanging) -> None:
+def test_a_call_that_may_be_run_twice_is_asked_of_another_worker(served: Served) -> None:
     pool = served.client()
     counts = runs(pool)
-    with peer("work", served) as one:
+    with peer("work", served.address) as one:
         assert one.hears() == "serving"
         client = pool.client("work", timeout=LONG)
         answers: list[int] = []
         thread = threading.Thread(target=lambda: answers.append(client.hang_once(1)))
         thread.start()
         assert one.hears() == "began"
-        with peer("work", served) as two:
+        with peer("work", served.address) as two:
             assert two.hears() == "serving"
             one.kill()
             thread.join()
@@ -302,7 +280,7 @@ def test_a_call_that_may_be_run_twice_is_asked_of_another_worker(served: Exchang
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
-def test_a_long_answer_that_went_with_its_worker(served: Exchanging, idempotent: bool) -> None:
+def test_a_long_answer_that_went_with_its_worker(served: Served, idempotent: bool) -> None:
     workers = [served.client("first"), served.client("second")]
 
     def serve(pool: Pool) -> service.Service:
@@ -331,7 +309,7 @@ def test_a_long_answer_that_went_with_its_worker(served: Exchanging, idempotent:
 
 
 @pytest.mark.parametrize("stops", [True, False])
-def test_a_call_that_came_while_no_server_was_there(served: Exchanging, stops: bool) -> None:
+def test_a_call_that_came_while_no_server_was_there(served: Served, stops: bool) -> None:
     worker = served.connect("worker", patience=0)
     served.clients.append(worker)
     first = Index(worker)
@@ -350,7 +328,7 @@ def test_a_call_that_came_while_no_server_was_there(served: Exchanging, stops: b
 
 
 @pytest.mark.parametrize("gone", ["server", "client"])
-def test_who_serves_can_close_whatever_has_gone(served: Exchanging, gone: str) -> None:
+def test_who_serves_can_close_whatever_has_gone(served: Served, gone: str) -> None:
     worker = served.connect("worker", patience=0)
     region = worker.allocate("4KiB")
     one = Index(worker).service
@@ -366,7 +344,7 @@ def test_who_serves_can_close_whatever_has_gone(served: Exchanging, gone: str) -
         served.start()
 
 
-def test_a_client_that_is_killed_in_the_middle_stops_nobody(served: Exchanging, index: Index) -> None:
+def test_a_client_that_is_killed_in_the_middle_stops_nobody(served: Served, index: Index) -> None:
     worker = served.clients[0]
 
     @worker.service("work")
@@ -376,20 +354,20 @@ def test_a_client_that_is_killed_in_the_middle_stops_nobody(served: Exchanging, 
         return number
 
     client = served.client().client("work", timeout=LONG)
-    with peer("call_and_hang", served):
+    with peer("call_and_hang", served.address):
         assert index.began.acquire(timeout=LONG)
         clients = len(served.server.names)
     wait_until(lambda: len(served.server.names) < clients)
     index.go_on.set()
     assert client.hang(2) == 2
     # Whoever has the slot next finds its cells free
-    with peer("call_and_hang", served):
+    with peer("call_and_hang", served.address):
         assert index.began.acquire(timeout=LONG)
         assert index.began.acquire(timeout=LONG)
     assert client.hang(3) == 3
 
 
-def test_clients_and_workers_are_killed_under_load(served: Exchanging) -> None:
+def test_clients_and_workers_are_killed_under_load(served: Served) -> None:
     """Every call is answered, or raises; none is run twice, none that was answered has not been run."""
     pool = served.client()
     counts = runs(pool)
@@ -407,14 +385,14 @@ def test_clients_and_workers_are_killed_under_load(served: Exchanging) -> None:
             except NoWorker:
                 told[number] = "refused"
 
-    with peer("work", served) as steady:
+    with peer("work", served.address) as steady:
         assert steady.hears() == "serving"
         client = pool.client("work", timeout=LONG)
         others = [threading.Thread(target=call, args=(client, 2000 + 1000 * at)) for at in range(2)]
         for thread in others:
             thread.start()
         for _ in range(4):
-            with peer("work", served) as worker, peer("call", served) as caller:
+            with peer("work", served.address) as worker, peer("call", served.address) as caller:
                 assert worker.hears() == "serving"
                 assert caller.hears() == "calling"
         stop.set()
@@ -428,7 +406,7 @@ def test_clients_and_workers_are_killed_under_load(served: Exchanging) -> None:
         assert client.count(4095) == 8190
 
 
-def test_calls_go_on_over_the_servers_end(served: Exchanging, index: Index) -> None:
+def test_calls_go_on_over_the_servers_end(served: Served, index: Index) -> None:
     client = served.client("caller").client("index", timeout=LONG)
     assert client.lookup(1) == b"1"
     busy = client.wait.start(2)
