@@ -7,7 +7,7 @@ import mmap
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -18,12 +18,12 @@ from softcxl.fabric.pool import sources
 from softcxl.fm.pool.door import PoolDoor
 from softcxl.fm.pool.guests import Guests
 from softcxl.fm.pool.server import PoolServer
-from softcxl.lab.boot import Machine
 from softcxl.lab.parts import Parts
 from softcxl.pool.layout import Plan
 from softcxl.pool.session import connect
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.fm.vcs import UnbindOption
+from tests.kernel.pooled import Pooled, python
 from tests.kernel.traces import until
 
 MIB = 1 << 20
@@ -56,26 +56,10 @@ arena = Memory(mapped.maps[0], ring=link.ring, rest=link.rest)
 
 
 @dataclass
-class Rack:
+class Rack(Pooled):
     """A pool, and its two guests."""
 
     fabric: Fabric
-    server: PoolServer
-    address: str
-    guests: dict[str, Machine]
-
-    def clients(self, host: str) -> list[str]:
-        """Who is connected from a host, by name."""
-        with connect(self.address, name="observer") as pool:
-            return sorted(one["name"] for one in pool.tell("clients") if one["host"] == host)
-
-    def await_clients(self, host: str, wanted: list[str]) -> None:
-        """Wait until those, and nobody else, are connected from a host."""
-        for _ in range(600):
-            if self.clients(host) == wanted:
-                return
-            threading.Event().wait(0.1)
-        assert self.clients(host) == wanted
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +79,7 @@ def rack(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rac
         machines = {
             name: stack.enter_context(boot(fabric, name, parts=parts, python=True)) for name in fabric.hosts
         }
-        yield Rack(fabric, server, f"unix:{path}", machines)
+        yield Rack(server, f"unix:{path}", machines, fabric)
 
 
 def futex_wait(memory: mmap.mmap, offset: int) -> bool:
@@ -104,18 +88,6 @@ def futex_wait(memory: mmap.mmap, offset: int) -> bool:
     minute = (ctypes.c_long * 2)(60, 0)
     call = ctypes.CDLL(None, use_errno=True).syscall
     return bool(call(202, ctypes.byref(word), 0, 0, minute, None, 0) == 0)
-
-
-def python(machine: Machine, script: str, *, said: Callable[[bytes], None] = lambda text: None) -> str:
-    """What a program in a guest prints."""
-    result = machine.run(
-        "exec python3 -u -",
-        given=script.encode(),
-        timeout=120,
-        on_output=lambda stream, data: said(data) if stream == 1 else None,
-    )
-    assert result.status == 0, result.stderr.decode()
-    return result.text
 
 
 def test_the_kernel_finds_the_functions(rack: Rack) -> None:

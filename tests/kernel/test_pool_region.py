@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import pytest
 
@@ -18,10 +17,10 @@ from softcxl.fm.pool.door import PoolDoor
 from softcxl.fm.pool.front import Front
 from softcxl.fm.pool.guests import Guests
 from softcxl.fm.pool.server import PoolServer
-from softcxl.lab.boot import Machine
 from softcxl.lab.parts import Parts
 from softcxl.pool.layout import Plan
 from softcxl.pool.session import connect
+from tests.kernel.pooled import Pooled, python
 
 MIB = 1 << 20
 TOPOLOGY = """
@@ -52,30 +51,8 @@ cxl create-region -t ram -d decoder0.0 -m mem0
 """What docs/howto/pool.md has people do on a Linux of their own."""
 
 
-@dataclass
-class Rack:
-    """A pool, and its two guests."""
-
-    server: PoolServer
-    address: str
-    guests: dict[str, Machine]
-
-    def clients(self, host: str) -> list[str]:
-        """Who is connected from a host, by name."""
-        with connect(self.address, name="observer") as pool:
-            return sorted(one["name"] for one in pool.tell("clients") if one["host"] == host)
-
-    def await_clients(self, host: str, wanted: list[str]) -> None:
-        """Wait until those, and nobody else, are connected from a host."""
-        for _ in range(600):
-            if self.clients(host) == wanted:
-                return
-            threading.Event().wait(0.1)
-        assert self.clients(host) == wanted
-
-
 @pytest.fixture(scope="module")
-def rack(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
+def rack(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooled]:
     arena = os.memfd_create("arena", os.MFD_CLOEXEC)
     os.ftruncate(arena, 32 * MIB)
     path = tmp_path_factory.mktemp("pool") / "s"
@@ -91,17 +68,10 @@ def rack(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rac
         machines = {
             name: stack.enter_context(boot(fabric, name, parts=parts, python=True)) for name in fabric.hosts
         }
-        yield Rack(server, f"unix:{path}", machines)
+        yield Pooled(server, f"unix:{path}", machines)
 
 
-def python(machine: Machine, script: str) -> str:
-    """What a program in a guest prints."""
-    result = machine.run("exec python3 -u -", given=script.encode(), timeout=120)
-    assert result.status == 0, result.stderr.decode()
-    return result.text
-
-
-def test_linux_makes_the_region_and_leaves_it_to_programs(rack: Rack) -> None:
+def test_linux_makes_the_region_and_leaves_it_to_programs(rack: Pooled) -> None:
     alpha, beta = rack.guests.values()
     made = json.loads(alpha.output(BY_HAND))
     assert (made["region"], made["size"], made["interleave_ways"]) == ("region0", 768 * MIB, 1)
@@ -111,7 +81,7 @@ def test_linux_makes_the_region_and_leaves_it_to_programs(rack: Rack) -> None:
         assert (found["chardev"], found["size"], found["mode"]) == ("dax0.0", 768 * MIB, "devdax")
 
 
-def test_a_program_in_a_guest_and_one_on_the_host_share_a_region(rack: Rack) -> None:
+def test_a_program_in_a_guest_and_one_on_the_host_share_a_region(rack: Pooled) -> None:
     said = python(
         rack.guests["alpha"],
         "import sys, softcxl\n"
@@ -136,7 +106,7 @@ def test_a_program_in_a_guest_and_one_on_the_host_share_a_region(rack: Rack) -> 
     assert rack.clients("alpha") == rack.clients("beta") == []
 
 
-def test_calls_go_from_a_guest_to_the_host(rack: Rack) -> None:
+def test_calls_go_from_a_guest_to_the_host(rack: Pooled) -> None:
     """Each sleeps, and is woken by the other: by a futex on the host, of a bell that the guest rings, and by a nap."""
     with connect(rack.address, name="host") as pool:
 
@@ -154,7 +124,7 @@ def test_calls_go_from_a_guest_to_the_host(rack: Rack) -> None:
     assert said == f"{[2 * number for number in range(20)]}\n"
 
 
-def test_two_guests_take_turns_by_rings(rack: Rack) -> None:
+def test_two_guests_take_turns_by_rings(rack: Pooled) -> None:
     said: dict[str, str] = {}
     scripts = {
         "alpha": "there, back = pool.ring('there').producer(), pool.ring('back').consumer()\n"
@@ -182,7 +152,7 @@ def test_two_guests_take_turns_by_rings(rack: Rack) -> None:
     assert said == {"alpha": "", "beta": "all\n"}
 
 
-def test_a_program_that_lies_hurts_nobody(rack: Rack) -> None:
+def test_a_program_that_lies_hurts_nobody(rack: Pooled) -> None:
     """Rubbish in all of the front but its table, by one with the right to write there."""
     python(
         rack.guests["beta"],
@@ -200,7 +170,7 @@ def test_a_program_that_lies_hurts_nobody(rack: Rack) -> None:
         assert said == "b'from the guest'\n"
 
 
-def test_a_guest_that_restarts_has_no_slots_and_the_pool_has_lost_nothing(rack: Rack) -> None:
+def test_a_guest_that_restarts_has_no_slots_and_the_pool_has_lost_nothing(rack: Pooled) -> None:
     guest = rack.guests["beta"]
     guest.output(
         "python3 -c 'import softcxl, time; pool = softcxl.connect(name=\"old\"); time.sleep(600)'"
@@ -217,7 +187,7 @@ def test_a_guest_that_restarts_has_no_slots_and_the_pool_has_lost_nothing(rack: 
     assert said == "b'from the guest'\n"
 
 
-def test_a_region_that_is_too_small_or_linuxs_own_is_refused(rack: Rack) -> None:
+def test_a_region_that_is_too_small_or_linuxs_own_is_refused(rack: Pooled) -> None:
     """And where Linux gets it all the same, it leaves it offline: the lab's guests are told so."""
     guest = rack.guests["beta"]
     guest.output("daxctl disable-device dax0.0; cxl destroy-region -f region0")
@@ -240,7 +210,7 @@ def test_a_region_that_is_too_small_or_linuxs_own_is_refused(rack: Rack) -> None
         assert pool.open("shared").read(4096, 14) == b"from the guest"
 
 
-def test_a_guest_that_is_killed_has_no_slots_any_more(rack: Rack) -> None:
+def test_a_guest_that_is_killed_has_no_slots_any_more(rack: Pooled) -> None:
     guest = rack.guests["alpha"]
     guest.output(
         "python3 -c 'import softcxl, time; pool = softcxl.connect(name=\"last\"); time.sleep(600)'"

@@ -19,8 +19,9 @@ from softcxl.pool import address, dax
 from softcxl.pool.dax import DaxLink, regions
 from softcxl.pool.errors import Foreign, NoServer, Refused, Stale
 from softcxl.pool.link import Place
-from softcxl.pool.protocol import SourceFile, Status, Welcome
+from softcxl.pool.protocol import Status
 from softcxl.testing.access import FakeServer
+from tests.pool.answers import welcome
 from tests.pool.served import wait_until
 
 MIB = 1 << 20
@@ -34,7 +35,7 @@ class Answering:
     """What answers as a pool's server does."""
 
     def __init__(self) -> None:
-        self.welcome = (0, Welcome(protocol=1, slot=3, epoch=5, token=b"t" * 16, server=9, lease=2500).pack())
+        self.welcome = 0, welcome()
         self.asked: list[tuple[int, int, bytes]] = []
         self.rings: list[int] = []
 
@@ -138,18 +139,7 @@ def test_which_of_several_is_meant(machine: Machine) -> None:
 
 
 def test_attaching_maps_each_source_at_its_place(machine: Machine, server: Answering) -> None:
-    server.welcome = (
-        0,
-        Welcome(
-            protocol=1,
-            slot=3,
-            epoch=5,
-            token=b"t" * 16,
-            server=9,
-            lease=2500,
-            sources=[SourceFile(number=1, offset=0, size=8 * MIB)],
-        ).pack(),
-    )
+    server.welcome = 0, welcome([(1, 0, 8 * MIB)])
     machine.put(2 * MIB, b"arena")
     machine.put(6 * MIB, b"source")
     link = machine.link()
@@ -177,18 +167,10 @@ def test_what_the_server_answers_is_raised(machine: Machine, server: Answering) 
     server.welcome = 0, b"rubbish"
     with pytest.raises(Foreign, match="is no pool"):
         machine.link().attach("program", Place())
-    server.welcome = (
-        0,
-        Welcome(
-            protocol=1,
-            slot=3,
-            epoch=5,
-            token=b"",
-            server=9,
-            lease=1,
-            sources=[SourceFile(number=2, offset=0, size=1)],
-        ).pack(),
-    )
+    server.welcome = 0, welcome([(1, 0, 8 * MIB)], protocol=2)
+    with pytest.raises(Foreign, match="speaks protocol 2, this client 1"):
+        machine.link().attach("program", Place())
+    server.welcome = 0, welcome([(2, 0, 1)])
     with pytest.raises(Foreign, match=r"has no memory of the sources \[2\]"):
         machine.link().attach("program", Place())
 

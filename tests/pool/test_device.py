@@ -16,9 +16,9 @@ from softcxl.pool import device, uio
 from softcxl.pool.device import DeviceLink, slots
 from softcxl.pool.errors import Foreign, NoServer, Stale
 from softcxl.pool.link import Place
-from softcxl.pool.protocol import SourceFile, Welcome
 from softcxl.testing.access import ECHO, FakeServer
 from softcxl.testing.driver import Machine
+from tests.pool.answers import welcome
 
 MIB = 1 << 20
 SLOT = "0000:0d:00.0"
@@ -30,18 +30,7 @@ class Server(FakeServer):
 
     def __init__(self) -> None:
         super().__init__([MIB, 2 * MIB])
-        self.answer = (
-            0,
-            Welcome(
-                protocol=1,
-                slot=3,
-                epoch=5,
-                token=b"t" * 16,
-                server=9,
-                lease=2500,
-                sources=[SourceFile(number=1, offset=0, size=2 * MIB)],
-            ).pack(),
-        )
+        self.answer = 0, welcome([(1, 0, 2 * MIB)])
         self.asked: list[tuple[int, int, bytes]] = []
 
     def ask(self, visitor: object, slot: int, opcode: int, request: bytes) -> tuple[int, bytes]:
@@ -162,12 +151,13 @@ def test_what_the_server_answers_is_raised(sysfs: Path, access: PoolAccess, serv
     server.answer = 0, b"nonsense"
     with pytest.raises(Foreign, match="is no pool"):
         link.attach("program", Place())
+    server.answer = 0, welcome([(1, 0, 2 * MIB)], protocol=2)
+    with pytest.raises(Foreign, match="speaks protocol 2, this client 1"):
+        link.attach("program", Place())
 
 
 def test_memory_that_the_device_does_not_have(sysfs: Path, access: PoolAccess, server: Server) -> None:
-    welcome = Welcome.unpack(server.answer[1])
-    welcome.sources = [SourceFile(number=7, offset=0, size=MIB)]
-    server.answer = 0, welcome.pack()
+    server.answer = 0, welcome([(7, 0, MIB)])
     with pytest.raises(Foreign, match=r"has no memory of the sources \[7\]"):
         DeviceLink(sysfs=sysfs).attach("program", Place())
 

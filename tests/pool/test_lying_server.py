@@ -14,9 +14,10 @@ from softcxl.pool import errors
 from softcxl.pool.layout import HEADER, Plan
 from softcxl.pool.link import Place
 from softcxl.pool.mapping import check
-from softcxl.pool.protocol import Head, SourceFile, Welcome
+from softcxl.pool.protocol import Head
 from softcxl.pool.session import connect
 from tests.fm.pool.memories import PLAN, arena
+from tests.pool.answers import welcome
 from tests.pool.served import LONG, Served
 
 
@@ -45,15 +46,10 @@ class Liar:
         self._socket.close()
 
 
-def welcome(
+def answer(
     slot: int = 1, sources: tuple[tuple[int, int, int], ...] = (), status: int = 0, protocol: int = 1
 ) -> bytes:
-    head = Head(what=status, number=0).pack()
-    told = [SourceFile(number=number, offset=offset, size=size) for number, offset, size in sources]
-    body = Welcome(
-        protocol=protocol, slot=slot, epoch=1, token=b"t" * 16, server=1, lease=10_000, sources=told
-    )
-    return head + body.pack()
+    return Head(what=status, number=0).pack() + welcome(sources, slot=slot, protocol=protocol)
 
 
 def made(**fields: int) -> int:
@@ -102,7 +98,7 @@ def test_a_header_that_cannot_be_is_told(
     tmp_path: Path, fields: dict[str, int], kind: type[errors.PoolError]
 ) -> None:
     fd = made(**fields)
-    with Liar(tmp_path / "liar", welcome(), [fd]), pytest.raises(kind):
+    with Liar(tmp_path / "liar", answer(), [fd]), pytest.raises(kind):
         connect(f"unix:{tmp_path / 'liar'}")
     os.close(fd)
 
@@ -116,27 +112,27 @@ def test_a_welcome_that_cannot_be_is_told(tmp_path: Path) -> None:
         (b"\0" * 12, [], errors.Foreign, "what answers is no pool"),
         (Head(what=8, number=0).pack() + b"other times", [], errors.Foreign, "other times"),
         (Head(what=999, number=0).pack() + b"\xff", [], errors.ServerFailed, "."),
-        (welcome(protocol=7), [whole], errors.Foreign, "protocol 7"),
-        (welcome(), [], errors.Foreign, "0 sources were told of, 0 files came"),
-        (welcome(), [whole, whole], errors.Foreign, "0 sources were told of, 2 files came"),
-        (welcome(), [empty], errors.Corrupt, "the arena has 0 bytes"),
-        (welcome(), [short], errors.Foreign, "it begins with 0x0"),
+        (answer(protocol=7), [whole], errors.Foreign, "protocol 7"),
+        (answer(), [], errors.Foreign, "0 sources were told of, 0 files came"),
+        (answer(), [whole, whole], errors.Foreign, "0 sources were told of, 2 files came"),
+        (answer(), [empty], errors.Corrupt, "the arena has 0 bytes"),
+        (answer(), [short], errors.Foreign, "it begins with 0x0"),
         (
-            welcome(sources=((1, 0, 65536),)),
+            answer(sources=((1, 0, 65536),)),
             [whole, short],
             errors.Corrupt,
             "source 1 has 65536 .* cut short",
         ),
-        (welcome(sources=((1, 4096, 8192),)), [whole, short], errors.Corrupt, "cut short"),
-        (welcome(sources=((1, 100, 50),)), [whole, short], errors.Corrupt, "within a page"),
-        (welcome(sources=((1, 0, 0),)), [whole, short], errors.Corrupt, "source 1 has 0 bytes"),
+        (answer(sources=((1, 4096, 8192),)), [whole, short], errors.Corrupt, "cut short"),
+        (answer(sources=((1, 100, 50),)), [whole, short], errors.Corrupt, "within a page"),
+        (answer(sources=((1, 0, 0),)), [whole, short], errors.Corrupt, "source 1 has 0 bytes"),
         (
-            welcome(sources=((0, 0, 64),)),
+            answer(sources=((0, 0, 64),)),
             [whole, short],
             errors.Corrupt,
             "a source 0, which there is already",
         ),
-        (welcome(sources=((255, 0, 64),)), [whole, short], errors.Corrupt, "a source 255"),
+        (answer(sources=((255, 0, 64),)), [whole, short], errors.Corrupt, "a source 255"),
     ]
     for number, (message, files, kind, said) in enumerate(cases):
         path = tmp_path / f"liar{number}"

@@ -18,12 +18,11 @@ from typing import Final
 
 from softcxl.pool import layout
 from softcxl.pool.errors import Foreign, NoServer
-from softcxl.pool.link import Mapped, Place, failure
+from softcxl.pool.link import Mapped, Place, hello, welcomed
 from softcxl.pool.native import Memory
-from softcxl.pool.protocol import PROTOCOL, Hello, Opcode, Welcome
+from softcxl.pool.protocol import Opcode
 from softcxl.spec import pool_region as spec
 from softcxl.spec.pool_region import CellState
-from softcxl.wire import WireError
 
 SYSFS: Final = Path("/sys/bus/dax/devices")
 DEVICES: Final = Path("/dev")
@@ -114,23 +113,7 @@ class DaxLink:
     def attach(self, name: str, place: Place) -> Mapped:
         if self.gone():
             raise NoServer(f"no server is behind {self.path}")
-        hello = Hello(
-            protocol=PROTOCOL,
-            pid=os.getpid(),
-            slot=place.slot,
-            epoch=place.epoch,
-            token=place.token,
-            lease=0,
-            name=layout.encode_name(name),
-            host=b"",
-        )
-        status, answer = self._ask(0, Opcode.HELLO, hello.pack(), None)
-        if status:
-            raise failure(status, answer)
-        try:
-            welcome = Welcome.unpack(answer)
-        except WireError as error:
-            raise Foreign(f"what answers behind {self.path} is no pool: {error}") from None
+        welcome = welcomed(*self._ask(0, Opcode.HELLO, hello(name, place), None), f" behind {self.path}")
         self._given = Place(welcome.slot, welcome.epoch, welcome.token)
         wanted = {layout.ARENA, *(one.number for one in welcome.sources)}
         there = self.pieces()

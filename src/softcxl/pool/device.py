@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import mmap
-import os
 import struct
 import time
 from collections.abc import Hashable
@@ -20,8 +19,8 @@ from typing import Final
 
 from softcxl.pool import layout
 from softcxl.pool.errors import Foreign, NoServer
-from softcxl.pool.link import Mapped, Place, failure
-from softcxl.pool.protocol import PROTOCOL, Hello, Opcode, Welcome
+from softcxl.pool.link import Mapped, Place, hello, welcomed
+from softcxl.pool.protocol import Opcode
 from softcxl.pool.uio import Function, Interrupts, Registers
 from softcxl.spec.pool_access import (
     ACCESS_CONTROL_ID,
@@ -34,7 +33,6 @@ from softcxl.spec.pool_access import (
     AccessRegisters,
     vector_of,
 )
-from softcxl.wire import WireError
 
 log = logging.getLogger(__name__)
 
@@ -151,23 +149,7 @@ class DeviceLink:
     def attach(self, name: str, place: Place) -> Mapped:
         if self.gone():
             raise NoServer(f"no server is behind {self.slot}")
-        hello = Hello(
-            protocol=PROTOCOL,
-            pid=os.getpid(),
-            slot=place.slot,
-            epoch=place.epoch,
-            token=place.token,
-            lease=0,
-            name=layout.encode_name(name),
-            host=b"",
-        )
-        status, answer = self._ask(0, Opcode.HELLO, hello.pack())
-        if status:
-            raise failure(status, answer)
-        try:
-            welcome = Welcome.unpack(answer)
-        except WireError as error:
-            raise Foreign(f"what answers behind {self.slot} is no pool: {error}") from None
+        welcome = welcomed(*self._ask(0, Opcode.HELLO, hello(name, place)), f" behind {self.slot}")
         self._given = Place(welcome.slot, welcome.epoch, welcome.token)
         wanted = {layout.ARENA, *(one.number for one in welcome.sources)}
         maps = {one.source: self.map(one) for one in self.memories() if one.source in wanted}

@@ -30,11 +30,6 @@ Coherence = Literal["host", "managed"]
 """Whether what one writes is there for all at once (`host`), or when it was flushed (`managed`)."""
 
 
-def failure(status: int, answer: bytes) -> PoolError:
-    """What a client raises for an answer that is none."""
-    return FAILURES.get(status, ServerFailed)(answer.decode(errors="replace"))
-
-
 @dataclass(frozen=True)
 class Place:
     """The slot that a client has, and what it shows to have it again."""
@@ -42,6 +37,38 @@ class Place:
     slot: int = 0
     epoch: int = 0
     token: bytes = b""
+
+
+def failure(status: int, answer: bytes) -> PoolError:
+    """What a client raises for an answer that is none."""
+    return FAILURES.get(status, ServerFailed)(answer.decode(errors="replace"))
+
+
+def hello(name: str, place: Place) -> bytes:
+    """What a client says when it comes, or with the place that it had comes again: a `Hello`."""
+    return Hello(
+        protocol=PROTOCOL,
+        pid=os.getpid(),
+        slot=place.slot,
+        epoch=place.epoch,
+        token=place.token,
+        lease=0,
+        name=layout.encode_name(name),
+        host=b"",
+    ).pack()
+
+
+def welcomed(status: int, answer: bytes, where: str = "") -> Welcome:
+    """What the server answers to that. Raises what it says, or `Foreign` for what no server of this version says."""
+    if status:
+        raise failure(status, answer)
+    try:
+        welcome = Welcome.unpack_from(answer)
+    except WireError as error:
+        raise Foreign(f"what answers{where} is no pool: {error}") from None
+    if welcome.protocol != PROTOCOL:
+        raise Foreign(f"the server{where} speaks protocol {welcome.protocol}, this client {PROTOCOL}")
+    return welcome
 
 
 @dataclass
@@ -113,17 +140,7 @@ class SocketLink:
         try:
             connection.settimeout(_SECONDS)
             connection.connect(str(self.path))
-            hello = Hello(
-                protocol=PROTOCOL,
-                pid=os.getpid(),
-                slot=place.slot,
-                epoch=place.epoch,
-                token=place.token,
-                lease=0,
-                name=layout.encode_name(name),
-                host=b"",
-            )
-            connection.send(Head(what=Opcode.HELLO, number=0).pack() + hello.pack())
+            connection.send(Head(what=Opcode.HELLO, number=0).pack() + hello(name, place))
             message, files, flags, _ = socket.recv_fds(connection, _WELCOME, layout.MAX_SOURCES + 1)
         except BaseException as error:
             connection.close()
@@ -138,7 +155,7 @@ class SocketLink:
                 raise NoServer(
                     f"the pool at {self.address} has files for this process, which has no descriptors left for them"
                 )
-            found = _welcomed(message, files)
+            found = _mapped(message, files)
         except BaseException:
             connection.close()
             raise
@@ -199,16 +216,12 @@ class SocketLink:
             connection.close()
 
 
-def _welcomed(message: bytes, files: list[int]) -> Mapped:
+def _mapped(message: bytes, files: list[int]) -> Mapped:
     try:
         head = Head.unpack_from(message)
-        if head.what:
-            raise failure(head.what, message[Head.__layout__.size :])
-        welcome = Welcome.unpack_from(message, Head.__layout__.size)
     except WireError as error:
         raise Foreign(f"what answers is no pool: {error}") from None
-    if welcome.protocol != PROTOCOL:
-        raise Foreign(f"the server speaks protocol {welcome.protocol}, this client {PROTOCOL}")
+    welcome = welcomed(head.what, message[Head.__layout__.size :])
     if len(files) != 1 + welcome.count:
         raise Foreign(f"{welcome.count} sources were told of, {len(files)} files came")
     maps, known = {}, {}
