@@ -218,7 +218,7 @@ def test_a_gift_on_its_way_when_its_taker_died_is_freed_after_a_lease(tmp_path: 
         queue = pool.queue("gifts")
         queue.put_reference(pool.allocate("4KiB"), give=True)
         queue.put_reference(pool.allocate("4KiB"), give=True)
-        queue._queue.take(0)  # and dies before it has adopted what it took
+        queue._core.take(0)  # and dies before it has adopted what it took
         with served.server.lock:
             for now[0], left in ((11, 3), (20, 3), (22, 2), (40, 2)):
                 channels.tick()
@@ -236,7 +236,7 @@ def test_a_gift_that_lay_for_long_is_there_for_who_takes_it_then(tmp_path: Path)
         for now[0] in (11, 22.5):
             with served.server.lock:
                 channels.tick()
-        record = queue._queue.take(0)
+        record = queue._core.take(0)
         now[0] = 34
         with served.server.lock:
             channels.tick()  # between the taking of the record and the adoption of what it names

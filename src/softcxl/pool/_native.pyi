@@ -1,7 +1,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from softcxl.pool.channel import Record
+from softcxl.pool.reference import Record
 from softcxl.pool.region import Region as Opened
 
 VERSION: int

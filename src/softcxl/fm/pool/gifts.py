@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from softcxl.fm.pool.errors import Refusal
 from softcxl.pool.buffer import Spot
-from softcxl.pool.channel import GIVEN, REFERENCE
 from softcxl.pool.protocol import ChannelKind, Status
+from softcxl.pool.reference import GIVEN, REFERENCE
 
 if TYPE_CHECKING:
     from softcxl.fm.pool.channel import Channel
