@@ -157,17 +157,21 @@ class Calls:
         except queue.Empty:
             self.settle()
             return self._free_caller()
-        return self._usable(caller)
+        if caller is None:
+            raise self._left()
+        return caller
 
     def _free_caller(self) -> Caller:
         """One of the callers, when somebody gives one back."""
-        return self._usable(self._callers.get())
-
-    def _usable(self, caller: Caller | None) -> Caller:
-        if caller is None:  # somebody has left meanwhile
-            self._callers.put(None)
-            raise Stale(self.connection.ended)
+        caller = self._callers.get()
+        if caller is None:
+            raise self._left()
         return caller
+
+    def _left(self) -> Stale:
+        """Somebody has left meanwhile: whoever waits next is told, too."""
+        self._callers.put(None)
+        return Stale(self.connection.ended)
 
     def _give_back(self, caller: Caller) -> None:
         self._callers.put(None if self.connection.ended else caller)
