@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import click
+import pytest
 
 DOCS = Path("docs")
 
@@ -28,6 +29,25 @@ def test_every_public_name_has_a_docstring_and_is_in_the_reference(reference):
                 missing.append(f"{module.__name__}.{name}: no docstring")
     assert missing == []
     assert count > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        (
+            "softcxl.pool.session",
+            ["allocate", "address", "on_return", "close"],
+        ),  # of Pool and what it is made of
+        ("softcxl.pool.region", ["read", "name", "closed", "close"]),
+        (
+            "softcxl.pool.channel",
+            ["send", "receive", "put", "get", "close"],
+        ),  # in C, and of any part in a channel
+    ],
+)
+def test_what_the_pools_classes_inherit_is_in_the_reference(reference, name, members):
+    section = reference.api.page().partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    assert [one for one in members if f"| `{one}` |" not in section] == []
 
 
 def test_every_command_and_option_has_help_and_is_in_the_reference(reference):

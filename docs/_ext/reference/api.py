@@ -50,13 +50,18 @@ def _title(name: str, thing: object) -> str:
     return name if inspect.isclass(thing) or len(signature) > 60 else f"{name}{signature}"
 
 
+def _public(thing: type) -> bool:
+    return thing.__name__ in getattr(importlib.import_module(thing.__module__), "__all__", ())
+
+
 def _members(thing: object) -> Iterator[tuple[str, object]]:
     if not inspect.isclass(thing) or issubclass(thing, BaseException):
         return
     found = dict(vars(thing))
-    for base in thing.__mro__:
-        if base.__module__ == "softcxl.pool._native":  # of a class of Python's the part that is written in C
-            found = {**vars(base), **found}
+    for base in thing.__mro__[1:]:
+        # What the pool's classes have from those that are public nowhere, among them the parts that are written in C
+        if base.__module__.startswith("softcxl.pool.") and not _public(base):
+            found |= {name: value for name, value in vars(base).items() if name not in found}
     for name, value in found.items():
         plain = value.__func__ if isinstance(value, classmethod | staticmethod) else value
         if not name.startswith("_") and (inspect.isroutine(plain) or isinstance(plain, property)):
