@@ -165,7 +165,7 @@ def test_a_service_says_what_cannot_be_one(served: Served, index: Index) -> None
         def some(*keys: int) -> bytes:
             return b""
 
-    with pytest.raises(ValueError, match="not 0"):
+    with pytest.raises(Refused, match="workers=0: a service has 1 or more"):
         pool.service("none", workers=0)
     for name in ("", "x" * 64):
         with pytest.raises(Refused, match="is no name"):

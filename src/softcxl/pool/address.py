@@ -6,13 +6,17 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import Final
 
 from softcxl.pool.dax import DEVICES, DaxLink, regions
 from softcxl.pool.device import DeviceLink, slots
 from softcxl.pool.errors import NoServer, Refused
 from softcxl.pool.link import Link, SocketLink
 
-VARIABLE = "SOFTCXL_POOL"
+VARIABLE: Final = "SOFTCXL_POOL"
+"""The variable of the environment that has the address of who gives none."""
+_PATH: Final = 107
+"""Bytes of a socket's path, at most (unix(7))."""
 
 
 def link(address: str | None) -> Link:
@@ -27,8 +31,8 @@ def link(address: str | None) -> Link:
         address = os.environ.get(VARIABLE) or found()
     kind, _, rest = address.partition(":")
     if kind == "unix" and rest and "\0" not in rest:
-        if len(os.fsencode(rest)) > 107:
-            raise Refused(f"{source}{address!r}: a socket's path has at most 107 bytes")
+        if len(os.fsencode(rest)) > _PATH:
+            raise Refused(f"{source}{address!r}: a socket's path has at most {_PATH} bytes")
         return SocketLink(Path(rest))
     if kind == "device":
         return DeviceLink(rest or None)
@@ -59,7 +63,11 @@ def place(make: bool = False) -> Path | None:
 
 
 def found() -> str:
-    """The address of the one pool whose server runs here, for this user: its socket is in `place`."""
+    """The address of the one pool whose server runs here, for this user: its socket is in `place`.
+
+    Without one in there it is the way out of a guest: its pool access device, or else its CXL region of a pool. Raises
+    `NoServer` where there is none of these, or several servers run here.
+    """
     folder = place()
     there = sorted(folder.glob("softcxl-*.pool")) if folder else []
     live = [path for path in there if _answers(path)]

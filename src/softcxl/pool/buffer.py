@@ -21,8 +21,10 @@ from softcxl.pool.protocol import Allocate, Located, Named, Opcode
 if TYPE_CHECKING:
     from softcxl.pool.session import Pool
 
-SPOT = struct.Struct("<QQQQ")
+SPOT: Final = struct.Struct("<QQQQ")
+"""A `Spot` in a request, an answer or a record."""
 _LEAST: Final = 1 << 16
+"""Bytes of a buffer, at least; a larger one has the next power of two."""
 _KEPT: Final = 1 << 26
 """Bytes of buffers that are kept for later, at most."""
 
@@ -41,7 +43,7 @@ class Spot(NamedTuple):
 
     @classmethod
     def unpack(cls, data: bytes) -> Spot:
-        """The spot that those 32 bytes name. Raises Corrupt where they are something else."""
+        """The spot that those 32 bytes name. Raises `Corrupt` where they are something else."""
         if len(data) != SPOT.size:
             raise Corrupt(f"a reference has {SPOT.size} bytes, this has {len(data)}")
         return cls(*SPOT.unpack(data))
@@ -61,7 +63,7 @@ class Buffer(NamedTuple):
 
 
 def record_of(pool: Pool, spot: Spot) -> RegionRecord:
-    """The record of the region that the spot is in. Raises Stale where it has gone, Corrupt where it cannot be."""
+    """The record of the region that the spot is in. Raises `Stale` where it has gone, `Corrupt` where it cannot be."""
     if spot.region >= pool.header.regions:
         raise Corrupt(f"region {spot.region}: there are {pool.header.regions}")
     at = pool.header.regions_at + 256 * spot.region
@@ -76,7 +78,7 @@ def record_of(pool: Pool, spot: Spot) -> RegionRecord:
 
 
 def check(pool: Pool, spot: Spot) -> None:
-    """Raises Stale where the region is not what it was any more."""
+    """Raises `Stale` where the region is not what it was any more."""
     word = pool.directory.load(pool.header.regions_at + 256 * spot.region)
     if word != spot.generation << 24 | RegionState.LIVE:
         raise Stale("who had these bytes has gone, and they with it")
@@ -105,7 +107,7 @@ class Buffers:
         self._kept = 0
 
     def put(self, data: bytes | bytearray | memoryview) -> Buffer:
-        """Copy those bytes to a buffer. Raises NoRoom where the arena has none."""
+        """Copy those bytes to a buffer. Raises `NoRoom` where the arena has none."""
         flat = memoryview(data).cast("B")
         one = self._take(flat.nbytes)
         self._pool.map(layout.ARENA)[one.at : one.at + flat.nbytes] = flat

@@ -31,10 +31,15 @@ REFERENCE: Final = 16 << 24
 """Of a request or an answer: it is in a buffer, and this is where."""
 
 MARKED: Final = 0x40000000
+"""Of an answer: the core hands its kind on, too. Without it the answer is bytes, and nothing else is to be known."""
 KEPT: Final = 0x80000000
+"""Of an answer: its cell stays the client's until that has read the buffer, and frees it."""
 VALUE: Final = MARKED | 1
+"""MessagePack of what the function returned."""
 FAILURE: Final = MARKED | 2
+"""What the function raised (`encode_failure`)."""
 UNSERVED: Final = MARKED | 3
+"""The server's answer for calls that nobody took before the last worker went."""
 
 DESCRIBE: Final = ".describe"
 """The name of the function that every service has: what functions there are."""

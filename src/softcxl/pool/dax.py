@@ -89,10 +89,10 @@ class DaxLink:
 
     def pieces(self) -> dict[int, tuple[int, int]]:
         """Of each source that is there, the arena's number 0, its place in the region and its size in bytes."""
-        found = {}
+        found, size = {}, spec.PieceEntry.__layout__.size
         for number in range(spec.ENTRIES):
-            at = spec.TABLE_OFFSET + number * 64
-            one = spec.PieceEntry.unpack(self._map[at : at + 64])
+            at = spec.TABLE_OFFSET + number * size
+            one = spec.PieceEntry.unpack(self._map[at : at + size])
             if one.size:
                 found[number] = one.offset, one.size
         return found
@@ -195,7 +195,7 @@ class DaxLink:
             for turn in range(spec.BELLS):
                 if self._closed:
                     return
-                at = spec.BELLS_OFFSET + 8 * ((offset // 64 + turn) % spec.BELLS)
+                at = spec.BELLS_OFFSET + 8 * ((offset // layout.LINE + turn) % spec.BELLS)
                 if self._memory.swap(at, 0, bell) or self._memory.load(at) == bell:
                     return
             time.sleep(_NAP)

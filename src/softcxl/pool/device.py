@@ -39,8 +39,10 @@ log = logging.getLogger(__name__)
 SYSFS: Final = Path("/sys/bus/pci/devices")
 
 _VENDOR: Final = 0x1E98
+"""The CXL Consortium's, as PCI has it."""
 _ENTRY: Final = struct.Struct("<QI4x48s")
 _ALL_ONES: Final = (1 << 32) - 1
+"""What a register reads as whose function has gone."""
 _REST: Final = 0.1
 """Seconds asleep at most: an interrupt that has gone astray costs no more."""
 _NAP: Final = 0.0005
@@ -59,8 +61,8 @@ _length = AccessRegisters.length.__layout__.offset
 
 
 @dataclass(frozen=True)
-class Memory:
-    """A memory of the device: which source, how many bytes, and where."""
+class Window:
+    """Where a source's memory is in the device: its number and size in bytes, and the BAR of which function."""
 
     source: int
     size: int
@@ -104,7 +106,7 @@ class DeviceLink:
         self._given = Place()
         self._vectors = 0
         self._interrupts: Interrupts | None = None
-        self._looks = self._closed = False
+        self._polls = self._closed = False
         control = Function(sysfs / self.slot)
         try:
             control.enable()
@@ -125,17 +127,17 @@ class DeviceLink:
 
     # -- the memory --------------------------------------------------------------------------------------------------
 
-    def memories(self) -> list[Memory]:
+    def memories(self) -> list[Window]:
         """What the device has; the arena first."""
         count = self._registers.load(_capabilities) & 0xFF
         found = []
         for number in range(count):
             data = self._registers.take(TABLE_OFFSET + number * ENTRY_SIZE, ENTRY_SIZE)
             size, place, name = _ENTRY.unpack(data)
-            found.append(Memory(place >> 16, size, place & 7, place >> 8 & 7, layout.decode_name(name)))
+            found.append(Window(place >> 16, size, place & 7, place >> 8 & 7, layout.decode_name(name)))
         return found
 
-    def map(self, memory: Memory) -> mmap.mmap:
+    def map(self, memory: Window) -> mmap.mmap:
         """A memory of the device, mapped. Raises `NoServer`."""
         function = Function(self._sysfs / f"{self.slot[:-1]}{memory.function}")
         try:
@@ -210,13 +212,13 @@ class DeviceLink:
 
     def _waited(self) -> Interrupts | None:
         """The device's interrupts; None where they cannot be had: then one looks again and again."""
-        if self._interrupts is None and not self._looks:
+        if self._interrupts is None and not self._polls:
             with self._registers.alone():
                 try:
                     self._interrupts = Interrupts(Function(self._sysfs / self.slot), self._devices)
                 except (NoServer, OSError) as error:
                     log.warning("%s: waiting takes processor time: %s", self.address, error)
-                    self._looks = True
+                    self._polls = True
         return self._interrupts
 
     def close(self) -> None:

@@ -66,9 +66,10 @@ __all__ = [
 
 
 class PoolError(Exception):
-    """Base of the errors of shared memory."""
+    """Base of the errors of the pool and its memory."""
 
     sentence = "the pool failed"
+    """What it says where nothing more is known, as of an error of the C core."""
 
     def __str__(self) -> str:
         return super().__str__() or self.sentence

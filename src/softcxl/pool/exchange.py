@@ -30,9 +30,8 @@ class Exchange:
     """What a client takes part in. From any thread."""
 
     def __init__(self, pool: Pool) -> None:
-        self._whose = weakref.ref(
-            pool
-        )  # which has this: a pool that nobody has is left without waiting for a collection
+        # The pool has this: one that nobody has is left without waiting for a collection
+        self._whose = weakref.ref(pool)
         self._lock = threading.Lock()
         self._buffers = Buffers(pool)
         self._table: Table | None = None

@@ -1,6 +1,6 @@
 """The arena's directory: who is there, what memory there is, and who has which part of it.
 
-The arena is a shared file. At its start is the directory, laid out as declared here and in `softcxl_pool.h`;
+The arena is a shared file. At its start is the directory, laid out as declared here and in `softcxl_directory.h`;
 behind it a heap, from which channels are allocated. Everything is little-endian, everything that points is an
 offset, and structures begin on lines of 64 bytes. The server makes it; clients trust nothing that they read
 from it.
@@ -21,7 +21,9 @@ from softcxl.wire import Record, raw, reserved, u32, u64
 MAGIC: Final = int.from_bytes(b"SCXLPOOL", "little")
 VERSION: Final = 1
 LINE: Final = 64
+"""Bytes of a cache line, which structures do not share."""
 PAGE: Final = 4096
+"""Bytes of a page of memory, of which regions have whole ones."""
 
 MAX_SOURCES: Final = 252
 """Beside the arena. Their descriptors come in one message, which holds 253 (SCM_MAX_FD, include/net/scm.h)."""
@@ -31,7 +33,6 @@ MAX_NAME: Final = 63
 
 ARENA: Final = 0
 """The number of the source that is the arena itself."""
-
 SERVER: Final = 0
 """The server's slot."""
 
@@ -55,6 +56,7 @@ class SourceState(enum.IntEnum):
     HEALTHY = 1
     FAILED = 2
     LEAVING = 3
+    """It is to go, and nothing more is put there. No server says so yet."""
 
 
 class SlotState(enum.IntEnum):
@@ -63,6 +65,7 @@ class SlotState(enum.IntEnum):
     FREE = 0
     LIVE = 1
     DEAD = 2
+    """Who had it has gone, and what it had is being seen to."""
 
 
 class RegionState(enum.IntEnum):
@@ -71,6 +74,7 @@ class RegionState(enum.IntEnum):
     FREE = 0
     LIVE = 1
     LEAVING = 2
+    """It was freed, or a copy has moved away from there, and somebody is at the memory yet."""
 
 
 class RegionFlag(enum.IntFlag):
@@ -207,6 +211,7 @@ class ChannelHead(Record, size=0x440):
 
 CHANNEL_MAGIC: Final = int.from_bytes(b"SCXLCHAN", "little")
 CHANNEL_HEAD: Final = 0x440
+"""Bytes of a `ChannelHead`."""
 REPEATABLE: Final = 240
 """Behind a service's head: how many numbers of functions, 4 bytes each, that may be run again; 0 is none."""
 CHANNEL_AT: Final = 0x800
@@ -231,10 +236,15 @@ CHANNEL: Final = offsets(ChannelHead)
 CALLS: Final = 8
 """Calls to the server that a client can have outstanding."""
 CALL_STRIDE: Final = 1024
+"""Bytes of such a call's cell: 16 for its words, and the request or the answer."""
 CALLS_HEADER: Final = 128
+"""Bytes of a table of calls before its first cell."""
 CALLS_STRIDE: Final = CALLS_HEADER + CALLS * CALL_STRIDE
+"""Bytes of a slot's table of calls to the server."""
 QUEUE_CELLS: Final = 4096
+"""Calls of all clients that the server has not taken yet, at most."""
 QUEUE_SIZE: Final = 256 + QUEUE_CELLS * LINE
+"""Bytes of the queue of calls to the server."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 from softcxl.pool import errors, layout, native
 from softcxl.pool.errors import Corrupt, Denied, PoolError, Refused, Stale
@@ -16,8 +16,10 @@ from softcxl.pool.protocol import Named, Opcode
 if TYPE_CHECKING:
     from softcxl.pool.session import Pool
 
-_TRIES = 16
-_OF_SERVER = 3  # waits for a lock that the server has
+_TRIES: Final = 16
+"""How often something is tried that one mends, or waits for, in between."""
+_OF_SERVER: Final = 3
+"""How many of these tries wait for a lock that the server has."""
 
 
 class Opened:
@@ -122,6 +124,7 @@ class Opened:
     # -- the C core's part -----------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> native.Region:
+        # `_native`, where nobody has used it yet or memory has moved: from then on it costs no call
         if name != "_native":
             raise AttributeError(f"a region has no {name!r}")
         pool = self._pool

@@ -1,9 +1,10 @@
 """What a client and the pool's server say to each other.
 
 A request is an opcode and a record; an answer is a status and a record, or, where the status is not 0, a
-sentence in UTF-8. They go through a table of calls in shared memory (`softcxl.pool.link`), or as they are over
+sentence in UTF-8. They go through a table of calls in shared memory (`softcxl.pool.calls`), or as they are over
 the Unix socket, each behind a `Head`. On that socket the first exchange is `Hello` and `Welcome`; with the
-welcome come file descriptors: the arena's, and those of the sources that it lists.
+welcome come file descriptors: the arena's, and those of the sources that it lists. In a guest they go through a
+device's registers (`softcxl.pool.device`) or its memory (`softcxl.pool.dax`).
 """
 
 from __future__ import annotations
@@ -19,36 +20,58 @@ from softcxl.wire import Record, counted, raw, reserved, tail, u8, u16, u32, u64
 
 PROTOCOL: Final = 1
 LARGEST: Final = 1008
-"""Bytes of a request or an answer."""
+"""Bytes of a request or an answer, at most."""
 
 
 class Opcode(enum.IntEnum):
-    """What is asked."""
+    """What is asked, by which record, and by which it is answered, if by any."""
 
     HELLO = 1
+    """`Hello`, answered by `Welcome`."""
     GOODBYE = 2
+    """Nothing more: the client leaves."""
     ALLOCATE = 3
+    """`Allocate`, answered by `Located`."""
     OPEN = 4
+    """`Named`, answered by `Located`."""
     FREE = 5
+    """`Named`."""
     PIN = 6
+    """`Named`, by index and generation: the region stays where it is, since somebody looks at its memory."""
     UNPIN = 7
+    """`Named`: nobody of this client does any more."""
     JOURNAL = 8
+    """Nothing more, answered by `Journal`: it is made where the client has none."""
     POISON = 9
+    """`PoisonQuery`, answered by `PoisonAnswer`."""
     RING = 10
+    """`Ring`."""
     LIST = 11
+    """`ListQuery`, answered by `ListAnswer`."""
     TELL = 12
-    SOURCES = 13
+    """`TellQuery`, answered by `TellAnswer`."""
     CLOSE = 14
-    HOLD = 40
-    ALLOCATE_MANY = 41
-    HEAL = 42
+    """`Named`, by index and generation: this client has it open no more."""
     ATTACH = 32
+    """`Attach`, answered by `Attached`."""
     DETACH = 33
+    """`Detach`."""
     CALLS_OF = 34
+    """`CallsOf`, answered by `Attached`: one's own table of calls is made where there is none."""
     GIVE = 35
+    """`Give`."""
     ADOPT = 36
+    """`Adopt`."""
     REMOVE = 37
+    """`Remove`."""
     DECLARE = 38
+    """`Declare`."""
+    HOLD = 40
+    """`Hold`."""
+    ALLOCATE_MANY = 41
+    """`AllocateMany`, answered by index and generation of each region's record: u64 and u64."""
+    HEAL = 42
+    """`Heal`."""
 
 
 def request_numbers() -> Iterator[int]:
@@ -174,12 +197,6 @@ MANY: Final = 62
 """Regions that one request makes at most."""
 
 
-class LocatedMany(Record, size=0):
-    """Their records."""
-
-    places: bytes = tail("index and generation of each: u64 and u64")
-
-
 class Located(Record, size=24):
     """A region's record."""
 
@@ -204,13 +221,6 @@ class Hold(Record, size=24):
     generation: int = u64("0, at last: that was all")
     opened: int = u32()
     pins: int = u32()
-
-
-class Range(Record, size=16):
-    """Some bytes of a region."""
-
-    offset: int = u64()
-    length: int = u64()
 
 
 class PoisonQuery(Record, size=32):

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
 from softcxl.pool import errors, layout, native
 from softcxl.pool.coherence import Managed, Shadow, exported, over
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
     from softcxl.pool.session import Pool
 
-_TRIES = 16
-_HEALING = 5.0
-_PAUSE = 0.005
-_WORD = (1 << 64) - 1
+_TRIES: Final = 16
+"""How often a read, or a request to heal, is tried that something has come between."""
+_HEALING: Final = 5.0
+"""Seconds for which one reads, or writes, where new poison comes all the while."""
+_PAUSE: Final = 0.005
+_WORD: Final = (1 << 64) - 1
 
 
 class Region(Opened):

@@ -35,16 +35,24 @@ __all__ = [
 CALLS: Final = 32
 """Calls of a client that can be under way."""
 CALL_STRIDE: Final = 4096 + 64
+"""Bytes of such a call's cell."""
 ROOM: Final = CALL_STRIDE - 16
 """Bytes of a request or an answer that go without a buffer."""
-TABLE: Final = 128 + CALLS * CALL_STRIDE
+TABLE: Final = layout.CALLS_HEADER + CALLS * CALL_STRIDE
+"""Bytes of a client's table of calls."""
 
-_PAUSE = 0.0002
+_PAUSE: Final = 0.0002
+"""Seconds between two looks for a free cell."""
 _Answer = bytes | tuple[bytes, int] | tuple[bytes, int, tuple[int, int]]
 
 
 class _Unread(Lost):
     """An answer's buffer went with its worker."""
+
+
+def word_at(table: int, cell: int) -> int:
+    """Where the word of a cell is, of a table of calls that begins at that byte of the arena."""
+    return table + layout.CALLS_HEADER + cell * CALL_STRIDE
 
 
 class Table:
@@ -93,13 +101,14 @@ class Table:
 
     def word_at(self, call: tuple[int, int]) -> int:
         """Where the word of a call's cell is in the arena."""
-        return self.place.at + 128 + call[0] * CALL_STRIDE
+        return word_at(self.place.at, call[0])
 
 
 class Client:
     """The functions of a service: `client.lookup(7)` calls, `client.lookup.start(7)` does not wait.
 
-    `timeout` is in seconds, None for ever. Any thread may call. Raises NoWorker where nobody serves it.
+    `timeout` is in seconds, None for ever. Any thread may call. Raises `NoWorker` where nobody serves it, `Refused` for
+    what is no name.
     """
 
     def __init__(self, table: Table, name: str, *, timeout: float | None = None) -> None:

@@ -13,10 +13,10 @@ import traceback
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from softcxl.pool import arguments, buffer, codec, layout
-from softcxl.pool.errors import BadCall, Closed, Corrupt, Empty, NoServer, PoolError, Stale
+from softcxl.pool.errors import BadCall, Closed, Corrupt, Empty, NoServer, PoolError, Refused, Stale
 from softcxl.pool.native import Life, Queue, Worker
 from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Declare, Detach, Opcode, Role
-from softcxl.pool.rpc import CALL_STRIDE, ROOM
+from softcxl.pool.rpc import ROOM, word_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,10 +37,14 @@ _REQUEST, _RESULT = 0, 1
 _COMING: Final = 1.0
 """Seconds after a service's begin in which a function that it has not got yet may still come."""
 _ABANDONED: Final = 4
+"""In the word of a call's cell: the client gave it up while it ran (`SCXL_ABANDONED`)."""
 _here = threading.local()
+"""In a worker's thread: the worker, where clients' tables of calls are in the arena, and that."""
 
 
 class _Entry:
+    """A function that is served."""
+
     def __init__(self, name: str, function: Callable[..., Any], idempotent: bool) -> None:
         self.name = name
         self.function = function
@@ -51,12 +55,13 @@ class _Entry:
 class Service:
     """A service that this client is a worker of, from its first function on, until it is closed.
 
-    `workers` are its threads here. As a decorator it takes one more function.
+    `workers` are its threads here. As a decorator it takes one more function. Raises `Refused` for what is no name, or
+    for no workers.
     """
 
     def __init__(self, pool: Pool, buffers: buffer.Buffers, name: str, *, workers: int = 1) -> None:
         if workers < 1:
-            raise ValueError(f"a service has 1 worker or more, not {workers}")
+            raise Refused(f"workers={workers}: a service has 1 or more")
         self.name = name
         self._pool = pool
         self._name = arguments.name(name)
@@ -293,8 +298,7 @@ class Service:
         call = worker.current
         mark = kind & ~codec.MARKED | codec.KEPT | codec.REFERENCE
         if worker.answer(place.spot(length).pack(), mark, call):
-            word_at = tables[call[0]] + 128 + call[1] * CALL_STRIDE
-            self._buffers.give_back_after(place, word_at, call[2])
+            self._buffers.give_back_after(place, word_at(tables[call[0]], call[1]), call[2])
         else:
             self._buffers.give_back(place)
 
@@ -309,5 +313,5 @@ def abandoned() -> bool:
     if worker is None:
         raise RuntimeError("this is no call of a service")
     client, cell, number = worker.current
-    word: int = _here.memory.load(_here.tables[client] + 128 + cell * CALL_STRIDE)
+    word: int = _here.memory.load(word_at(_here.tables[client], cell))
     return word >> 24 != number or word & 0xFF == _ABANDONED

@@ -59,8 +59,8 @@ def connect(
     coherence: Coherence | None = None,
     drop_unflushed: bool = False,
 ) -> Pool:
-    """Connect to the pool at `address`, `unix:PATH`; without one to that of $SOFTCXL_POOL, or to the one whose server
-    runs here for this user.
+    """Connect to the pool at `address`: `unix:PATH`, or in a guest `device:SLOT` or `dax:PATH`. Without one it is that
+    of $SOFTCXL_POOL, or the one pool whose server runs here for this user, or the guest's.
 
     `name` is the client's, for quotas and permissions: 1 to 63 bytes of UTF-8; without one the program's. `patience`
     is for how long, in seconds, requests wait for a server that has gone and may come again; 0 for not at all.
@@ -159,7 +159,7 @@ class Pool(PoolClient):
         return made
 
     def open(self, name: str) -> Region:
-        """The region of that name. Raises `NoSuchName`, `Denied`."""
+        """The region of that name. Raises `Refused` for what is no name, `NoSuchName`, `Denied`."""
         return self._located(self.ask(Opcode.OPEN, named(name=name).pack()), own=False)
 
     def free(self, what: str | Region) -> None:
@@ -190,7 +190,11 @@ class Pool(PoolClient):
             start = answer.next
 
     def tell(self, what: str) -> Any:
-        """What the server tells of `"sources"`, `"clients"`, `"server"` and more, as from JSON."""
+        """What the server tells of `"sources"`, `"clients"`, `"server"`, `"regions"` or `"quotas"`: lists and
+        dictionaries, as from JSON, in which sizes are bytes.
+
+        Raises `NoSuchName` for what it tells nothing of.
+        """
         text = b""
         while True:
             query = TellQuery(offset=len(text), what=what.encode()[:40])
@@ -221,7 +225,10 @@ class Pool(PoolClient):
         return self._exchange.queue(name, cells, size)
 
     def remove(self, *, ring: str | None = None, queue: str | None = None) -> None:
-        """Remove a channel that nobody has open, with what is left in it. Raises `NoSuchName`, `Busy`."""
+        """Remove a channel that nobody has open, with what is left in it.
+
+        Raises `Refused` for what is no name, `NoSuchName`, `Busy`.
+        """
         self._exchange.remove(ring, queue)
 
     def service(self, name: str, *, workers: int = 1) -> Service:
@@ -230,14 +237,16 @@ class Pool(PoolClient):
         >>> @pool.service("index")                        # doctest: +SKIP
         ... def lookup(key: int) -> bytes: ...
 
-        Other clients may serve it, too. `workers` are the threads here.
+        Other clients may serve it, too. `workers` are the threads here. Raises `Refused` for what is no name, or for
+        no workers.
         """
         return self._exchange.service(name, workers)
 
     def client(self, name: str, *, timeout: float | None = None) -> Client:
         """The functions of a service: `pool.client("index").lookup(7)`.
 
-        `timeout` is for how long a call waits, in seconds, None for ever. Raises `NoWorker` where nobody serves it.
+        `timeout` is for how long a call waits, in seconds, None for ever. Raises `NoWorker` where nobody serves it,
+        `Refused` for what is no name.
         """
         return self._exchange.client(name, timeout)
 

@@ -384,7 +384,7 @@ class Channels:
         """Free what a dead client had asked; what runs is freed by who runs it."""
         caller = self._caller(table)
         for cell in range(rpc.CALLS):
-            word = self._memory.load(table.at + 128 + cell * rpc.CALL_STRIDE)
+            word = self._memory.load(rpc.word_at(table.at, cell))
             if word & 0xFF:
                 caller.cancel((cell, word >> 24))
 
