@@ -12,8 +12,8 @@ import pytest
 
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.protocol import Opcode, Status
+from tests.fm.pool.asking import asking, of
 from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
-from tests.fm.pool.test_server import asking, of
 
 MIB = 1 << 20
 

@@ -11,8 +11,8 @@ from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.errors import Stale
 from softcxl.pool.layout import REGION, SLOT, SlotState
 from softcxl.pool.protocol import PROTOCOL, Hello, Named, Opcode, Status
+from tests.fm.pool.asking import ask, asking, by_name, of
 from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
-from tests.fm.pool.test_server import ask, asking, by_name, of
 from tests.pool.served import wait_until
 
 LEASE = 10.0

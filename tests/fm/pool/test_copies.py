@@ -96,5 +96,5 @@ def test_the_impaired_are_found_the_barest_first(what: str) -> None:
         expected = [3, 2]
     # The first record is the journal's of the client.
     assert impaired(server.directory) == [index + 1 for index in expected]
-    server.regions._leave(1 + expected[0])
+    server.regions.leave(1 + expected[0])
     assert impaired(server.directory) == [index + 1 for index in expected[1:]]

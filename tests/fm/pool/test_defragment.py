@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from softcxl.fm.pool.copying import CHUNK
@@ -29,6 +29,7 @@ SIZE = MIB + 12345
     tail=st.integers(0, 3),
     need=st.integers(1, 12),
 )
+@example(pieces=[(0, 1, False), (0, 2, False), (0, 1, False)], tail=0, need=2)  # where nothing is free
 @settings(max_examples=400, deadline=None)
 def test_the_window_is_the_one_with_the_least_to_move(
     pieces: list[tuple[int, int, bool]], tail: int, need: int

@@ -29,8 +29,8 @@ from softcxl.pool.protocol import (
     Role,
     Status,
 )
+from tests.fm.pool.asking import ask, asking, of
 from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
-from tests.fm.pool.test_server import ask, asking, of
 from tests.pool.served import Served, wait_until
 
 SIZE = 8 << 20
@@ -370,12 +370,12 @@ def test_what_is_on_its_way_stays_so_over_a_server_that_ends(sources: list[FakeS
 def test_nothing_is_kept_of_regions_that_their_owner_has_freed(sources: list[FakeSource]) -> None:
     server = PoolServer(arena(), sources, plan=PLAN)
     owner, other = Client(server, sources, "owner"), Client(server, sources, "other")
-    before = len(server.regions._holdings[other.slot].opened)
+    before = len(server.regions.uses.holdings[other.slot].opened)
     made = owner.allocate(4096, name="n")
     other.execute(Opcode.OPEN, of(made))
     owner.execute(Opcode.FREE, of(made))
     assert ask(other, Opcode.CLOSE, of(made))[0] == Status.GONE
-    assert len(server.regions._holdings[other.slot].opened) == before
+    assert len(server.regions.uses.holdings[other.slot].opened) == before
     server.close()
 
 

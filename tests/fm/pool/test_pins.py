@@ -15,8 +15,8 @@ from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.errors import NoRoom
 from softcxl.pool.protocol import Hold, Located, Opcode, Status
 from softcxl.pool.session import Pool
+from tests.fm.pool.asking import asking, of
 from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
-from tests.fm.pool.test_server import asking, of
 from tests.pool.served import Served, wait_until
 
 SIZE = 8 << 20

@@ -190,7 +190,7 @@ def test_a_region_that_is_freed_meanwhile_is_none_of_its_business() -> None:
     pool = Pool(*devices(3))
     located, _ = pool.region(2)
     pool.sources[0].fail()
-    pool.server.regions._leave(located.index)
+    pool.server.regions.leave(located.index)
     pool.rebuilder.round()
     assert not any(kind.startswith("rebu") for kind, _, _ in pool.events)
 

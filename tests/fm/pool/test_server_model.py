@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.layout import identity
 from softcxl.pool.protocol import Hold, Located, Named, Opcode, Status
+from tests.fm.pool.asking import asking, many
 from tests.fm.pool.memories import Client, FakeSource, arena
 from tests.fm.pool.test_recovery import PLAN
-from tests.fm.pool.test_server import asking, many
 
 ROOM = 1 << 20
 QUOTA = 1 << 20

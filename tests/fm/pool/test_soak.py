@@ -18,17 +18,20 @@ SOAK = Path(__file__).parents[3] / "benchmarks/pool_soak.py"
 @pytest.mark.timeout(300)
 def test_a_short_soak_finds_nothing_wrong() -> None:
     ours = os.environ | {"PYTHONPATH": str(Path(softcxl.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, SOAK, "--minutes", "0.15", "--json"],
-        env=ours,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    found = json.loads(done.stdout)
-    assert found["wrong"] == []
-    assert done.returncode == 0
+    for minutes in (0.15, 1.0):  # on a machine that has no time for it nothing may come of the first
+        done = subprocess.run(
+            [sys.executable, SOAK, "--minutes", str(minutes), "--json"],
+            env=ours,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout, done.stderr
+        found = json.loads(done.stdout)
+        assert found["wrong"] == []
+        assert done.returncode == 0
+        if found["writes"] and found["calls"]:
+            break
     assert found["writes"] > 0
     assert found["calls"] > 0
 

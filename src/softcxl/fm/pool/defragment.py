@@ -52,20 +52,13 @@ def windows(
     """Where `need` bytes can be made free on a source of `size` bytes, by moving the least: up to eight, best first.
 
     `allocations` are offset and size of each, by offset; those that are `fixed` stay where they are. A best window
-    begins where free bytes begin, or ends where they end, or touches one that is fixed, or an end of the source: all of
-    these are looked at.
+    begins where an allocation ends, or ends where one begins, or touches an end of the source: all of these are looked
+    at.
     """
     table = np.array(allocations, np.int64).reshape(-1, 2)
     starts, ends = table[:, 0], table[:, 0] + table[:, 1]
     stays = np.array(fixed, bool)
-    begins = np.concatenate(([0], ends))
-    stops = np.concatenate((starts, [size]))
-    gaps = stops > begins
-    first = np.unique(
-        np.concatenate(
-            ([0, size - need], begins[gaps], ends[stays], stops[gaps] - need, starts[stays] - need)
-        ),
-    )
+    first = np.unique(np.concatenate(([0, size - need], ends, starts - need)))
     first = first[(first >= 0) & (first + need <= size)]
     low = np.searchsorted(ends, first, "right")
     high = np.maximum(np.searchsorted(starts, first + need, "left"), low)

@@ -10,9 +10,7 @@ import gc
 import heapq
 import struct
 import time
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,17 +19,16 @@ from softcxl.fm.pool.clearing import Clearing
 from softcxl.fm.pool.errors import Refusal
 from softcxl.fm.pool.pins import OLD, PINNED, Pins
 from softcxl.fm.pool.records import REMEMBERED, Known, recover
+from softcxl.fm.pool.uses import Uses
 from softcxl.pool import layout
 from softcxl.pool.errors import NoRoom
 from softcxl.pool.layout import Mode, RegionFlag, RegionState
-from softcxl.pool.protocol import Allocate, Hold, Located, Named, Status
+from softcxl.pool.protocol import Allocate, Located, Named, Status
 
 if TYPE_CHECKING:
     from softcxl.fm.pool.directory import Directory
     from softcxl.fm.pool.sources import Sources
 
-_INDEX = 32  # bits of an index, below a generation
-_INDICES = (1 << _INDEX) - 1
 _KEPT = int(RegionFlag.KEPT)
 _ALLOWED = int(RegionFlag.ATOMIC | RegionFlag.CHANNEL)
 _WRITE = int(Mode.WRITE)
@@ -45,21 +42,8 @@ _LOW = np.uint64(0xFFFFFFFF)
 _NO_NAME = bytes(64)
 _ASKED = struct.Struct("<2Q4B2HQ8s64s")
 """An `Allocate`, field by field."""
-_NAMED = struct.Struct("<2Q64x")
 _PLACE = struct.Struct("<2Q")
 assert _ASKED.size == Allocate.__layout__.size
-assert _NAMED.size == Named.__layout__.size
-
-
-@dataclass(slots=True)
-class _Holdings:
-    """What a slot has."""
-
-    own: set[int] = field(default_factory=set)
-    opened: dict[int, int] = field(default_factory=dict)
-    """How often it has others' regions open, by generation and index; of its own `Known.mine` says it."""
-    pins: dict[int, int] = field(default_factory=dict)
-    requests: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
 
 class Regions:
@@ -84,7 +68,7 @@ class Regions:
         self._now = now
         self.known: dict[int, Known] = {}
         self.names: dict[str, int] = {}
-        self._holdings: defaultdict[int, _Holdings] = defaultdict(_Holdings)
+        self.uses = Uses(directory, self, self.known)
         self._free: list[int] = []
         self._next = 0
         self._leases: list[tuple[float, int, int]] = []
@@ -124,7 +108,7 @@ class Regions:
         if len(data) != _ASKED.size:
             Allocate.unpack(data)  # raises what is told of it
         size, request, copies, policy, separate, mode, flags, source, lease, _, raw = _ASKED.unpack(data)
-        holdings, before = self._holdings[slot], 0
+        holdings, before = self.uses.holdings[slot], 0
         requests = holdings.requests
         made: list[tuple[int, int]] = []
         if request and request not in requests and requests and request < next(iter(requests)):
@@ -171,7 +155,7 @@ class Regions:
         except Refusal:
             self._charge(client, -charged)
             for index, _ in made[before:]:
-                self._leave(index)
+                self.leave(index)
             raise
         if name:
             self.names[name] = index
@@ -189,7 +173,7 @@ class Regions:
         mine = words[:, _OWNER] & _LOW == np.uint64(slot)
         found = np.flatnonzero(there & mine & (words[:, _REQUEST] == np.uint64(request))).tolist()
         if made := [(index, self.known[index].generation) for index in found if index in self.known]:
-            self._holdings[slot].requests[request] = made
+            self.uses.holdings[slot].requests[request] = made
 
     def _there(self, made: list[tuple[int, int]]) -> None:
         for index, generation in made:
@@ -199,78 +183,13 @@ class Regions:
                     Status.GONE, f"region {index}, which this request has made, is not there any more"
                 )
 
-    def open(self, slot: int, asked: Named) -> Located:
-        """Find a region, and note that this client uses it."""
-        index = self.find(asked)
-        one = self.known[index]
-        self._allowed(slot, one)
-        self._opens(slot, index, one, 1)
-        return Located(index=index, generation=one.generation, size=one.size)
-
-    def close(self, slot: int, data: bytes) -> bytes:
-        """A client is through with a region (a `Named`). One without a name goes when nobody has it open."""
-        if len(data) == _NAMED.size:
-            index, generation = _NAMED.unpack(data)
-            one = self.known.get(index)
-            if (
-                one is not None and one.generation == generation and one.owner == slot and one.mine == one.opened == 1
-                and not one.flags & _KEPT and not one.leaving
-            ):  # fmt: skip
-                one.mine = one.opened = 0
-                self._leave(index)
-                return b""
-        self._close(slot, Named.unpack(data))
-        return b""
-
-    def _close(self, slot: int, asked: Named) -> None:
-        opened = self._holdings[slot].opened
-        try:
-            index = self.find(asked)
-        except Refusal:
-            opened.pop(asked.generation << _INDEX | asked.index, None)  # its owner has freed it
-            raise
-        one = self.known[index]
-        if not self._opened(slot, index, one):
-            raise Refusal(Status.MALFORMED, f"{self._called(index)} is not open here")
-        self._opens(slot, index, one, -1)
-        self._closes(slot, index, one)
-
-    def _closes(self, slot: int, index: int, one: Known) -> None:
-        """A client has a region open less often."""
-        if one.owner == slot and not one.mine and one.flags & _KEPT:
-            # What its owner has open the next server takes for so, who is not told of what was closed before
-            self._holdings[slot].own.discard(index)
-            one.owner = layout.SERVER
-            self._directory.disown_region(index)
-        self._closed(index, one)
-
-    def _opened(self, slot: int, index: int, one: Known) -> int:
-        """How often a client has a region open."""
-        if one.owner == slot:
-            return one.mine
-        return self._holdings[slot].opened.get(one.generation << _INDEX | index, 0)
-
-    def _opens(self, slot: int, index: int, one: Known, by: int) -> None:
-        one.opened += by
-        if one.owner == slot:
-            one.mine += by
-            return
-        opened, key = self._holdings[slot].opened, one.generation << _INDEX | index
-        count = opened.get(key, 0) + by
-        if count:
-            opened[key] = count
-        else:
-            opened.pop(key, None)
-
     def free(self, slot: int, asked: Named) -> None:
         """Give a region back. It vanishes at once; its memory when nobody is at it any more."""
         index = self.find(asked)
         one = self.known[index]
         if one.owner != slot and one.identity != self._client_of(slot):
-            raise Refusal(
-                Status.DENIED, f"{self._called(index)} is another client's: only its owner frees it"
-            )
-        self._leave(index)
+            raise Refusal(Status.DENIED, f"{self.called(index)} is another client's: only its owner frees it")
+        self.leave(index)
 
     def pass_on(self, asked: Named, giver: int, taker: int) -> None:
         """Make a region without a name another's; what goes to the server stays until that gives it to somebody."""
@@ -278,59 +197,16 @@ class Regions:
         one = self.known[index]
         if one.owner != giver or one.name or one.flags & RegionFlag.CHANNEL:
             raise Refusal(
-                Status.DENIED, f"{self._called(index)} cannot be given: it has a name, or is another's"
+                Status.DENIED, f"{self.called(index)} cannot be given: it has a name, or is another's"
             )
         identity, size = self._client_of(taker), one.capacity * len(one.extents)
         self._charge(identity, size)
         self._charge(one.identity, -size)
-        key, holdings, others = one.generation << _INDEX | index, self._holdings[giver], self._holdings[taker]
-        holdings.own.discard(index)
-        one.opened += 1 - one.mine
-        one.mine = 1 + others.opened.pop(key, 0)
+        self.uses.holdings[giver].own.discard(index)
+        self.uses.own(taker, index, one)
         one.owner, one.identity = taker, identity
         one.flags = one.flags | _KEPT if taker == layout.SERVER else one.flags & ~_KEPT
         self._directory.pass_region_on(index, taker, one.flags, identity)
-        others.own.add(index)
-
-    def pin(self, slot: int, asked: Named) -> None:
-        """A client looks at a region's memory itself: it stays where it is until `unpin`."""
-        index = self.find(asked)
-        self._allowed(slot, self.known[index])
-        self.pins.add(index)
-        pins = self._holdings[slot].pins
-        pins[index] = pins.get(index, 0) + 1
-
-    def unpin(self, slot: int, asked: Named) -> None:
-        """A client no longer looks there; also of a region that was freed meanwhile."""
-        pins = self._holdings[slot].pins
-        one = self.known.get(asked.index)
-        if one is None or asked.index not in pins or one.generation != asked.generation:
-            raise Refusal(
-                Status.MALFORMED,
-                f"region {asked.index}, generation {asked.generation}, is not pinned here",
-            )
-        self._less(pins, asked.index)
-        self.pins.remove(asked.index, 1)
-
-    def hold(self, slot: int, asked: Hold) -> None:
-        """A client that was there before this server says what it has: that is so from now on."""
-        one = self.known.get(asked.index)
-        there = one is not None and (not one.leaving or self.clearing.held or self.pins.doubtful(asked.index))
-        if one is None or one.generation != asked.generation or not there:
-            raise Refusal(
-                Status.GONE, f"region {asked.index}, generation {asked.generation}, is not there any more"
-            )
-        self._allowed(slot, one)
-        more = asked.opened - self._opened(slot, asked.index, one)
-        self._opens(slot, asked.index, one, more)
-        pins = self._holdings[slot].pins
-        before = pins.pop(asked.index, 0)
-        if asked.pins:
-            pins[asked.index] = asked.pins
-            self.pins.add(asked.index, asked.pins)
-        self.pins.remove(asked.index, before)
-        if more < 0:  # it was closed while no server was there
-            self._closes(slot, asked.index, one)
 
     def certain(self) -> None:
         """Every client of the server before has said what it has, or has gone."""
@@ -350,31 +226,6 @@ class Regions:
 
     # -- what happens ----------------------------------------------------------------------------------------
 
-    def gone(self, slot: int) -> None:
-        """A client has left, or died: what it held is let go, and what was its own without a name is freed."""
-        holdings = self._holdings.pop(slot, None)
-        if holdings is None:
-            return
-        for index in holdings.own:
-            one = self.known[index]
-            one.opened, opened = one.opened - one.mine, one.mine
-            one.mine = 0
-            if one.flags & _KEPT:
-                one.owner = layout.SERVER
-                self._directory.disown_region(index)
-                if opened:
-                    self._closed(index, one)
-            elif not one.leaving:
-                self._leave(index)
-        for key, count in holdings.opened.items():
-            index = key & _INDICES
-            there = self.known.get(index)
-            if there is not None and there.generation == key >> _INDEX:
-                there.opened -= count
-                self._closed(index, there)
-        for index, count in holdings.pins.items():
-            self.pins.remove(index, count)
-
     def sweep(self) -> None:
         """What can be done now and could not be before: regions that were busy, leases that have run out. None has as
         long as a client of the server before may have a region open, and has not said so yet."""
@@ -387,7 +238,7 @@ class Regions:
                 continue
             end = one.unused_since + one.lease / 1000
             if end <= now:
-                self._leave(index)
+                self.leave(index)
             else:
                 heapq.heappush(leases, (end, index, generation))
 
@@ -421,7 +272,7 @@ class Regions:
             self._sources.note(index, one.extents)
             self._charge(one.identity, one.capacity * len(one.extents))
             if one.leaving or not (one.owner or one.flags & _KEPT):
-                self._leave(index)
+                self.leave(index)
                 continue
             if one.name:
                 self.names[one.name] = index
@@ -429,12 +280,12 @@ class Regions:
                 self._unused(index)
                 continue
             # The server's own without a name is on its way to somebody: till then it has it open
-            holdings = self._holdings[one.owner]
+            holdings = self.uses.holdings[one.owner]
             holdings.own.add(index)
             one.opened = one.mine = 1
             if index in requests:
                 holdings.requests.setdefault(requests[index], []).append((index, one.generation))
-        for holdings in self._holdings.values():
+        for holdings in self.uses.holdings.values():
             holdings.requests = dict(sorted(holdings.requests.items()))
 
     def _index(self) -> int:
@@ -443,7 +294,7 @@ class Regions:
         self._next += 1
         return self._next - 1
 
-    def _leave(self, index: int) -> None:
+    def leave(self, index: int) -> None:
         one = self.known[index]
         one.leaving = True
         if one.name and self.names.get(one.name) == index:
@@ -451,14 +302,14 @@ class Regions:
         self._directory.set_region(index, one.generation, _LEAVING)
         self.clearing.add(index)
 
-    def _closed(self, index: int, one: Known) -> None:
+    def closed(self, index: int, one: Known) -> None:
         """Fewer have it open."""
         if one.opened or one.leaving:
             return
         if one.flags & _KEPT:
             self._unused(index)
         else:
-            self._leave(index)
+            self.leave(index)
 
     def _unused(self, index: int) -> None:
         """Nobody has it open: its lease begins."""
@@ -496,7 +347,7 @@ class Regions:
     def _cleared(self, gone: list[tuple[int, Known]]) -> None:
         """Their memory is others' now."""
         sizes: dict[int, int] = {}
-        holdings = self._holdings
+        holdings = self.uses.holdings
         for index, one in gone:
             sizes[one.identity] = sizes.get(one.identity, 0) + one.capacity * len(one.extents)
             if one.owner in holdings:
@@ -505,7 +356,7 @@ class Regions:
             self._charge(identity, -size)
         self._free += [index for index, _ in gone]
 
-    def _allowed(self, slot: int, one: Known) -> None:
+    def allowed(self, slot: int, one: Known) -> None:
         if one.mode == Mode.PRIVATE and one.owner != slot and one.identity != self._client_of(slot):
             raise Refusal(Status.DENIED, f"region {one.name!r} is private to its owner")
 
@@ -513,16 +364,10 @@ class Regions:
         """Raise `Refusal` where a client may not write a region."""
         one = self.known[index]
         if one.mode != Mode.WRITE and one.owner != slot and one.identity != self._client_of(slot):
-            raise Refusal(Status.DENIED, f"{self._called(index)} is written by its owner alone")
+            raise Refusal(Status.DENIED, f"{self.called(index)} is written by its owner alone")
 
-    def _called(self, index: int) -> str:
+    def called(self, index: int) -> str:
         return f"region {self.known[index].name or index!r}"
-
-    @staticmethod
-    def _less(counts: dict[int, int], index: int) -> None:
-        counts[index] -= 1
-        if not counts[index]:
-            del counts[index]
 
 
 def named(data: bytes) -> str:

@@ -145,11 +145,11 @@ class PoolServer:
         self._handlers: dict[int, Handler] = {
             Opcode.ALLOCATE: self.allocating.allocate,
             Opcode.ALLOCATE_MANY: self.allocating.allocate_many,
-            Opcode.OPEN: lambda slot, data: self.regions.open(slot, Named.unpack(data)).pack(),
-            Opcode.CLOSE: self.regions.close,
+            Opcode.OPEN: lambda slot, data: self.regions.uses.open(slot, Named.unpack(data)).pack(),
+            Opcode.CLOSE: self.regions.uses.close,
             Opcode.FREE: self._named(self.regions.free),
-            Opcode.PIN: self._named(self.regions.pin),
-            Opcode.UNPIN: self._named(self.regions.unpin),
+            Opcode.PIN: self._named(self.regions.uses.pin),
+            Opcode.UNPIN: self._named(self.regions.uses.unpin),
             Opcode.HOLD: self._hold,
             Opcode.JOURNAL: self._journal,
             Opcode.LIST: self._list,
@@ -166,7 +166,7 @@ class PoolServer:
             self._forget,
             self.channels.mend,
             self.telling.forget,
-            self.regions.gone,
+            self.regions.uses.gone,
             self._heard,
         ]
         self._awaited.update(self.names)
@@ -463,7 +463,7 @@ class PoolServer:
     def _hold(self, slot: int, data: bytes) -> bytes:
         asked = Hold.unpack(data)
         if asked.generation:
-            self.regions.hold(slot, asked)
+            self.regions.uses.hold(slot, asked)
         else:
             self._heard(slot)
         return b""
