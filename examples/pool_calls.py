@@ -109,7 +109,7 @@ def main(arguments: list[str]) -> int:
             with softcxl.connect(name=NAME) as pool, suppress(KeyboardInterrupt):
                 serve(pool)
         case ["call", *seconds] if len(seconds) < 2:
-            end = time.monotonic() + float((*seconds, 2)[0])
+            end = time.monotonic() + float(seconds[0] if seconds else 2)
             with softcxl.connect(name=NAME) as pool:
                 caller = Caller(pool)
                 caller.call(lambda: time.monotonic() > end)
@@ -127,6 +127,6 @@ def main(arguments: list[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except PoolError as error:
+    except (PoolError, ValueError) as error:
         print(f"pool_calls: {error}", file=sys.stderr)
         sys.exit(1)

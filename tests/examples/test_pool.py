@@ -133,6 +133,12 @@ def test_without_a_server_they_say_so(tmp_path: Path, monkeypatch: pytest.Monkey
         assert err.count("\n") == 1
 
 
+def test_a_time_that_is_none_is_said() -> None:
+    status, out, err = run("pool_calls.py", "call", "soon")
+    assert (status, out) == (1, "")
+    assert err == "pool_calls: could not convert string to float: 'soon'\n"
+
+
 def test_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without guests, which tests/kernel has: all is as it should be, and is said."""
     monkeypatch.setenv("PYTHONPATH", str(Path(softcxl.__file__).parents[1]))
