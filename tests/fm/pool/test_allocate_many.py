@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,6 +17,19 @@ from tests.fm.pool.asking import ask, many
 from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
 
 SOURCE = 8 << 20
+
+
+@pytest.fixture
+def sources() -> list[FakeSource]:
+    return [FakeSource("mem0"), FakeSource("mem1")]
+
+
+@pytest.fixture
+def server(sources: list[FakeSource]) -> Iterator[PoolServer]:
+    served = PoolServer(arena(), sources, plan=PLAN, quotas={"small": 1 << 20, "*": 1 << 30})
+    served.directory.ready()
+    yield served
+    served.close()
 
 
 def test_many_are_made_by_one_request(server: PoolServer, sources: list[FakeSource]) -> None:

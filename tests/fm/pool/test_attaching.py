@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,7 +18,20 @@ from softcxl.pool.protocol import (
     Status,
 )
 from tests.fm.pool.asking import ask, by_name, hello
-from tests.fm.pool.memories import PLAN, Client, FakeSource
+from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
+
+
+@pytest.fixture
+def sources() -> list[FakeSource]:
+    return [FakeSource("mem0"), FakeSource("mem1")]
+
+
+@pytest.fixture
+def server(sources: list[FakeSource]) -> Iterator[PoolServer]:
+    served = PoolServer(arena(), sources, plan=PLAN, quotas={"small": 1 << 20, "*": 1 << 30})
+    served.directory.ready()
+    yield served
+    served.close()
 
 
 @pytest.mark.parametrize(

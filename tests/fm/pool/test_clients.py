@@ -150,6 +150,31 @@ def test_one_that_is_being_fenced_does_not_come_again(server: PoolServer, clock:
     wait_until(lambda: welcome.slot not in server.names)
 
 
+@pytest.mark.parametrize("looked", [True, False])
+def test_one_that_was_only_late_is_not_gone(
+    server: PoolServer, clock: Clock, hosts: Hosts, looked: bool
+) -> None:
+    """Nor where its host is said to be fenced: one with others that live has lost nothing."""
+    slot = remote(server)
+    held = threading.Event()
+    hosts.answer = lambda: held.wait(60)
+    look(server)
+    clock.time += LEASE + 1
+    look(server)
+    assert hosts.done.wait(60)
+    beat(server, slot)
+    if looked:
+        look(server)
+    held.set()
+    wait_until(lambda: not server.clients._fencing)
+    look(server)
+    assert server.directory.slot_state(slot)[1] is SlotState.LIVE
+    clock.time += LEASE + 1
+    look(server)
+    wait_until(lambda: slot not in server.names)
+    assert hosts.asked == ["host7"] * 2
+
+
 def test_what_a_dead_writer_had_begun_is_brought_back(server: PoolServer, sources: list[FakeSource]) -> None:
     writer, reader = Client(server, sources), Client(server, sources, "reader")
     made = writer.allocate(8192, copies=2, name="x")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from softcxl.fm.pool.server import PoolServer
@@ -14,6 +16,19 @@ from tests.fm.pool.asking import ask, asking, of
 from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
 
 SOURCE = 8 << 20
+
+
+@pytest.fixture
+def sources() -> list[FakeSource]:
+    return [FakeSource("mem0"), FakeSource("mem1")]
+
+
+@pytest.fixture
+def server(sources: list[FakeSource]) -> Iterator[PoolServer]:
+    served = PoolServer(arena(), sources, plan=PLAN, quotas={"small": 1 << 20, "*": 1 << 30})
+    served.directory.ready()
+    yield served
+    served.close()
 
 
 def test_nobody_gets_another_ones_bytes(server: PoolServer, sources: list[FakeSource]) -> None:

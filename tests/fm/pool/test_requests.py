@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from softcxl.fm.pool.server import PoolServer
@@ -19,6 +21,19 @@ from tests.fm.pool.asking import ask, asking, by_name, of
 from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
 
 SOURCE = 8 << 20
+
+
+@pytest.fixture
+def sources() -> list[FakeSource]:
+    return [FakeSource("mem0"), FakeSource("mem1")]
+
+
+@pytest.fixture
+def server(sources: list[FakeSource]) -> Iterator[PoolServer]:
+    served = PoolServer(arena(), sources, plan=PLAN, quotas={"small": 1 << 20, "*": 1 << 30})
+    served.directory.ready()
+    yield served
+    served.close()
 
 
 @pytest.mark.parametrize(

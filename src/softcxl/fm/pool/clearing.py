@@ -7,6 +7,7 @@ to the next one.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,7 @@ class Clearing:
         self._busy: set[int] = set()
         self._ready: list[int] = []
         self._under_way = 0
-        self.at_work: set[int] = set()
-        """Regions that the server copies: it has the lock of one in the same name as what is cleared."""
+        self._at_work: Counter[int] = Counter()
         self._mine = (directory.epoch & _EPOCHS) << 8 | 1
         self.wake: Callable[[], None] = lambda: None
         self.held = False
@@ -65,12 +65,23 @@ class Clearing:
         """A region has left, or is looked at no more."""
         if self._known[index].pins or index in self._busy:
             return
-        if not self.held and index not in self.at_work and self._seize(index):
+        if not self.held and index not in self._at_work and self._seize(index):
             if not self._ready:
                 self.wake()
             self._ready.append(index)
         else:
             self._busy.add(index)
+
+    def work_begins(self, index: int) -> None:
+        """The server is about to copy a region, or to write in it: it has the lock of one in the same name as what is
+        cleared. As often as `work_ends`."""
+        self._at_work[index] += 1
+
+    def work_ends(self, index: int) -> None:
+        """It is through with that."""
+        self._at_work[index] -= 1
+        if not self._at_work[index]:
+            del self._at_work[index]
 
     def look_again(self) -> None:
         """Somebody may have given a lock back meanwhile."""

@@ -257,11 +257,17 @@ class Clients:
             if self.closed or not self.is_of(slot, epoch):
                 return  # it has gone meanwhile, and the slot may be another's
             self._fencing.discard(slot)
-            if fenced:
+            if fenced and self._silent(slot):
                 self.left(slot)
-            else:  # until then all that it had stays its own
+            elif slot in self._overdue:  # until then all that it had stays its own
                 self._beats[slot] = self._beats[slot][0], self._now() - self.lease + _AGAIN
         self._event("host fenced" if fenced else "host not fenced", host, {"slot": slot})
+
+    def _silent(self, slot: int) -> bool:
+        """Whether it has not been heard of since its lease ran out: one that was only late may write yet, whatever was
+        taken from its host, or was not as it has others that live."""
+        beat = self._directory.memory.load(self._directory.slot_at(slot) + SLOT["beat"])
+        return slot in self._overdue and beat == self._beats[slot][0]
 
 
 def _hashed(token: bytes) -> int:

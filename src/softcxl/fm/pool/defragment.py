@@ -222,7 +222,7 @@ class Defragmenter:
             one = self._regions.known.get(move.index)
             if one is None or not self._still(one, move):
                 return False
-            self._regions.clearing.at_work.add(move.index)
+            self._regions.clearing.work_begins(move.index)
             self._sources.note(move.index, [move.new])
         copies = Copies(self._directory, move.index)
         joined = False
@@ -259,7 +259,7 @@ class Defragmenter:
         finally:
             self._rebuilder.under_way.pop(move.index, None)
             with self._lock:
-                self._regions.clearing.at_work.discard(move.index)
+                self._regions.clearing.work_ends(move.index)
             if joined:
                 self._rebuilder.orphans.append(Orphan(move.index, one, spare, move.new))
                 self._rebuilder.changed()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from softcxl.fm.pool.copies import Copies
 from softcxl.fm.pool.errors import Refusal
-from softcxl.pool.errors import Busy
+from softcxl.pool.errors import Busy, Stale
 from softcxl.pool.protocol import (
     LARGEST,
     Heal,
@@ -63,15 +63,21 @@ class Poisoned:
             index = server.regions.find(Named(index=asked.index, generation=asked.generation, name=b""))
             one = server.regions.known[index]
             server.regions.check_writer(slot, index)
-        if asked.offset + asked.length > one.size:
-            raise Refusal(
-                Status.MALFORMED, f"{asked.length} bytes at {asked.offset}: the region has {one.size}"
-            )
-        region, copies = server.rebuilder.copier.open(index, one), Copies(server.directory, index)
+            if asked.offset + asked.length > one.size:
+                raise Refusal(
+                    Status.MALFORMED, f"{asked.length} bytes at {asked.offset}: the region has {one.size}"
+                )
+            server.regions.clearing.work_begins(index)
         try:
+            region, copies = server.rebuilder.copier.open(index, one), Copies(server.directory, index)
             done = server.rebuilder.repairer.heal(region, copies, asked.offset, asked.length, asked.health)
         except Busy:
             done = False
+        except Stale:
+            raise Refusal(Status.GONE, f"region {index} was freed meanwhile") from None
+        finally:
+            with server.lock:
+                server.regions.clearing.work_ends(index)
         if not done:
             raise Refusal(Status.BUSY, f"region {index}: somebody writes it, or there is more poison")
         return b""

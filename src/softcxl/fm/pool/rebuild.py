@@ -131,13 +131,20 @@ class Rebuilder:
             if self.copier.stopping.is_set():
                 return
             try:
-                while self._jobs:
-                    self._jobs.popleft()()
+                self._do_jobs()
                 self.round()
             except Exception:
                 log.exception("rebuilding the pool's regions")
             finally:
                 self._looks = False
+
+    def _do_jobs(self) -> None:
+        while self._jobs:
+            job = self._jobs.popleft()
+            try:
+                job()
+            except Exception:  # the others are waited for
+                log.exception("the pool's work")
 
     def round(self) -> None:
         """See to every region that is not whole, those with the fewest copies first; again where something has changed
@@ -166,7 +173,7 @@ class Rebuilder:
             one = self.regions.known.get(index)
             if one is None or one.leaving:
                 return True
-            self.regions.clearing.at_work.add(index)
+            self.regions.clearing.work_begins(index)
         copies = Copies(self.directory, index)
         why = ""
         try:
@@ -197,7 +204,7 @@ class Rebuilder:
         finally:
             self.under_way.pop(index, None)
             with self.lock:
-                self.regions.clearing.at_work.discard(index)
+                self.regions.clearing.work_ends(index)
         if not why:
             self.waiting.pop(index, None)
             return True
@@ -219,7 +226,7 @@ class Rebuilder:
             if there and orphan.one.leaving:
                 return False
             if there:
-                self.regions.clearing.at_work.add(orphan.index)
+                self.regions.clearing.work_begins(orphan.index)
         if there:
             try:
                 with locked(self.copier.open(orphan.index, orphan.one)):
@@ -228,7 +235,7 @@ class Rebuilder:
                 return False
             finally:
                 with self.lock:
-                    self.regions.clearing.at_work.discard(orphan.index)
+                    self.regions.clearing.work_ends(orphan.index)
         self.copier.give_back(orphan.one.capacity, orphan.place)
         return True
 

@@ -63,8 +63,8 @@ class Repairer:
 
     def _repair_copy(self, region: Region, copies: Copies, copy: int) -> int:
         """Write the poisoned lines of a copy anew. Returns how many bytes of it no other copy has."""
-        number, _ = split(copies.extent(copy))
-        held = self._sources.all[number]
+        place = copies.extent(copy)
+        held = self._sources.all[place >> 56]
         mended = lost = 0
         for _ in range(_TRIES):
             told = held.poisonings
@@ -76,7 +76,7 @@ class Repairer:
             done = [length for at, length in ranges if self._rewrite(held, region, copies, copy, at, length)]
             mended += sum(done)
             lost = sum(length for _, length in ranges) - sum(done)
-            if not ranges and (self._health.expects(held) or self._set_clean(held, told, copies, copy)):
+            if not ranges and (self._health.expects(held) or self._set_clean(place, told, copies, copy)):
                 break
             if lost:
                 break
@@ -95,7 +95,7 @@ class Repairer:
         """
         first = -(-offset // _LINE) * _LINE
         end = offset + length if offset + length == copies.size else (offset + length) // _LINE * _LINE
-        before: dict[int, int] = {}
+        before: dict[int, tuple[int, int]] = {}
         was = -1
         # Piece by piece, as whoever writes meanwhile waits: what he writes is newer
         for start in range(first, max(end, first + 1), _PIECE):
@@ -114,20 +114,20 @@ class Repairer:
                     self._write_over(copies, copy, start, min(start + _PIECE, end))
             finally:
                 region.unlock()
-        for copy, told in before.items():
+        for copy, (place, told) in before.items():
             if not self._copier.poison(copies, copy):
-                self._set_clean(self._held(copies, copy), told, copies, copy)
+                self._set_clean(place, told, copies, copy)
         self._directory.health_changed()
         return True
 
     def _held(self, copies: Copies, copy: int) -> Held:
         return self._sources.all[split(copies.extent(copy))[0]]
 
-    def _as_it_is(self, copies: Copies) -> dict[int, int]:
-        """How often there was poison where the copies are that have some."""
+    def _as_it_is(self, copies: Copies) -> dict[int, tuple[int, int]]:
+        """Where the copies are that have poison, and how often there was some there."""
         marked = copies.healthy & copies.poisoned
         return {
-            copy: self._held(copies, copy).poisonings
+            copy: (copies.extent(copy), self._held(copies, copy).poisonings)
             for copy in range(copies.count)
             if marked >> copy & 1 and self._copier.answers(copies, copy)
         }
@@ -148,9 +148,9 @@ class Repairer:
         self._copier.bytes(copies.extent(copy), at, len(data))[:] = data
         self._intend(copies, 0, 0, None)
 
-    def _set_clean(self, held: Held, told: int, copies: Copies, copy: int) -> bool:
+    def _set_clean(self, place: int, told: int, copies: Copies, copy: int) -> bool:
         with self._lock:
-            if held.poisonings != told:
+            if copies.extent(copy) != place or self._sources.all[place >> 56].poisonings != told:
                 return False
             copies.set_clean(1 << copy)
             return True
