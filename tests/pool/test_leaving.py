@@ -117,6 +117,25 @@ def test_a_view_keeps_its_memory_and_nothing_else(served: Served) -> None:
     assert shared() == mapped
 
 
+@pytest.mark.timeout(60)
+def test_who_leaves_waits_for_no_server(served: Served) -> None:
+    """However patient he is, and whatever he has."""
+    pool, other = served.connect(patience=10_000), served.connect("other", patience=10_000)
+    kept = [regions(pool), pool.queue("kept"), pool.ring("kept").producer(), pool.allocate(64).view()]
+    for name in ("first", "second"):
+
+        @pool.service(name)
+        def double(data: bytes) -> bytes:
+            return data * 2
+
+    assert other.client("first").double(b"1") == b"11"
+    served.stop()
+    pool.close()
+    other.close()
+    served.start()
+    del kept
+
+
 def test_what_is_used_after_that_says_so(served: Served) -> None:
     pool = served.connect()
     region = pool.allocate("64KiB")

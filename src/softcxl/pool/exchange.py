@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from softcxl.pool import arguments
 from softcxl.pool.buffer import Buffers
 from softcxl.pool.channel import Consumer, Producer, Queue, Ring
-from softcxl.pool.errors import PoolError, Refused
+from softcxl.pool.errors import Refused
 from softcxl.pool.protocol import ChannelKind, Opcode, Remove
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class Exchange:
             services, self._services = self._services, {}
         for service in services.values():
             # A function that never ends keeps nobody here, and neither does a server that has gone
-            with contextlib.suppress(TimeoutError, PoolError):
-                service.close(_PATIENCE)
+            with contextlib.suppress(TimeoutError):
+                service.stop(_PATIENCE)
             service.end()
         for part in list(self._parts):
             part.stop()

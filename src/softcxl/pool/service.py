@@ -166,20 +166,30 @@ class Service:
         Raises TimeoutError where a function has not come to its end by then, in seconds. One of its own functions may
         say it: it is done when that has come to its end.
         """
-        self._stopping = True
-        if threading.current_thread() in self._threads:
+        if not self.stop(timeout):
             threading.Thread(target=self.close, name=f"{self.name} closes", daemon=True).start()
             return
-        for thread in self._threads:
-            thread.join(timeout)
-            if thread.is_alive():
-                raise TimeoutError(f"service {self.name!r}: a function has not come to its end")
         with self._lock:
             place, self._place = self._place, None
             if place is not None:
                 request = Detach(index=place.index, generation=place.generation, role=Role.WORKER)
                 with contextlib.suppress(Stale):  # the pool has forgotten this client, and so its part
                     self._pool.ask(Opcode.DETACH, request.pack())
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Finish the calls that were begun, and take no more: without a word to the server, which hears that this
+        client leaves. Returns False where one of its own functions says it, which has not come to its end then.
+
+        Raises TimeoutError as `close`.
+        """
+        self._stopping = True
+        if threading.current_thread() in self._threads:
+            return False
+        for thread in self._threads:
+            thread.join(timeout)
+            if thread.is_alive():
+                raise TimeoutError(f"service {self.name!r}: a function has not come to its end")
+        return True
 
     def end(self) -> None:
         """The pool is left: what has not come to its end yet touches the service's memory no more."""
