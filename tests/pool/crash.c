@@ -2,9 +2,9 @@
  * twice, and nothing stuck. Prints a line for each operation, the number of points at which it died; exits with 1 and a
  * sentence where something is wrong. */
 #include "dies.h"
-#include "softcxl_pool.h"
+#include "softcxl_calls.h"
 
-enum { CELLS = 4, STRIDE = 64, ALIVE = 1, DEAD = 2, SIZE = 65536 };
+enum { CELLS = 4, STRIDE = 64, ALIVE = 1, DEAD = 2, MARK = 7, SIZE = 65536 };
 
 struct shared {
 	uint8_t memory[SIZE] __attribute__((aligned(64)));
@@ -79,7 +79,7 @@ static void queue(int turned)
 {
 	uint64_t values[64];
 	memset(shared, 0, sizeof *shared);
-	CHECK(scxl_queue_make(shared->memory, SIZE, CELLS, STRIDE) == SCXL_OK, "cannot make");
+	CHECK(scxl_queue_make(shared->memory, SIZE, CELLS, STRIDE, MARK) == SCXL_OK, "cannot make");
 	for (int i = 0; i < turned; i++) {
 		fill(ALIVE, 50, 1);
 		drain(values);
@@ -194,7 +194,7 @@ static int receiving(void)
 static struct scxl_table table(void)
 {
 	struct scxl_table one;
-	CHECK(scxl_calls_attach(&one, shared->memory, SIZE) == SCXL_OK, "cannot attach");
+	CHECK(scxl_calls_attach(&one, shared->memory, SIZE, MARK) == SCXL_OK, "cannot attach");
 	return one;
 }
 
@@ -260,12 +260,23 @@ enum { TABLE_AT = 4096 };
 static struct scxl_table asked(void)
 {
 	struct scxl_table one;
-	CHECK(scxl_calls_attach(&one, shared->memory + TABLE_AT, SIZE - TABLE_AT) == SCXL_OK, "cannot attach");
+	CHECK(scxl_calls_attach(&one, shared->memory + TABLE_AT, SIZE - TABLE_AT, MARK) == SCXL_OK, "cannot attach");
 	return one;
 }
 
-/* Run whatever the queue tells of, and count what was begun. */
-static int serve(uint16_t slot)
+static bool run(struct scxl_table *calls, uint64_t cell, uint16_t slot)
+{
+	uint32_t length, kind;
+
+	if (scxl_call_take(calls, (uint32_t)cell, 1, slot, &length, &kind) != SCXL_OK)
+		return false;
+	shared->seen[cell]++;
+	CHECK(scxl_call_answer(calls, (uint32_t)cell, 1, slot, &cell, 8, 0) == SCXL_OK, "cannot answer");
+	return true;
+}
+
+/* Run whatever is asked where one looks `ahead` of the notes, and whatever the queue tells of; count what was begun. */
+static int serve(uint16_t slot, bool ahead)
 {
 	struct scxl_user one = user(slot);
 	struct scxl_table calls = asked();
@@ -274,23 +285,22 @@ static int serve(uint16_t slot)
 	int begun = 0;
 	enum scxl_result result;
 
+	for (cell = 0; ahead && cell < 3; cell++)
+		begun += scxl_call_look(&calls, (uint32_t)cell, 1) == SCXL_OK && run(&calls, cell, slot);
 	while ((result = scxl_queue_claim(&one, &claimed, &length, &kind)) == SCXL_OK) {
 		memcpy(&cell, scxl_queue_bytes(&one, claimed), 8);
-		result = scxl_call_take(&calls, (uint32_t)cell, 1, slot, &length, &kind);
+		begun += run(&calls, cell, slot);
 		CHECK(scxl_queue_release(&one, claimed) == SCXL_OK, "a note is not its taker's");
-		if (result != SCXL_OK)
-			continue;
-		shared->seen[cell]++;
-		begun++;
-		CHECK(scxl_call_answer(&calls, (uint32_t)cell, 1, slot, &cell, 8, 0) == SCXL_OK, "cannot answer");
 	}
 	CHECK(result == SCXL_EMPTY, "serving ended with %d", result);
 	return begun;
 }
 
-static void server(void) { serve(DEAD); }
+static void server(void) { serve(DEAD, false); }
 
-static int serving(void)
+static void server_ahead(void) { serve(DEAD, true); }
+
+static int serving(void (*what)(void))
 {
 	for (fatal = 1;; fatal++) {
 		uint32_t length, kind;
@@ -304,11 +314,11 @@ static int serving(void)
 			CHECK(scxl_call_ask(&one, (uint32_t)cell, &cell, 8, 0, &number) == SCXL_OK && number == 1, "cannot ask");
 			fill(ALIVE, cell, 1);
 		}
-		bool died = dies(server);
+		bool died = dies(what);
 		mend();
 		for (uint32_t cell = 0; cell < 3; cell++)
 			scxl_call_mend(&one, cell, DEAD);
-		serve(ALIVE);
+		serve(ALIVE, false);
 		for (uint32_t cell = 0; cell < 3; cell++) {
 			enum scxl_result result = scxl_call_poll(&one, cell, 1, &length, &kind);
 			answered += result == SCXL_OK;
@@ -319,6 +329,59 @@ static int serving(void)
 		if (!died)
 			return fatal - 1;
 	}
+}
+
+/* A client that dies as it asks, of a worker that looks ahead of the notes: what it asked is run once at most, and what
+ * there is a note of is run. */
+static void client(void)
+{
+	struct scxl_user one = user(DEAD);
+	struct scxl_table calls = asked();
+	uint64_t number;
+
+	for (uint64_t cell = 0; cell < 3; cell++) {
+		CHECK(scxl_call_ask(&calls, (uint32_t)cell, &cell, 8, 0, &number) == SCXL_OK && number == 1, "cannot ask");
+		shared->done += scxl_queue_put(&one, &cell, 8, 0) == SCXL_OK;
+	}
+}
+
+static int asking(void)
+{
+	for (fatal = 1;; fatal++) {
+		queue(1);
+		CHECK(scxl_calls_make(shared->memory + TABLE_AT, SIZE - TABLE_AT, 3, 64) == SCXL_OK, "cannot make");
+		bool died = dies(client);
+		int begun = serve(ALIVE, true);
+		mend();
+		begun += serve(ALIVE, true);
+		for (uint32_t cell = 0; cell < 3; cell++)
+			CHECK(shared->seen[cell] <= 1 && (shared->seen[cell] || cell >= shared->done), "call %u was run %d times", cell, (int)shared->seen[cell]);
+		CHECK(begun == (int)shared->done || (died && begun == (int)shared->done + 1), "%d calls were run, %d were acknowledged", begun, (int)shared->done);
+		still_works();
+		if (!died)
+			return fatal - 1;
+	}
+}
+
+/* A table's calls may go through several queues: who serves one takes no call of another's. */
+static void marks(void)
+{
+	struct scxl_table mine, other;
+	uint32_t length, kind;
+	uint64_t number, value = 1;
+
+	memset(shared, 0, sizeof *shared);
+	CHECK(scxl_calls_make(shared->memory, SIZE, 2, 64) == SCXL_OK, "cannot make");
+	CHECK(scxl_calls_attach(&mine, shared->memory, SIZE, MARK) == SCXL_OK && scxl_calls_attach(&other, shared->memory, SIZE, MARK + 1) == SCXL_OK, "cannot attach");
+	CHECK(scxl_call_look(&mine, 0, 1) == SCXL_EMPTY && scxl_call_look(&mine, 0, 2) == SCXL_STALE, "a call is there that is not");
+	CHECK(scxl_call_ask(&other, 0, &value, 8, 0, &number) == SCXL_OK && number == 1, "cannot ask");
+	CHECK(scxl_call_look(&mine, 0, 1) == SCXL_STALE && scxl_call_look(&other, 0, 1) == SCXL_OK, "a call is seen in another's queue");
+	CHECK(scxl_call_take(&mine, 0, 1, ALIVE, &length, &kind) == SCXL_STALE, "a call is another queue's");
+	CHECK(!scxl_call_undo(&mine, 0, 1) && scxl_call_undo(&other, 0, 1), "a call is taken back by another");
+	CHECK(scxl_call_ask(&mine, 0, &value, 8, 0, &number) == SCXL_OK && number == 2, "its cell is not free");
+	CHECK(scxl_call_take(&mine, 0, 2, ALIVE, &length, &kind) == SCXL_OK, "a call is not its queue's");
+	CHECK(!scxl_call_undo(&mine, 0, 2), "what runs is taken back");
+	CHECK(scxl_call_look(&mine, 0, 2) == SCXL_STALE && scxl_call_look(&mine, 0, 3) == SCXL_EMPTY, "what runs is seen as asked");
 }
 
 int main(void)
@@ -333,6 +396,9 @@ int main(void)
 	printf("send %d\n", sending());
 	printf("receive %d\n", receiving());
 	printf("answer %d\n", working());
-	printf("serve %d\n", serving());
+	printf("serve %d\n", serving(server));
+	printf("serve ahead %d\n", serving(server_ahead));
+	printf("ask %d\n", asking());
+	marks();
 	return 0;
 }

@@ -34,7 +34,7 @@ class Directory:
         self.memories: list[Memory | None] = [Memory(buffer) for buffer in self.buffers]
         self.arena = self.buffers[0]
         struct.pack_into(
-            "<QII5Q", self.arena, 0, 0x4C4F4F504C584353, 1, 1, ARENA, 77, 1, 1, SLOTS << 32 | sources + 1
+            "<QII5Q", self.arena, 0, 0x4C4F4F504C584353, 2, 1, ARENA, 77, 1, 1, SLOTS << 32 | sources + 1
         )
         struct.pack_into("<QQQQ", self.arena, 0x38, REGIONS, 4096, SLOTS_AT, REGIONS_AT)
         struct.pack_into("<QQI", self.arena, 0x78, HEAP_AT, 0, 10_000)

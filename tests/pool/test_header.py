@@ -14,7 +14,7 @@ from tests.pool.directory import Directory
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "src/softcxl/pool/core"
-HEADERS = ["softcxl_pool.h", "softcxl_directory.h", "softcxl_region.h"]
+HEADERS = ["softcxl_pool.h", "softcxl_calls.h", "softcxl_directory.h", "softcxl_region.h"]
 
 STRUCTURES = {
     "scxl_header": (layout.HEADER, 4096),
@@ -61,6 +61,7 @@ def test_a_kernel_module_can_use_them(cc: list[str], tmp_path: Path) -> None:
         (tmp_path / "linux" / name).write_text(f"#pragma once\n{text}\n")
     source = tmp_path / "module.c"
     source.write_text(
+        '#include "softcxl_calls.h"\n'
         '#include "softcxl_region.h"\n'
         "int swap(struct scxl_opened *one, char *bytes)\n{\n"
         "\treturn scxl_region_write(one, 0, bytes, 64) + scxl_region_read(one, 0, bytes, 64, 0);\n}\n"

@@ -65,7 +65,7 @@ def made(**fields: int) -> int:
     for name, value in header.items():
         os.pwrite(fd, struct.pack("<Q", value), HEADER[name])
     for name, value in (
-        ("version", fields.get("version", 1)),
+        ("version", fields.get("version", 2)),
         ("ready", 1),
         ("slots", fields.get("slots", 16)),
     ):
@@ -78,7 +78,8 @@ def made(**fields: int) -> int:
     [
         ({}, errors.Foreign),  # no queue is there
         ({"magic": 5}, errors.Foreign),
-        ({"version": 2}, errors.Foreign),
+        ({"version": 1}, errors.Foreign),
+        ({"version": 3}, errors.Foreign),
         ({"size": 1 << 62}, errors.Corrupt),
         ({"slots": 0xFFFFFFFF}, errors.Corrupt),
         ({"slots": 1}, errors.Corrupt),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from softcxl.pool import rpc, service
+from softcxl.pool import layout, rpc, service
 from softcxl.pool.errors import (
     BadCall,
     Closed,
@@ -300,6 +300,52 @@ def test_many_clients_and_several_workers(served: Served) -> None:
     assert not wrong
     done = sorted(workers[0].calls + workers[1].calls)
     assert done == sorted(1000 * at + number for at in range(5) for number in range(200))
+
+
+def test_a_client_of_two_services_hears_from_each_what_it_asked_it(served: Served) -> None:
+    """Its calls to both lie in one table, where each service's worker looks for the next one."""
+
+    def tells(service_name: str) -> Callable[[int], str]:
+        def who(number: int) -> str:
+            return f"{service_name} {number}"
+
+        return who
+
+    names, caller = ("left", "right"), served.client("caller")
+    for name in names:
+        served.client(f"worker of {name}").service(name)(tells(name))
+    asked = [caller.client(name, timeout=LONG) for name in names]
+    for number in range(600):
+        name, client = names[number % 2], asked[number % 2]
+        assert client.who(number) == f"{name} {number}"
+        assert client.who(number) == f"{name} {number}"
+    pending = [asked[number % 2].who.start(number) for number in range(rpc.CALLS)]
+    assert [call.result() for call in pending] == [
+        f"{names[number % 2]} {number}" for number in range(rpc.CALLS)
+    ]
+
+
+def test_each_service_has_a_mark_of_its_own(served: Served) -> None:
+    def mark(name: str) -> int:
+        with served.server.lock:
+            region = served.server.directory.region(served.server.regions.names[f"service:{name}"])
+        word: int = served.server.directory.memory.load(region.extent0 + layout.CHANNEL_AT)
+        return word >> 48
+
+    worker = served.client("worker")
+    for name in ("a", "b", "c"):
+        worker.service(name)(tagged)
+    assert [mark(name) for name in ("a", "b", "c")] == [1, 2, 3]
+    worker.service("c").close()
+    served.stop()
+    served.start()
+    wait_until(lambda: "worker" in served.server.names.values())
+    worker.service("d")(tagged)
+    assert len({mark(name) for name in ("a", "b", "d")}) == 3
+
+
+def tagged(number: int) -> int:
+    return number
 
 
 def test_a_call_can_be_awaited(index: Index, client: rpc.Client) -> None:

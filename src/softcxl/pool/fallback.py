@@ -22,7 +22,7 @@ from softcxl.pool.errors import Closed, Corrupt, Empty, Foreign, Full, NativeMis
 
 _LINE: Final = 64
 _RING: Final = 0x474E4952
-_VERSION: Final = 1
+_VERSION: Final = 2
 _HEADER: Final = 256
 _THERE: Final = 1 << 31
 _MOST: Final = (1 << 64) - 1

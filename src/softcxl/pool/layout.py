@@ -19,7 +19,7 @@ from unicodedata import category
 from softcxl.wire import Record, raw, reserved, u32, u64
 
 MAGIC: Final = int.from_bytes(b"SCXLPOOL", "little")
-VERSION: Final = 1
+VERSION: Final = 2
 LINE: Final = 64
 """Bytes of a cache line, which structures do not share."""
 PAGE: Final = 4096

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from softcxl.fm.pool.heap import Extent
     from softcxl.pool.native import Memory
 
+_MARK_AT: Final = 6
 _CLOSED_AT: Final = 208
 """Of the word of a ring or a queue that says which side has gone."""
 
@@ -34,6 +35,8 @@ class Channel:
         behind = arena[
             extent.at + layout.CHANNEL_HEAD : extent.at + layout.CHANNEL_HEAD + 4 * layout.REPEATABLE
         ]
+        self.mark = int.from_bytes(arena[self.at + _MARK_AT : self.at + _MARK_AT + 2], "little")
+        """Of a service: what tells calls of it from calls of others, which lie in the same tables."""
         self.repeatable = [number for (number,) in struct.iter_unpack("<I", behind) if number]
 
     @property

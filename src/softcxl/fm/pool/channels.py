@@ -47,6 +47,7 @@ QUEUE_CELLS: Final = 256
 RECORD_SIZE: Final = 1008
 SERVICE_CELLS: Final = 1024
 _LARGEST: Final = 1 << 40
+_MARKS: Final = (1 << 16) - 1
 _WHAT: Final = {kind: kind.name.lower() for kind in ChannelKind}
 _ROLES: Final = {
     ChannelKind.RING: (Role.PRODUCER, Role.CONSUMER),
@@ -69,6 +70,8 @@ class Channels:
         self._tables: dict[int, Channel] = {}
         self._of_slot: dict[int, set[int]] = {}
         self._unserved: set[int] = set()
+        self._marks: set[int] = set()
+        self._last_mark = 0
         self.gifts = Gifts(heap, lease, clock)
         self.handlers: dict[int, Callable[[int, bytes], bytes]] = {
             Opcode.ATTACH: lambda slot, data: self.attach(slot, Attach.unpack(data)).pack(),
@@ -81,6 +84,7 @@ class Channels:
         }
         for extent in list(heap.channels()):
             self._recover(extent)
+        self._last_mark = max(self._marks, default=0)
         for table in self._tables.values():
             # Calls that the server had been about to refuse
             self._tried(table, lambda one: self._caller(one).mend(layout.SERVER))
@@ -111,8 +115,10 @@ class Channels:
             self._by_name[channel.extent.name] = channel
         if channel.kind is ChannelKind.CALLS:
             self._tables[channel.owners[0] - 1] = channel
-        if channel.kind is ChannelKind.SERVICE and not channel.workers:
-            self._unserved.add(channel.extent.region)
+        if channel.kind is ChannelKind.SERVICE:
+            self._marks.add(channel.mark)
+            if not channel.workers:
+                self._unserved.add(channel.extent.region)
 
     # -- requests --------------------------------------------------------------------------------------------
 
@@ -187,6 +193,7 @@ class Channels:
                 Status.NO_ROOM, f"a {_WHAT[kind]} of {size} bytes and {cells} cells is more than there can be"
             )
         stride = 64
+        mark = self._mark() if kind is ChannelKind.SERVICE else 0
         if kind is ChannelKind.RING:
             room = 256 + (1 << (max(size or RING_SIZE, 64) - 1).bit_length())
         elif kind is ChannelKind.CALLS:
@@ -209,7 +216,7 @@ class Channels:
         elif kind is ChannelKind.CALLS:
             Caller.make(self._memory, at, room, rpc.CALLS, rpc.CALL_STRIDE)
         else:
-            Queue.make(self._memory, at, room, cells, stride)
+            Queue.make(self._memory, at, room, cells, stride, mark)
         owner = slot + 1 if kind is ChannelKind.CALLS else 0
         head = ChannelHead(
             magic=0,
@@ -228,6 +235,15 @@ class Channels:
         channel = Channel(self._memory, self._heap.map, extent)
         self._keep(channel)
         return channel
+
+    def _mark(self) -> int:
+        """A mark that no other service has; one that was another's comes last, as its workers may be slow to go."""
+        if len(self._marks) >= _MARKS:
+            raise Refusal(Status.NO_ROOM, f"there are {_MARKS} services")
+        while True:
+            self._last_mark = self._last_mark % _MARKS + 1
+            if self._last_mark not in self._marks:
+                return self._last_mark
 
     def _join(self, channel: Channel, slot: int, role: Role, request: int) -> None:
         if role in (Role.PRODUCER, Role.CONSUMER):
@@ -401,6 +417,8 @@ class Channels:
             return
         self._by_name.pop(channel.extent.name, None)
         self._unserved.discard(index)
+        if channel.kind is ChannelKind.SERVICE:
+            self._marks.discard(channel.mark)
         self._memory.store(channel.extent.at, 0)
         self._heap.drop(channel.extent)
         self.gifts.free_with(index)

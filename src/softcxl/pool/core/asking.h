@@ -82,7 +82,7 @@ static PyObject *asking_read(Asking *self, PyObject *request, uint32_t kind, con
 
 	if (poll->kind == ANSWER_VALUE) {
 		answer = PyBytes_FromStringAndSize((char *)scxl_call_bytes(scxl_call_at(&self->caller->table, poll->note.cell)), poll->length);
-		scxl_call_free(&self->caller->table, poll->note.cell, poll->note.number);
+		caller_free(self->caller, &poll->note);
 		result = answer ? PyObject_CallFunctionObjArgs(self->decode, answer, NULL) : NULL;
 		if (!result && answer && forgiven()) {
 			error = Py_BuildValue("OI", answer, poll->kind);
@@ -100,22 +100,22 @@ static PyObject *asking_read(Asking *self, PyObject *request, uint32_t kind, con
 static PyObject *asking_ask(Asking *self, PyObject *request, uint32_t kind, bool *asked)
 {
 	struct call_poll poll = {.table = &self->caller->table};
-	int64_t deadline;
+	struct until until = {.span = span_of(self->timeout)};
 	bool raised_;
 	int result;
 	PyObject *error;
 
 	*asked = true;
-	deadline = deadline_of(self->timeout);
-	if (deadline < 0)
+	if (until.span < 0)
 		return NULL;
-	result = caller_ask(self->caller, PyBytes_AsString(request), (uint32_t)PyBytes_Size(request), kind, &poll.note, 0, &raised_);
+	result = caller_ask(self->caller, PyBytes_AsString(request), (uint32_t)PyBytes_Size(request), kind, &poll.note, NULL, &raised_);
 	if (result == SCXL_FULL) {
 		*asked = false;
 		return NULL;
 	}
 	if (result == SCXL_OK) {
-		result = caller_wait(self->caller, &poll, deadline);
+		caller_rest();
+		result = caller_wait(self->caller, &poll, &until);
 		if (result == SCXL_OK)
 			return asking_read(self, request, kind, &poll);
 		/* A timeout, a signal, a worker that died: nobody waits for it any more. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * softcxl.pool._native: what softcxl_pool.h says, for Python. Words that are compared and swapped, rings, queues,
+ * softcxl.pool._native: what softcxl_pool.h and its neighbours say, for Python. Words that are compared and swapped, rings, queues,
  * calls and regions, each with waiting that spins for a while and sleeps then. Stable ABI of Python 3.11.
  */
 #define _GNU_SOURCE
@@ -20,6 +20,7 @@
 #include <cpuid.h>
 #endif
 
+#include "softcxl_calls.h"
 #include "softcxl_region.h"
 
 /* -- errors -------------------------------------------------------------------------------------------------------- */
@@ -118,6 +119,7 @@ static bool sent(const char *name, PyObject *const *args, Py_ssize_t count, stru
 #include "ring.h"
 #include "queue.h"
 #include "calls.h"
+#include "worker.h"
 #include "parts.h"
 #include "ends.h"
 #include "asking.h"

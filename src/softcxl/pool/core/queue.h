@@ -21,14 +21,15 @@ static PyObject *queue_make(PyObject *type, PyObject *args)
 	PyObject *memory;
 	unsigned long long at, size;
 	unsigned cells, stride;
+	unsigned short mark = 0;
 	enum scxl_result result;
 	void *there;
 
 	(void)type;
-	if (!PyArg_ParseTuple(args, "O!KKII", memory_type, &memory, &at, &size, &cells, &stride) ||
+	if (!PyArg_ParseTuple(args, "O!KKII|H", memory_type, &memory, &at, &size, &cells, &stride, &mark) ||
 	    !(there = reach((Memory *)memory, at, size, SCXL_LINE)))
 		return NULL;
-	result = stride > CELL_MOST ? SCXL_TOO_LONG : scxl_queue_make(there, size, cells, stride);
+	result = stride > CELL_MOST ? SCXL_TOO_LONG : scxl_queue_make(there, size, cells, stride, mark);
 	if (result != SCXL_OK)
 		return fail(result);
 	Py_RETURN_NONE;
@@ -244,7 +245,7 @@ static PyObject *queue_leave(PyObject *object, PyObject *nothing)
 }
 
 static PyMethodDef queue_methods[] = {
-	{"make", queue_make, METH_VARARGS | METH_STATIC, "make(memory, offset, size, cells, stride): make a queue of that many cells."},
+	{"make", queue_make, METH_VARARGS | METH_STATIC, "make(memory, offset, size, cells, stride, mark=0): make a queue of that many cells; mark is for calls: see softcxl_pool.h."},
 	{"put", FAST(queue_put), METH_FASTCALL, "put(data, kind=0, timeout=None): append a record; wait while there is no room."},
 	{"get", FAST(queue_get), METH_FASTCALL, "get(timeout=None): take the next record; its kind is in `kind`."},
 	{"take", FAST(queue_take), METH_FASTCALL, "take(timeout=None): take the next record; it, and its kind."},

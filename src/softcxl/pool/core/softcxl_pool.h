@@ -2,8 +2,8 @@
  *
  * SoftCXL's pool in shared memory: the layout, and what may be done with it. For C11 or later, on any machine that is
  * little-endian and has lock-free 64-bit atomics; gcc or clang; in user space, and in a Linux kernel module. Whoever uses
- * the pool includes this file, and softcxl_region.h for regions (with softcxl_directory.h), and nothing else: everything
- * is static inline.
+ * the pool includes this file, softcxl_calls.h for calls, softcxl_region.h for regions (with softcxl_directory.h), and
+ * nothing else: everything is static inline.
  *
  * Rules of the layout:
  *  - offsets only, never pointers; little-endian; structures begin on lines of 64 bytes;
@@ -16,7 +16,7 @@
  * Three things:
  *  scxl_ring   bytes from one producer to one consumer, as records, in order;
  *  scxl_queue  records of a fixed size at most, from many producers to many consumers, in order of arrival;
- *  scxl_call   a request and its reply: one cell of a table, whose index goes through a queue.
+ *  scxl_call   a request and its reply: one cell of a table, whose index goes through a queue (softcxl_calls.h).
  *
  * Each of the operations here tries once and returns. Waiting is the caller's: it spins, then sleeps on a word
  * (`scxl_sleepers`) with a futex where both are on one host, or with whatever wakes a guest.
@@ -36,10 +36,9 @@
 #endif
 
 #define SCXL_LINE 64
-#define SCXL_VERSION 1
+#define SCXL_VERSION 2
 #define SCXL_RING_MAGIC 0x474e4952u  /* "RING" */
 #define SCXL_QUEUE_MAGIC 0x55455551u /* "QUEU" */
-#define SCXL_CALLS_MAGIC 0x4c4c4143u /* "CALL" */
 
 enum scxl_result {
 	SCXL_OK = 0,
@@ -329,7 +328,8 @@ struct scxl_cell {
 
 struct scxl_queue {
 	uint32_t magic;
-	uint16_t version, reserved0;
+	uint16_t version;
+	uint16_t mark;   /* for calls: queues that calls of one table go through have different ones */
 	uint32_t cells;  /* a power of two, 2 or more */
 	uint32_t stride; /* bytes of a cell, a multiple of 64 */
 	uint8_t reserved1[48];
@@ -349,7 +349,7 @@ struct scxl_user {
 	uint8_t *cells;
 	uint64_t mask;
 	uint32_t stride;
-	uint16_t slot;
+	uint16_t slot, mark;
 };
 
 static inline uint64_t scxl_word(uint64_t ticket, uint16_t slot, enum scxl_cell_state state)
@@ -368,7 +368,7 @@ static inline uint64_t scxl_queue_size(uint32_t cells, uint32_t stride)
 	return SCXL_QUEUE_HEADER + (uint64_t)cells * stride;
 }
 
-static inline enum scxl_result scxl_queue_make(void *at, uint64_t available, uint32_t cells, uint32_t stride)
+static inline enum scxl_result scxl_queue_make(void *at, uint64_t available, uint32_t cells, uint32_t stride, uint16_t mark)
 {
 	struct scxl_queue *queue = at;
 
@@ -380,6 +380,7 @@ static inline enum scxl_result scxl_queue_make(void *at, uint64_t available, uin
 		scxl_store((scxl_u64 *)((uint8_t *)at + SCXL_QUEUE_HEADER + (uint64_t)i * stride), scxl_word(i, 0, SCXL_VACANT));
 	queue->cells = cells;
 	queue->stride = stride;
+	queue->mark = mark;
 	queue->version = SCXL_VERSION;
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 	queue->magic = SCXL_QUEUE_MAGIC;
@@ -399,7 +400,7 @@ static inline enum scxl_result scxl_queue_attach(struct scxl_user *user, void *a
 	stride = queue->stride;
 	if (cells < 2 || cells & (cells - 1) || stride < SCXL_LINE || stride % SCXL_LINE || scxl_queue_size(cells, stride) > available)
 		return SCXL_CORRUPT;
-	*user = (struct scxl_user){queue, (uint8_t *)at + SCXL_QUEUE_HEADER, cells - 1, stride, slot};
+	*user = (struct scxl_user){queue, (uint8_t *)at + SCXL_QUEUE_HEADER, cells - 1, stride, slot, queue->mark};
 	return SCXL_OK;
 }
 
@@ -567,221 +568,6 @@ static inline bool scxl_queue_mend(struct scxl_user *user, uint32_t cell_number,
 static inline void scxl_queue_close(struct scxl_queue *queue, bool consumers)
 {
 	__atomic_fetch_or(&queue->closed, consumers ? 2 : 1, __ATOMIC_ACQ_REL);
-}
-
-/* -- calls ----------------------------------------------------------------------------------------------------- */
-
-/* A cell of a table of calls. Its word: a number of 40 bits, which goes up with each use, the slot of the worker that has
- * it (16 bits), and a state. The client makes free cells asked, a worker takes them by compare-and-swap and answers, the
- * client frees them. Giving up is a compare-and-swap, too: what a worker has taken it may finish, and nobody looks. */
-enum scxl_call_state {
-	SCXL_FREE = 0,
-	SCXL_ASKED = 1,
-	SCXL_RUNNING = 2, /* by the worker of that slot */
-	SCXL_ANSWERED = 3,
-	SCXL_ABANDONED = 4, /* the client gave it up while it ran */
-	SCXL_ORPHANED = 5,  /* the worker died while it ran */
-};
-
-#define SCXL_CALLS_HEADER 128
-
-struct scxl_call {
-	scxl_u64 word;
-	uint32_t length, kind;
-	/* stride - 16 bytes */
-};
-
-struct scxl_calls {
-	uint32_t magic;
-	uint16_t version, reserved0;
-	uint32_t cells;  /* 1 or more */
-	uint32_t stride; /* bytes of a cell, a multiple of 64 */
-	uint8_t reserved1[48];
-	struct scxl_sleepers client;
-	uint8_t reserved2[56];
-};
-_Static_assert(sizeof(struct scxl_calls) == SCXL_CALLS_HEADER, "calls header");
-
-struct scxl_table {
-	struct scxl_calls *calls;
-	uint8_t *cells;
-	uint32_t count, stride;
-};
-
-static inline uint64_t scxl_calls_size(uint32_t cells, uint32_t stride)
-{
-	return SCXL_CALLS_HEADER + (uint64_t)cells * stride;
-}
-
-static inline enum scxl_result scxl_calls_make(void *at, uint64_t available, uint32_t cells, uint32_t stride)
-{
-	struct scxl_calls *calls = at;
-
-	if (!cells || stride < SCXL_LINE || stride % SCXL_LINE || (uintptr_t)at % SCXL_LINE || scxl_calls_size(cells, stride) > available)
-		return SCXL_TOO_LONG;
-	memset(at, 0, SCXL_CALLS_HEADER);
-	for (uint32_t i = 0; i < cells; i++)
-		scxl_store((scxl_u64 *)((uint8_t *)at + SCXL_CALLS_HEADER + (uint64_t)i * stride), 0);
-	calls->cells = cells;
-	calls->stride = stride;
-	calls->version = SCXL_VERSION;
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	calls->magic = SCXL_CALLS_MAGIC;
-	return SCXL_OK;
-}
-
-static inline enum scxl_result scxl_calls_attach(struct scxl_table *table, void *at, uint64_t available)
-{
-	struct scxl_calls *calls = at;
-	uint32_t cells, stride;
-
-	if (available < SCXL_CALLS_HEADER || (uintptr_t)at % SCXL_LINE)
-		return SCXL_TOO_LONG;
-	if (calls->magic != SCXL_CALLS_MAGIC || calls->version != SCXL_VERSION)
-		return SCXL_FOREIGN;
-	cells = calls->cells;
-	stride = calls->stride;
-	if (!cells || stride < SCXL_LINE || stride % SCXL_LINE || scxl_calls_size(cells, stride) > available)
-		return SCXL_CORRUPT;
-	*table = (struct scxl_table){calls, (uint8_t *)at + SCXL_CALLS_HEADER, cells, stride};
-	return SCXL_OK;
-}
-
-static inline struct scxl_call *scxl_call_at(const struct scxl_table *table, uint32_t cell)
-{
-	return (struct scxl_call *)(table->cells + (uint64_t)cell * table->stride);
-}
-
-static inline uint8_t *scxl_call_bytes(struct scxl_call *call)
-{
-	return (uint8_t *)call + SCXL_CELL_HEADER;
-}
-
-static inline uint64_t scxl_call_word(uint64_t number, uint16_t worker, enum scxl_call_state state)
-{
-	return (number & SCXL_TICKETS) << 24 | (uint64_t)worker << 8 | state;
-}
-
-/* The client's: put a request in a free cell. `number` is the call's from then on. */
-static inline enum scxl_result scxl_call_ask(struct scxl_table *table, uint32_t cell, const void *bytes, uint32_t length, uint32_t kind, uint64_t *number)
-{
-	struct scxl_call *call = scxl_call_at(table, cell);
-	uint64_t word = scxl_load(&call->word);
-
-	if ((word & 0xff) != SCXL_FREE)
-		return SCXL_FULL;
-	if (length > table->stride - SCXL_CELL_HEADER)
-		return SCXL_TOO_LONG;
-	*number = ((word >> 24) + 1) & SCXL_TICKETS;
-	call->length = length;
-	call->kind = kind;
-	memcpy(scxl_call_bytes(call), bytes, length);
-	SCXL_POINT();
-	scxl_store(&call->word, scxl_call_word(*number, 0, SCXL_ASKED));
-	SCXL_POINT();
-	return SCXL_OK;
-}
-
-/* The client's: whether there is an answer. SCXL_OK: it is in the cell, until it is freed; its length has been checked. */
-static inline enum scxl_result scxl_call_poll(struct scxl_table *table, uint32_t cell, uint64_t number, uint32_t *length, uint32_t *kind)
-{
-	struct scxl_call *call = scxl_call_at(table, cell);
-	uint64_t word = scxl_load(&call->word);
-
-	if (word >> 24 != number)
-		return SCXL_CORRUPT;
-	switch ((enum scxl_call_state)(word & 0xff)) {
-	case SCXL_ASKED:
-	case SCXL_RUNNING:
-		return SCXL_EMPTY;
-	case SCXL_ANSWERED:
-		*length = call->length;
-		*kind = call->kind;
-		return *length > table->stride - SCXL_CELL_HEADER ? SCXL_CORRUPT : SCXL_OK;
-	case SCXL_ORPHANED:
-		return SCXL_LOST;
-	default:
-		return SCXL_CORRUPT;
-	}
-}
-
-/* The client's: be done with a call. One that runs is abandoned: its cell is free once its worker is through (or dead).
- * SCXL_OK: the cell is free now. */
-static inline enum scxl_result scxl_call_free(struct scxl_table *table, uint32_t cell, uint64_t number)
-{
-	struct scxl_call *call = scxl_call_at(table, cell);
-
-	for (;;) {
-		uint64_t word = scxl_load(&call->word);
-
-		if (word >> 24 != number || (word & 0xff) == SCXL_FREE)
-			return SCXL_STALE;
-		if ((word & 0xff) == SCXL_ANSWERED) { /* nobody else changes that */
-			scxl_store(&call->word, scxl_call_word(number, 0, SCXL_FREE));
-			return SCXL_OK;
-		}
-		if ((word & 0xff) == SCXL_ABANDONED)
-			return SCXL_EMPTY;
-		if ((word & 0xff) == SCXL_RUNNING) {
-			if (scxl_swap(&call->word, word, (word & ~0xffull) | SCXL_ABANDONED))
-				return SCXL_EMPTY;
-		} else if (scxl_swap(&call->word, word, scxl_call_word(number, 0, SCXL_FREE))) {
-			return SCXL_OK;
-		}
-	}
-}
-
-/* A worker's: take a call that it has heard of. SCXL_STALE: it was given up, or another has it. */
-static inline enum scxl_result scxl_call_take(struct scxl_table *table, uint32_t cell, uint64_t number, uint16_t worker, uint32_t *length, uint32_t *kind)
-{
-	struct scxl_call *call;
-
-	if (cell >= table->count)
-		return SCXL_CORRUPT;
-	call = scxl_call_at(table, cell);
-	scxl_soon((uint8_t *)call + SCXL_LINE * (table->stride > SCXL_LINE)); /* of the answer, too */
-	if (!scxl_swap(&call->word, scxl_call_word(number, 0, SCXL_ASKED), scxl_call_word(number, worker, SCXL_RUNNING)))
-		return SCXL_STALE;
-	SCXL_POINT();
-	*length = call->length;
-	*kind = call->kind;
-	return *length > table->stride - SCXL_CELL_HEADER ? SCXL_CORRUPT : SCXL_OK;
-}
-
-/* A worker's: answer a call that it has taken. SCXL_STALE: the client has given it up, and the cell is free again. */
-static inline enum scxl_result scxl_call_answer(struct scxl_table *table, uint32_t cell, uint64_t number, uint16_t worker, const void *bytes, uint32_t length, uint32_t kind)
-{
-	struct scxl_call *call = scxl_call_at(table, cell);
-	uint64_t running = scxl_call_word(number, worker, SCXL_RUNNING);
-
-	if (length > table->stride - SCXL_CELL_HEADER)
-		return SCXL_TOO_LONG;
-	if (scxl_load(&call->word) == running) {
-		call->length = length;
-		call->kind = kind;
-		memcpy(scxl_call_bytes(call), bytes, length);
-		SCXL_POINT();
-		if (scxl_swap(&call->word, running, scxl_call_word(number, 0, SCXL_ANSWERED)))
-			return SCXL_OK;
-	}
-	scxl_swap(&call->word, scxl_call_word(number, worker, SCXL_ABANDONED), scxl_call_word(number, 0, SCXL_FREE));
-	return SCXL_STALE;
-}
-
-/* A worker has died: what it ran is orphaned, what nobody waits for is free. Any number of times, by anybody. Returns
- * whether something was left there, so that the client has to be woken. */
-static inline bool scxl_call_mend(struct scxl_table *table, uint32_t cell, uint16_t dead)
-{
-	struct scxl_call *call = scxl_call_at(table, cell);
-	uint64_t word = scxl_load(&call->word), number = word >> 24;
-
-	if ((uint16_t)(word >> 8) != dead)
-		return false;
-	if ((word & 0xff) == SCXL_RUNNING)
-		return scxl_swap(&call->word, word, scxl_call_word(number, dead, SCXL_ORPHANED));
-	if ((word & 0xff) == SCXL_ABANDONED)
-		scxl_swap(&call->word, word, scxl_call_word(number, 0, SCXL_FREE));
-	return false;
 }
 
 #endif

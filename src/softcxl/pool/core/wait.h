@@ -75,8 +75,8 @@ static inline void wake(Memory *memory, struct scxl_sleepers *one)
 		ring_at(memory, offset_of(memory, one));
 }
 
-/* A timeout of Python's, None for ever, as a point of time; -1 with an exception for what is none. */
-static int64_t deadline_of(PyObject *timeout)
+/* A timeout of Python's, None for ever, in ns; -1 with an exception for what is none. */
+static int64_t span_of(PyObject *timeout)
 {
 	double seconds;
 
@@ -89,7 +89,27 @@ static int64_t deadline_of(PyObject *timeout)
 		PyErr_SetString(PyExc_ValueError, "a timeout is 0 or more seconds, or None");
 		return -1;
 	}
-	return seconds > 9e8 ? INT64_MAX : now() + (int64_t)(seconds * 1e9);
+	return seconds > 9e8 ? INT64_MAX : (int64_t)(seconds * 1e9);
+}
+
+/* The point of time at which it is over; the clock is not looked at before it is needed. */
+struct until {
+	int64_t span, deadline; /* deadline: 0 as long as none was needed */
+};
+
+static inline int64_t deadline_at(struct until *until)
+{
+	if (!until->deadline)
+		until->deadline = until->span == INT64_MAX ? INT64_MAX : now() + until->span;
+	return until->deadline;
+}
+
+/* -1 with an exception for what is no timeout. */
+static int64_t deadline_of(PyObject *timeout)
+{
+	struct until until = {.span = span_of(timeout)};
+
+	return until.span < 0 ? -1 : deadline_at(&until);
 }
 
 typedef enum scxl_result (*attempt)(void *);
@@ -106,8 +126,6 @@ static inline int32_t spin_less(int32_t spin)
 	return spin != TRIAL && spin / 2 >= SPIN_LEAST ? spin / 2 : 0;
 }
 
-/* Try until the result is neither EMPTY nor FULL, or the deadline (then that is returned). `spin` is the budget in ns,
- * adapted to whether spinning was worth it. -1 with an exception where a signal handler raised. */
 static inline bool again(enum scxl_result result)
 {
 	return result == SCXL_EMPTY || result == SCXL_FULL || result == SCXL_BUSY;
@@ -122,6 +140,21 @@ static int rest(Memory *memory, struct scxl_sleepers *sleepers, int64_t ns)
 	return result ? 0 : -1;
 }
 
+/* Try for a little while; not as often as one can, as each look takes the line from who is about to write it. */
+static inline int looked_for(attempt try, void *what)
+{
+	int result = SCXL_EMPTY;
+
+	for (int i = 0; i < 16 && again(result); i++) {
+		relax();
+		relax();
+		result = try(what);
+	}
+	return result;
+}
+
+/* Try until the result is neither EMPTY nor FULL, or the deadline (then that is returned). `spin` is the budget in ns,
+ * adapted to whether spinning was worth it. -1 with an exception where a signal handler raised. */
 static int wait_for(attempt try, void *what, Memory *memory, struct scxl_sleepers *sleepers, int64_t deadline, int32_t *spin)
 {
 	const enum scxl_sleeping how = memory->rest ? SCXL_SLEEPS_REMOTE : SCXL_SLEEPS_HERE;
@@ -135,12 +168,9 @@ static int wait_for(attempt try, void *what, Memory *memory, struct scxl_sleeper
 		return result;
 	start = at = now();
 	while (*spin && at - start < HELD && at < deadline) {
-		for (int i = 0; i < 16; i++) {
-			relax();
-			result = try(what);
-			if (!again(result))
-				return result;
-		}
+		result = looked_for(try, what);
+		if (!again(result))
+			return result;
 		at = now();
 	}
 	for (;;) {
