@@ -180,3 +180,46 @@ def test_what_is_worn_out_when_its_region_is_freed_is_given_to_nobody(pool: Pool
         one = pool.client.allocate(space.largest, source=2)
         extent = pool.server.regions.known[one.index].extents[0] & (1 << 56) - 1
         assert not extent <= 8192 < extent + one.size
+
+
+def test_poison_in_memory_that_is_on_its_way_to_others_is_found_when_it_gets_there(pool: Pool) -> None:
+    """Between the clearing of what was freed and its new owner it is no region's, and not free either."""
+    made = pool.client.allocate(SIZE, source=2)
+    pool.free(made)
+    cleaning = pool.server.sources.cleaning
+    free = cleaning.free
+
+    def poisoned(*given: Any) -> None:
+        cleaning.free = free  # type: ignore[method-assign]
+        with pool.server.lock:
+            del pool.server.sources.all[1].regions[0]  # as of an extent that is no region's
+        pool.sources[0].poison(4096)
+        pool.server.health.tick()
+        free(*given)
+
+    cleaning.free = poisoned  # type: ignore[method-assign, assignment]
+    pool.clear()
+    pool.server.health.tick()
+    assert (pool.sources[0].lines, pool.available(1)) == (set(), SIZE)
+
+
+def test_free_memory_is_nobodys_from_the_moment_its_poison_is_told(pool: Pool) -> None:
+    source, jobs = pool.sources[0], list[Any]()
+    pool.server.health._later = jobs.append
+    assert source.observer is not None
+    source.observer.poisoned([(4096, 64)])
+    assert pool.available(1) == SIZE - 4096
+    made = [pool.client.allocate(4096, source=2) for _ in range(4)]
+    assert 4096 not in {pool.server.regions.known[one.index].extents[0] & (1 << 56) - 1 for one in made}
+
+
+def test_a_page_that_is_retired_is_looked_at_no_more(pool: Pool) -> None:
+    pool.sources[0].worn = 64
+    pool.sources[0].poison(64)
+    for _ in range(30):
+        pool.server.health.tick()
+    assert ("memory retired", "mem0") in pool.events
+    pool.sources[0].poison(64)
+    for _ in range(30):
+        pool.server.health.tick()
+    assert not pool.server.health._pages

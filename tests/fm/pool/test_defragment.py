@@ -223,6 +223,30 @@ def test_what_happens_on_the_way_ends_the_move_and_leaks_nothing(
     exact(pool)
 
 
+def test_what_goes_bad_while_it_is_kept_free_is_clean_for_who_gets_it() -> None:
+    pool = Pool(FakeSource("mem0", 8 * MIB))
+    regions = scattered(pool)
+    copied, space, poisoned = pool.rebuilder.copier.copy_chunk, pool.server.sources.all[1].space, list[int]()
+
+    def chunk(*given: Any) -> bool:
+        held = pool.server.sources.all[1]
+        kept = [at for at, _ in space.allocations() if at not in held.regions and at not in poisoned]
+        for at in kept:
+            poisoned.append(at)
+            pool.sources[0].poison(at)
+            pool.server.health.tick()
+        return copied(*given)
+
+    pool.rebuilder.copier.copy_chunk = chunk  # type: ignore[method-assign, assignment]
+    assert pool.server.defragmenter.make_room(3 * MIB)
+    assert poisoned
+    pool.rebuilder.copier.copy_chunk = copied  # type: ignore[method-assign]
+    assert not pool.sources[0].lines & set(poisoned)
+    pool.server.health.tick()
+    intact(pool, regions)
+    exact(pool)
+
+
 def test_readers_and_writers_notice_nothing() -> None:
     pool = Pool(FakeSource("mem0", 8 * MIB))
     regions = scattered(pool)

@@ -39,6 +39,7 @@ class Cleaning:
         self._sources = sources
         self.held_back: dict[int, str] = {}
         """Pool addresses of extents that are nobody's, and could not be cleared: why."""
+        self._retired: set[tuple[int, int]] = set()
         self.event: Callable[[str, str, Mapping[str, Any]], None] = lambda kind, subject, detail: None
 
     def clear(self, extents: Iterable[tuple[Sequence[int], int]]) -> list[Stain]:
@@ -107,6 +108,10 @@ class Cleaning:
                 done += 1
         return done
 
+    def is_retired(self, held: Held, page: int) -> bool:
+        """Whether a page is given to nobody any more."""
+        return (held.number, page) in self._retired
+
     def told(self) -> dict[int, tuple[int, str]]:
         """By the number of each source of which something is held back: how many bytes, and why."""
         sizes: defaultdict[int, int] = defaultdict(int)
@@ -160,6 +165,7 @@ class Cleaning:
         for place in range(stain.start, stain.end, PAGE):
             offset = self._sources.offset(place)
             if self._sources.take_out(held, offset):
+                self._retired.add((held.number, offset))
                 self.event("memory retired", held.name, {"offset": offset, "size": PAGE})
 
     def _size(self, place: int) -> int:

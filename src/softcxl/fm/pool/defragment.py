@@ -87,7 +87,7 @@ class _Taken:
     """What is kept from everybody else while a window is made free."""
 
     held: Held
-    free: list[int] = field(default_factory=list)
+    free: list[tuple[int, int]] = field(default_factory=list)
     moves: list[_Move] = field(default_factory=list)
 
 
@@ -173,8 +173,8 @@ class Defragmenter:
             for move in left:
                 if not move.begun:
                     self._copier.give_back(move.capacity, move.new)
-            with self._lock:
-                self._sources.cleaning.free(taken.free)
+            for place, size in taken.free:  # something may have befallen it meanwhile
+                self._copier.give_back(size, place)
         return True
 
     def _take(self, held: Held, window: Window) -> _Taken | None:
@@ -185,7 +185,7 @@ class Defragmenter:
             if free:
                 start, end = max(offset, window.start), min(offset + size, window.end)
                 held.space.allocate_at(start, end - start)
-                taken.free.append(self._sources.at(held.number, start))
+                taken.free.append((self._sources.at(held.number, start), end - start))
         try:
             for offset, size, free in pieces:
                 if free:
@@ -201,7 +201,9 @@ class Defragmenter:
                 copy = one.extents.index(place)
                 taken.moves.append(_Move(index, copy, place, size, self._elsewhere(one, copy, size)))
         except NoRoom:
-            self._sources.cleaning.free([*taken.free, *(move.new for move in taken.moves)])
+            self._sources.cleaning.free(
+                [*(place for place, _ in taken.free), *(move.new for move in taken.moves)]
+            )
             return None
         return taken
 

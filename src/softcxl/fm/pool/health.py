@@ -152,6 +152,7 @@ class Health:
                 first, end = start // LINE * LINE, start + length
                 for at in range(first // PAGE * PAGE, end, PAGE):
                     self._pages[held, at] = 0
+                    self._take_out(held, at)
                     lines = range(max(first, at), min(end, at + PAGE), LINE)
                     self._told.setdefault((held, at), set()).update(lines)
         touched = self._mark(held, ranges)
@@ -216,15 +217,20 @@ class Health:
             if not self._closed:
                 cleaning.free([place], stains)
 
+    def _take_out(self, held: Held, page: int) -> bool:
+        """Have nobody given a page. False: it is not free."""
+        if (held, page) not in self._out and self._sources.take_out(held, page):
+            self._out.add((held, page))
+        return (held, page) in self._out
+
     def _retire(self) -> None:
         """Clear poison where nobody has anything; what cannot be cleared is given to nobody any more. A source tells
-        before it is so: a page is looked at again until it is, or for a while."""
+        before it is so: a page is looked at again until it is, or for a while. One that is on its way from one to
+        another is looked at until it has got there."""
         for (held, at), tries in () if self._closed else list(self._pages.items()):
             assert held.source is not None
             with self._lock:
-                mine = (held, at) in self._out or self._sources.take_out(held, at)
-                if mine:
-                    self._out.add((held, at))
+                mine = self._take_out(held, at)
             bad = held.source.poisoned(at, PAGE)
             with self._lock:
                 so = {line for start, length in bad for line in range(start, start + length, LINE)}
@@ -234,7 +240,9 @@ class Health:
                 del self._pages[held, at]
                 self._told.pop((held, at), None)
             if not mine:
-                self._mark(held, bad)
+                with self._lock:
+                    if not self._mark(held, bad) and bad and not self._sources.cleaning.is_retired(held, at):
+                        self._pages.setdefault((held, at), tries)
                 self._changed()
                 continue
             self._give_back(held, at, PAGE)

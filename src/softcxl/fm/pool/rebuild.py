@@ -313,6 +313,8 @@ class Rebuilder:
                 copies.displaced()
                 if self.sources.all[number].poisonings == told:
                     copies.set_clean(1 << copy)
+                else:  # there may be some here, of which nobody knew whose it is
+                    copies.set_poisoned(1 << copy)
                 joined = copies.join(copy)
                 one.place(copy, new)
                 self.sources.note(index, [new])
