@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -159,6 +161,27 @@ def test_a_name_is_shown_as_it_is(run: Run) -> None:
         assert run("allocate", name, "4KiB") == f"{name}: 4KiB\n"
         assert any(line.startswith(f"{name} ") for line in run("list").splitlines())
         assert run("stat", name).startswith(f"{name}: 4KiB, ok")
+
+
+def test_a_terminal_need_not_have_all_letters(run: Run, served: str) -> None:
+    run("allocate", "é名🚀", "4KiB")
+    code = "import sys; from softcxl.cli import main; sys.exit(main())"
+
+    def said(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "pool", *arguments],
+            env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+            capture_output=True,
+            encoding="latin-1",
+            check=True,
+        )
+        assert done.stderr == ""
+        return done.stdout
+
+    assert said("list").splitlines()[1].startswith("é\\u540d\\U0001f680 ")
+    assert json.loads(said("list", "--json"))[0]["name"] == "é名🚀"
+    assert said("stat", "é名🚀").startswith("é\\u540d\\U0001f680: 4KiB")
+    assert json.loads(said("free", "é名🚀", "--json")) == {"freed": ["é名🚀"]}
 
 
 def test_what_can_be_freed_is(

@@ -16,6 +16,7 @@ never a traceback, except with `--debug` or with SOFTCXL_DEBUG set.
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -126,6 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             getattr(sys, name) is None
         ):  # closed by who started us (`>&-`): what would be said there is not wanted
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123  for as long as the process lasts
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # names come in letters that a terminal may not have
     try:
         given = None if arguments is None else list(arguments)
         status = cli.main(given, prog_name="softcxl", standalone_mode=False, obj=options)

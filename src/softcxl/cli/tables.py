@@ -114,10 +114,16 @@ def console() -> Console:
     return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
 
 
+def print_json(data: Any) -> None:
+    """Print JSON: in characters where stdout has all of them, escaped where it has not."""
+    complete = "utf" in (sys.stdout.encoding or "").lower()
+    click.echo(json.dumps(data, indent=2, ensure_ascii=not complete))
+
+
 def emit(as_json: bool, data: Any, render: Callable[[Any], Any]) -> None:
     """Print what a verb has found: as JSON, or as `render` makes it for people."""
     if as_json:
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        print_json(data)
         return
     terminal = console()
     with terminal.capture() as captured:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
 import click
@@ -12,7 +11,7 @@ from softcxl.cli.options import JSON
 from softcxl.cli.parameters import Size
 from softcxl.cli.pool import words
 from softcxl.cli.pool.group import Reach, pool
-from softcxl.cli.tables import emit, size, table
+from softcxl.cli.tables import emit, print_json, size, table
 from softcxl.pool.errors import NoServer, PoolError
 
 
@@ -142,6 +141,6 @@ def free(reach: Reach, names: tuple[str, ...], as_json: bool) -> None:
             else:
                 freed.append(name)
     if as_json:
-        click.echo(json.dumps({"freed": freed}, indent=2, ensure_ascii=False))
+        print_json({"freed": freed})
     if refused:
         raise click.ClickException("; ".join(refused))
