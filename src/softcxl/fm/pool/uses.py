@@ -33,6 +33,8 @@ class Holdings:
     """How often it has others' regions open, by generation and index; of its own `Known.mine` says it."""
     pins: dict[int, int] = field(default_factory=dict)
     requests: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    newest: int = 0
+    """The highest number of those, and of those that are forgotten."""
 
 
 class Uses:
