@@ -50,7 +50,8 @@ def serve_pool(fabric: Fabric, path: Path, leases: Leases | None = None) -> Iter
                 event=journal.happened,
             )
         except ArenaUnfit as error:
-            raise BuildError(f"pool: {error}") from error
+            why = f"{files.folder}: {error}; without that folder the pool begins anew, and empty"
+            raise BuildError(f"pool: {why}") from error
         slots.enter_context(server)
         if leases is not None:
             server.on_tick(lambda: _renew(server, leases))
