@@ -18,6 +18,8 @@ import softcxl
 from softcxl.cli import main
 from softcxl.cli.serve_pool import serve_pool
 from softcxl.fabric.build import Fabric
+from softcxl.fabric.pool import MemorySource
+from tests.pool.served import wait_until
 
 MIB = 1 << 20
 TOPOLOGY = """
@@ -307,6 +309,22 @@ def test_stat_shows_devices_copies_and_clients(run: Run, ask: Callable[..., Any]
     assert one[0] == "model: 64MiB, ok, owner none, others write"
     assert [line.split(" of ")[-1] for line in one[1:]] == ["mem0", "mem1"]
     assert [copy["source"] for copy in ask("stat", "model")["copies"]] == ["mem0", "mem1"]
+
+
+def test_stat_says_what_cannot_be_cleared_and_why(
+    run: Run, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("allocate", "model", "64MiB")
+
+    def full(source: MemorySource, offset: int, size: int) -> list[tuple[int, int]]:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(MemorySource, "poisoned", full)
+    run("free", "model")
+    wait_until(lambda: any(one["held_back"] == 64 * MIB for one in ask("stat")["sources"]))
+    (line,) = [line for line in run("stat").splitlines() if "mem0:" in line]
+    assert "192MiB of 256MiB free, 64MiB cannot be cleared (no space left on device)" in line
+    monkeypatch.undo()
 
 
 def test_stat_waits_for_what_is_being_rebuilt_and_here_nothing_is(run: Run, served: str) -> None:
