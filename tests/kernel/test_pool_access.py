@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,16 +12,12 @@ from dataclasses import dataclass
 import pytest
 
 from softcxl import Fabric, boot
-from softcxl.fabric.pool import sources
-from softcxl.fm.pool.door import PoolDoor
 from softcxl.fm.pool.guests import Guests
-from softcxl.fm.pool.server import PoolServer
 from softcxl.lab.parts import Parts
 from softcxl.pool.layout import Plan
-from softcxl.pool.session import connect
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.fm.vcs import UnbindOption
-from tests.kernel.pooled import Pooled, python
+from tests.kernel.pooled import Pooled, python, serving
 from tests.kernel.traces import until
 
 MIB = 1 << 20
@@ -64,22 +58,17 @@ class Rack(Pooled):
 
 @pytest.fixture(scope="module")
 def rack(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
-    arena = os.memfd_create("arena", os.MFD_CLOEXEC)
-    os.ftruncate(arena, PLAN.size)
-    path = tmp_path_factory.mktemp("pool") / "s"
+    folder = tmp_path_factory.mktemp("pool")
     with ExitStack() as stack:
-        stack.callback(os.close, arena)
-        fabric = stack.enter_context(Fabric.loads(TOPOLOGY))
-        server = stack.enter_context(PoolServer(arena, sources(fabric), plan=PLAN, lease=LEASE))
+        fabric, server, address = stack.enter_context(serving(folder, TOPOLOGY, PLAN, lease=LEASE))
         guests = Guests(server)
-        stack.enter_context(PoolDoor(server, path))
         for access in fabric.access.values():
             access.serve(guests)
             stack.callback(access.leave)
         machines = {
             name: stack.enter_context(boot(fabric, name, parts=parts, python=True)) for name in fabric.hosts
         }
-        yield Rack(server, f"unix:{path}", machines, fabric)
+        yield Rack(server, address, machines, fabric)
 
 
 def futex_wait(memory: mmap.mmap, offset: int) -> bool:
@@ -101,28 +90,7 @@ def test_the_kernel_finds_the_functions(rack: Rack) -> None:
 
 
 def test_a_program_in_a_guest_and_one_on_the_host_share_a_region(rack: Rack) -> None:
-    said = python(
-        rack.guests["alpha"],
-        "import sys, softcxl\n"
-        "with softcxl.connect(name='writer') as pool:\n"
-        "    region = pool.allocate('1MiB', name='shared', replicas=2)\n"
-        "    region.write(4096, b'from the guest')\n"
-        "    print(pool.address, 'numpy' in sys.modules)\n",
-    )
-    assert said.split() == ["device:0000:0d:00.0", "False"]
-    with connect(rack.address, name="host") as pool:
-        region = pool.open("shared")
-        assert region.read(4096, 14) == b"from the guest"
-        region.write(8192, b"from the host")
-    answer = python(
-        rack.guests["beta"],
-        "import softcxl\n"
-        "with softcxl.connect(name='reader') as pool:\n"
-        "    region = pool.open('shared')\n"
-        "    print(region.read(4096, 14), region.read(8192, 13))\n",
-    )
-    assert answer == "b'from the guest' b'from the host'\n"
-    assert rack.clients("alpha") == rack.clients("beta") == []
+    assert rack.share_a_region() == "device:0000:0d:00.0"
 
 
 def test_the_stock_driver_is_bound_and_hears_interrupts(rack: Rack) -> None:
@@ -269,13 +237,4 @@ def test_a_guest_is_fenced_by_an_unbind(rack: Rack) -> None:
 
 
 def test_a_guest_that_is_killed_has_no_slots_any_more(rack: Rack) -> None:
-    guest = rack.guests["beta"]
-    guest.output(
-        "python3 -c 'import softcxl, time; pool = softcxl.connect(name=\"last\"); time.sleep(600)'"
-        " >/dev/null 2>&1 </dev/null &"
-    )
-    rack.await_clients("beta", ["last"])
-    os.kill(guest.pid, signal.SIGKILL)
-    rack.await_clients("beta", [])
-    with connect(rack.address, name="host") as pool:
-        assert pool.open("shared").read(4096, 14) == b"from the guest"
+    rack.kill("beta")

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from softcxl import Fabric, boot
-from softcxl.fabric.pool import sources
-from softcxl.fm.pool.door import PoolDoor
+from softcxl import boot
 from softcxl.fm.pool.front import Front
 from softcxl.fm.pool.guests import Guests
-from softcxl.fm.pool.server import PoolServer
 from softcxl.lab.parts import Parts
 from softcxl.pool.layout import Plan
 from softcxl.pool.session import connect
-from tests.kernel.pooled import Pooled, python
+from tests.kernel.pooled import Pooled, python, serving
 
 MIB = 1 << 20
 TOPOLOGY = """
@@ -53,22 +48,17 @@ cxl create-region -t ram -d decoder0.0 -m mem0
 
 @pytest.fixture(scope="module")
 def rack(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooled]:
-    arena = os.memfd_create("arena", os.MFD_CLOEXEC)
-    os.ftruncate(arena, 32 * MIB)
-    path = tmp_path_factory.mktemp("pool") / "s"
+    folder = tmp_path_factory.mktemp("pool")
     with ExitStack() as stack:
-        stack.callback(os.close, arena)
-        fabric = stack.enter_context(Fabric.loads(TOPOLOGY))
-        server = stack.enter_context(PoolServer(arena, sources(fabric), plan=Plan.within(32 * MIB)))
+        fabric, server, address = stack.enter_context(serving(folder, TOPOLOGY, Plan.within(32 * MIB)))
         guests = Guests(server)
-        stack.enter_context(PoolDoor(server, path))
         for way in fabric.pool_memory.values():
             way.show(guests.memories())
             stack.enter_context(Front(guests, way))
         machines = {
             name: stack.enter_context(boot(fabric, name, parts=parts, python=True)) for name in fabric.hosts
         }
-        yield Pooled(server, f"unix:{path}", machines)
+        yield Pooled(server, address, machines)
 
 
 def test_linux_makes_the_region_and_leaves_it_to_programs(rack: Pooled) -> None:
@@ -82,28 +72,7 @@ def test_linux_makes_the_region_and_leaves_it_to_programs(rack: Pooled) -> None:
 
 
 def test_a_program_in_a_guest_and_one_on_the_host_share_a_region(rack: Pooled) -> None:
-    said = python(
-        rack.guests["alpha"],
-        "import sys, softcxl\n"
-        "with softcxl.connect(name='writer') as pool:\n"
-        "    region = pool.allocate('1MiB', name='shared', replicas=2)\n"
-        "    region.write(4096, b'from the guest')\n"
-        "    print(pool.address, pool.coherence, 'numpy' in sys.modules)\n",
-    )
-    assert said.split() == ["dax:/dev/dax0.0", "host", "False"]
-    with connect(rack.address, name="host") as pool:
-        region = pool.open("shared")
-        assert region.read(4096, 14) == b"from the guest"
-        region.write(8192, b"from the host")
-    answer = python(
-        rack.guests["beta"],
-        "import softcxl\n"
-        "with softcxl.connect(name='reader') as pool:\n"
-        "    region = pool.open('shared')\n"
-        "    print(region.read(4096, 14), region.read(8192, 13))\n",
-    )
-    assert answer == "b'from the guest' b'from the host'\n"
-    assert rack.clients("alpha") == rack.clients("beta") == []
+    assert rack.share_a_region() == "dax:/dev/dax0.0"
 
 
 def test_calls_go_from_a_guest_to_the_host(rack: Pooled) -> None:
@@ -211,13 +180,4 @@ def test_a_region_that_is_too_small_or_linuxs_own_is_refused(rack: Pooled) -> No
 
 
 def test_a_guest_that_is_killed_has_no_slots_any_more(rack: Pooled) -> None:
-    guest = rack.guests["alpha"]
-    guest.output(
-        "python3 -c 'import softcxl, time; pool = softcxl.connect(name=\"last\"); time.sleep(600)'"
-        " >/dev/null 2>&1 </dev/null &"
-    )
-    rack.await_clients("alpha", ["last"])
-    os.kill(guest.pid, signal.SIGKILL)
-    rack.await_clients("alpha", [])
-    with connect(rack.address, name="host") as pool:
-        assert pool.open("shared").read(4096, 14) == b"from the guest"
+    rack.kill("alpha")

@@ -23,7 +23,7 @@ from softcxl.pool.errors import Corrupt, Refused, Stale
 from softcxl.pool.holdings import Holdings
 from softcxl.pool.layout import HEADER
 from softcxl.pool.link import Coherence, Link
-from softcxl.pool.native import Memory
+from softcxl.pool.native import Life, Memory
 from softcxl.pool.protocol import Named, Opcode
 from softcxl.pool.watch import Watch
 
@@ -138,6 +138,13 @@ class PoolClient:
     def memories(self) -> list[Memory | None]:
         """The memory of every source by number; None where there is none."""
         return self._mapping.memories
+
+    def life(self) -> Life:
+        """True for as long as this client has its slot, and until who has this ends it: what it has in the arena may be
+        somebody else's from then on."""
+        place = self._mapping.mapped.place
+        at = self._mapping.header.slots_at + 256 * place.slot
+        return Life(self._mapping.directory, at, place.epoch << 24 | layout.SlotState.LIVE)
 
     def record(self, index: int) -> layout.RegionRecord:
         """A region's record. Raises `Corrupt` where there is none of that number."""

@@ -54,9 +54,7 @@ class Part:
         self._role = role
         self.place = Attached.unpack(pool.ask(Opcode.ATTACH, asked.pack()))
         self.name = name
-        # It ends with the client, and where this has no part in the channel any more
-        slot_at = pool.header.slots_at + 256 * pool.slot
-        self._life = Life(pool.directory, slot_at, pool.epoch << 24 | layout.SlotState.LIVE)
+        self._life = pool.life()
         self._regions_at = pool.header.regions_at
         self._regions: dict[tuple[int, int], Lent] = {}
         self._lock = threading.Lock()  # of what is done about a reference that has come

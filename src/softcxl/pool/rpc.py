@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from softcxl.pool import arguments, buffer, codec, layout
 from softcxl.pool.errors import Closed, Corrupt, Empty, Full, Lost, NoSuchName, NoWorker, Stale
-from softcxl.pool.native import Asking, Caller, Life, Queue
+from softcxl.pool.native import Asking, Caller, Queue
 from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Detach, Opcode, Role
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ class Table:
         self.place = Attached.unpack(pool.ask(Opcode.CALLS_OF, request.pack()))
         self.pool = pool
         self.buffers = buffers
-        # It ends with the client, and where the table is its no more
-        slot_at = pool.header.slots_at + 256 * pool.slot
-        self.life = Life(pool.directory, slot_at, pool.epoch << 24 | layout.SlotState.LIVE)
+        self.life = pool.life()
         self.clients: weakref.WeakSet[Client] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._begun: weakref.WeakSet[Pending] = weakref.WeakSet()

@@ -12,7 +12,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from softcxl.pool import arguments, buffer, codec, layout
+from softcxl.pool import arguments, buffer, codec
 from softcxl.pool.errors import BadCall, Closed, Corrupt, Empty, NoServer, PoolError, Refused, Stale
 from softcxl.pool.native import Life, Queue, Worker
 from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Declare, Detach, Opcode, Role
@@ -152,8 +152,7 @@ class Service:
             )
             pool = self._pool
             self._place = Attached.unpack(pool.ask(Opcode.ATTACH, request.pack()))
-            slot_at = pool.header.slots_at + 256 * pool.slot
-            self._life = Life(pool.directory, slot_at, pool.epoch << 24 | layout.SlotState.LIVE)
+            self._life = pool.life()
             self._began = time.monotonic()
             for number in range(self._workers):
                 thread = threading.Thread(target=self._run, name=f"{self.name} {number}", daemon=True)
