@@ -21,6 +21,7 @@ from softcxl.pool.errors import (
     Refused,
     RemoteError,
 )
+from softcxl.pool.table import CALLS, ROOM
 from tests.pool.index import LONG, Index
 from tests.pool.served import Served, wait_until
 
@@ -37,7 +38,7 @@ def test_a_call_brings_the_result(client: rpc.Client) -> None:
     assert client.functions()["join"] == "join(parts: list[str], *, by: str = ' ') -> str"
 
 
-@pytest.mark.parametrize("size", [rpc.ROOM - 1, rpc.ROOM, rpc.ROOM + 1, 65536, 65537, 3 << 20])
+@pytest.mark.parametrize("size", [ROOM - 1, ROOM, ROOM + 1, 65536, 65537, 3 << 20])
 def test_any_length_goes_and_comes(client: rpc.Client, size: int) -> None:
     data = bytes(range(256)) * (size // 256 + 1)
     for _ in range(3):
@@ -216,30 +217,30 @@ def test_a_function_the_pool_does_not_take_is_not_served(served: Served) -> None
 
 
 def test_many_calls_at_once_come_each_to_its_own(served: Served, index: Index, client: rpc.Client) -> None:
-    calls = [client.lookup.start(number) for number in range(rpc.CALLS)]
+    calls = [client.lookup.start(number) for number in range(CALLS)]
     with pytest.raises(Full, match=r"index.lookup: no room for one more call"):
         client.within(0).lookup.start(-1)
     assert [call.result() for call in reversed(calls)] == [
-        b"%d" % number for number in reversed(range(rpc.CALLS))
+        b"%d" % number for number in reversed(range(CALLS))
     ]
     assert all(call.result() == call.result() for call in calls)
 
     got: dict[int, bytes] = {}
     threads = [
         threading.Thread(target=lambda number=number: got.update({number: client.lookup(number)}))
-        for number in range(3 * rpc.CALLS)
+        for number in range(3 * CALLS)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert got == {number: b"%d" % number for number in range(3 * rpc.CALLS)}
+    assert got == {number: b"%d" % number for number in range(3 * CALLS)}
 
 
 @pytest.mark.timeout(60)
 def test_more_calls_are_started_than_there_are_cells(index: Index, client: rpc.Client) -> None:
     """Answers that nobody has asked for yet hold a cell each: who starts more calls first is not to wait for ever."""
-    numbers = range(3 * rpc.CALLS + 1)
+    numbers = range(3 * CALLS + 1)
     assert client.join.start(["a", "b"]).result() == "a b"
     started = [client.lookup.start(number) for number in numbers]
     assert client.lookup(-1) == b"-1"  # also while they are kept
@@ -252,7 +253,7 @@ def test_more_calls_are_started_than_there_are_cells(index: Index, client: rpc.C
 
 
 def test_a_loop_goes_on_while_its_call_waits_for_a_cell(index: Index, client: rpc.Client) -> None:
-    held = [client.wait.start(number) for number in range(rpc.CALLS)]
+    held = [client.wait.start(number) for number in range(CALLS)]
 
     async def one_more() -> bytes:
         last = asyncio.create_task(client.lookup.ask(1000))
@@ -266,7 +267,7 @@ def test_a_loop_goes_on_while_its_call_waits_for_a_cell(index: Index, client: rp
         return bytes(await last)
 
     assert asyncio.run(one_more()) == b"1000"
-    assert [one.result() for one in held] == list(range(rpc.CALLS))
+    assert [one.result() for one in held] == list(range(CALLS))
     assert 1001 not in index.calls
 
 

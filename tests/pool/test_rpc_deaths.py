@@ -22,6 +22,7 @@ from softcxl.pool.errors import (
 )
 from softcxl.pool.protocol import CallsOf, Opcode
 from softcxl.pool.session import Pool
+from softcxl.pool.table import Table
 from tests.pool.index import LONG, Index
 from tests.pool.peers import peer
 from tests.pool.served import Served, serving, wait_until
@@ -123,7 +124,7 @@ def test_notes_that_lie_do_a_worker_no_harm(served: Served, index: Index, client
     queue = Queue(pool.directory, place.at, place.size, pool.slot)
     for note in (b"", b"x" * 16, bytes(16), (63).to_bytes(4, "little") + bytes(12), b"\xff" * 16):
         queue.put(note)
-    wrong = rpc.Table(pool, served.clients[1]._exchange._buffers).place
+    wrong = Table(pool, served.clients[1]._exchange._buffers).place
     at = wrong.at + 128
     assert client.lookup(1) == b"1"
     # A request that says that it is in a buffer, and where there is none

@@ -8,8 +8,9 @@ map the memory        `mapping`: the arena, whose directory `layout` declares, a
 ask the server        `calls`, by shared memory, what `protocol` declares; `allocation`: what is asked for a region
 read and write        `region`, of `opened`; `poison` around lines that are lost; `managed`, `coherence` between hosts
 the server dies       `watch` sees it, `connection` has the client's place again, `holdings` is what it tells the next
-send and receive      `channel`: rings and queues; `exchange`: those of one client
-call and serve        `rpc`, `service`; `codec`: as bytes, `buffer`: what is too long for a cell
+send and receive      `channel`: rings and queues, of `part`, and a `reference`; `exchange`: those of one client
+call a function       `rpc`, `pending`, by the client's `table`; `codec`: as bytes, `buffer`: what no cell has room for
+serve one             `service`
 ====================  ==================================================================================================
 
 What has to be right when somebody is killed amid it is in C (`core`), which `native` has; `fallback` is what there is

@@ -14,9 +14,10 @@ from softcxl.pool.errors import Refused
 from softcxl.pool.protocol import ChannelKind, Opcode, Remove
 
 if TYPE_CHECKING:
-    from softcxl.pool.rpc import Client, Table
+    from softcxl.pool.rpc import Client
     from softcxl.pool.service import Service
     from softcxl.pool.session import Pool
+    from softcxl.pool.table import Table
 
 
 _PATIENCE: Final = 10.0
@@ -77,7 +78,8 @@ class Exchange:
 
     def client(self, name: str, timeout: float | None = None) -> Client:
         """The functions of a service."""
-        from softcxl.pool.rpc import Client, Table
+        from softcxl.pool.rpc import Client
+        from softcxl.pool.table import Table
 
         with self._lock:
             if self._table is None:

@@ -16,7 +16,7 @@ from softcxl.pool import arguments, buffer, codec
 from softcxl.pool.errors import BadCall, Closed, Corrupt, Empty, NoServer, PoolError, Refused, Stale
 from softcxl.pool.native import Life, Queue, Worker
 from softcxl.pool.protocol import Attach, Attached, CallsOf, ChannelKind, Declare, Detach, Opcode, Role
-from softcxl.pool.rpc import ROOM, word_at
+from softcxl.pool.table import ROOM, word_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable

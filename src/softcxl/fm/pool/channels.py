@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from softcxl.fm.pool.channel import Channel
 from softcxl.fm.pool.errors import Refusal
 from softcxl.fm.pool.gifts import Gifts
-from softcxl.pool import layout, rpc
+from softcxl.pool import layout
 from softcxl.pool.codec import UNSERVED
 from softcxl.pool.errors import Closed, Empty, PoolError
 from softcxl.pool.layout import CHANNEL_AT, ChannelHead
@@ -34,6 +34,7 @@ from softcxl.pool.protocol import (
     Role,
     Status,
 )
+from softcxl.pool.table import CALL_STRIDE, CALLS, TABLE, word_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,7 +198,7 @@ class Channels:
         if kind is ChannelKind.RING:
             room = 256 + (1 << (max(size or RING_SIZE, 64) - 1).bit_length())
         elif kind is ChannelKind.CALLS:
-            room = rpc.TABLE
+            room = TABLE
         else:
             cells = SERVICE_CELLS if kind is ChannelKind.SERVICE else cells or QUEUE_CELLS
             if kind is ChannelKind.QUEUE:
@@ -214,7 +215,7 @@ class Channels:
         if kind is ChannelKind.RING:
             Ring.make(self._memory, at, room)
         elif kind is ChannelKind.CALLS:
-            Caller.make(self._memory, at, room, rpc.CALLS, rpc.CALL_STRIDE)
+            Caller.make(self._memory, at, room, CALLS, CALL_STRIDE)
         else:
             Queue.make(self._memory, at, room, cells, stride, mark)
         owner = slot + 1 if kind is ChannelKind.CALLS else 0
@@ -399,8 +400,8 @@ class Channels:
     def _give_up(self, table: Channel) -> None:
         """Free what a dead client had asked; what runs is freed by who runs it."""
         caller = self._caller(table)
-        for cell in range(rpc.CALLS):
-            word = self._memory.load(rpc.word_at(table.at, cell))
+        for cell in range(CALLS):
+            word = self._memory.load(word_at(table.at, cell))
             if word & 0xFF:
                 caller.cancel((cell, word >> 24))
 
