@@ -251,6 +251,28 @@ def test_the_thread_does_it_by_itself_and_is_stopped_in_between() -> None:
     pool.holds(located, data, 2)
 
 
+def test_a_server_that_stops_amid_a_round_does_not_wait_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What wakes its thread to stop may be taken by the round for news of memory."""
+    pool = Pool(*devices(2))
+    pool.region(2)
+    pool.sources[0].fail()
+    rebuilder, mending = pool.rebuilder, threading.Event()
+    stopping = rebuilder.copier.stopping
+
+    def mend(index: int) -> bool:
+        mending.set()
+        assert stopping.wait(60)
+        while not rebuilder._wake.is_set():
+            threading.Event().wait(0.001)
+        return False
+
+    monkeypatch.setattr(rebuilder, "mend", mend)
+    rebuilder.start()
+    assert mending.wait(60)
+    rebuilder.close()
+    assert stopping.is_set()
+
+
 def test_a_server_that_stops_leaves_the_rest_to_the_next() -> None:
     pool = Pool(*devices(3))
     located, data = pool.region(2)

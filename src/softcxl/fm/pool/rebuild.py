@@ -123,7 +123,7 @@ class Rebuilder:
         return {"rebuilding": under_way, "waiting": waiting}
 
     def _run(self) -> None:
-        while True:
+        while not self.copier.stopping.is_set():  # a round may have taken what woke it to stop
             # What only somebody's lock stood in the way of is tried again
             self._wake.wait(PATIENCE if self.orphans or _BUSY in self.waiting.values() else None)
             self._looks = True
