@@ -320,10 +320,8 @@ def test_a_client_of_two_services_hears_from_each_what_it_asked_it(served: Serve
         name, client = names[number % 2], asked[number % 2]
         assert client.who(number) == f"{name} {number}"
         assert client.who(number) == f"{name} {number}"
-    pending = [asked[number % 2].who.start(number) for number in range(rpc.CALLS)]
-    assert [call.result() for call in pending] == [
-        f"{names[number % 2]} {number}" for number in range(rpc.CALLS)
-    ]
+    pending = [asked[number % 2].who.start(number) for number in range(CALLS)]
+    assert [call.result() for call in pending] == [f"{names[number % 2]} {number}" for number in range(CALLS)]
 
 
 def test_each_service_has_a_mark_of_its_own(served: Served) -> None:
