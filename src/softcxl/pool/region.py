@@ -39,8 +39,9 @@ class Region(Opened):
     all new in it. Where one copy is healthy of several, or the region is `atomic`, a write of more than the journal's
     length (1 MiB) is as many writes.
 
-    Every method raises `Refused` outside of the region, `Stale` once the region was freed or the pool has taken this
-    client for dead, `Closed` once it was closed here.
+    What reads or writes raises `Refused` outside of the region, `Stale` once the region was freed or the pool has taken
+    this client for dead or was left, `Closed` once the region was closed here. What it is (`info`, `name`) is told as long
+    as it is there, and whoever may free it may do so when it is closed.
     """
 
     __slots__ = ("_poison", "_unhealed")
