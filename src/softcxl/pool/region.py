@@ -40,8 +40,8 @@ class Region(Opened):
     length (1 MiB) is as many writes.
 
     What reads or writes raises `Refused` outside of the region, `Stale` once the region was freed or the pool has taken
-    this client for dead or was left, `Closed` once the region was closed here. What it is (`info`, `name`) is told as long
-    as it is there, and whoever may free it may do so when it is closed.
+    this client for dead or was left, `Closed` once the region was closed here. What it is (`info`, `name`) is told as
+    long as it is there, and whoever may free it may do so when it is closed.
     """
 
     __slots__ = ("_poison", "_unhealed")

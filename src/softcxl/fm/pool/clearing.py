@@ -1,7 +1,7 @@
 """Memory on its way from a region that was freed to others: cleared, once nobody writes or looks at it any more.
 
-What is free is always zeros. A record stays its region's until that was tried: a server that is killed amid it leaves it
-to the next one. What cannot be cleared is nobody's (`Cleaning`).
+What is free is always zeros. A record stays its region's until that was tried: a server that is killed amid it leaves
+it to the next one. What cannot be cleared is nobody's (`Cleaning`).
 """
 
 from __future__ import annotations
