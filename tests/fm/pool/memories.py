@@ -14,6 +14,8 @@ from softcxl.pool.native import Memory, Region
 from softcxl.pool.protocol import PROTOCOL, Allocate, Hello, Located, Opcode, Policy, Separate
 
 PLAN = Plan(slots=16, regions=256, heap=4 << 20)
+SOURCE = 8 << 20
+"""Bytes of a source, if nothing else is said."""
 
 
 class FakeSource:
@@ -22,7 +24,7 @@ class FakeSource:
     offset = 0
 
     def __init__(
-        self, name: str, size: int = 8 << 20, *, device: str | None = None, switch: str | None = None
+        self, name: str, size: int = SOURCE, *, device: str | None = None, switch: str | None = None
     ) -> None:
         self.name, self.size = name, size
         self.device, self.switch = device or name, switch

@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 
 import pytest
 
 from softcxl.fm.pool.server import PoolServer
-from softcxl.pool.protocol import (
-    MANY,
-    Opcode,
-    Status,
-)
+from softcxl.pool.protocol import MANY, Opcode, Status
 from tests.fm.pool.asking import ask, many
-from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
-
-SOURCE = 8 << 20
-
-
-@pytest.fixture
-def sources() -> list[FakeSource]:
-    return [FakeSource("mem0"), FakeSource("mem1")]
-
-
-@pytest.fixture
-def server(sources: list[FakeSource]) -> Iterator[PoolServer]:
-    served = PoolServer(arena(), sources, plan=PLAN, quotas={"small": 1 << 20, "*": 1 << 30})
-    served.directory.ready()
-    yield served
-    served.close()
+from tests.fm.pool.memories import PLAN, SOURCE, Client, FakeSource, arena
 
 
 def test_many_are_made_by_one_request(server: PoolServer, sources: list[FakeSource]) -> None:

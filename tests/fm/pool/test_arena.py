@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,26 +10,10 @@ import pytest
 from softcxl.fm.pool.errors import ArenaUnfit
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.layout import MAX_SOURCES, Plan, RegionFlag
-from softcxl.pool.protocol import (
-    Opcode,
-    Status,
-)
+from softcxl.pool.protocol import Opcode, Status
 from tests.fm.pool.asking import ask, asking, of
 from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
 from tests.pool.served import Served
-
-
-@pytest.fixture
-def sources() -> list[FakeSource]:
-    return [FakeSource("mem0"), FakeSource("mem1")]
-
-
-@pytest.fixture
-def server(sources: list[FakeSource]) -> Iterator[PoolServer]:
-    served = PoolServer(arena(), sources, plan=PLAN, quotas={"small": 1 << 20, "*": 1 << 30})
-    served.directory.ready()
-    yield served
-    served.close()
 
 
 def test_two_servers_have_not_one_arena(server: PoolServer, sources: list[FakeSource]) -> None:

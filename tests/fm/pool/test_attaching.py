@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
 from softcxl.fm.pool.errors import Refusal
 from softcxl.fm.pool.server import PoolServer
-from softcxl.pool.protocol import (
-    PROTOCOL,
-    Hello,
-    ListAnswer,
-    ListQuery,
-    Opcode,
-    Status,
-)
+from softcxl.pool.protocol import PROTOCOL, Hello, ListAnswer, ListQuery, Opcode, Status
 from tests.fm.pool.asking import ask, by_name, hello
-from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
-
-
-@pytest.fixture
-def sources() -> list[FakeSource]:
-    return [FakeSource("mem0"), FakeSource("mem1")]
-
-
-@pytest.fixture
-def server(sources: list[FakeSource]) -> Iterator[PoolServer]:
-    served = PoolServer(arena(), sources, plan=PLAN, quotas={"small": 1 << 20, "*": 1 << 30})
-    served.directory.ready()
-    yield served
-    served.close()
+from tests.fm.pool.memories import PLAN, Client, FakeSource
 
 
 @pytest.mark.parametrize(

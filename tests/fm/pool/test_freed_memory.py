@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from softcxl.fm.pool.server import PoolServer
-from softcxl.pool.protocol import (
-    Hold,
-    Opcode,
-    Status,
-)
+from softcxl.pool.protocol import Hold, Opcode, Status
 from tests.fm.pool.asking import ask, asking, of
-from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
-
-SOURCE = 8 << 20
-
-
-@pytest.fixture
-def sources() -> list[FakeSource]:
-    return [FakeSource("mem0"), FakeSource("mem1")]
-
-
-@pytest.fixture
-def server(sources: list[FakeSource]) -> Iterator[PoolServer]:
-    served = PoolServer(arena(), sources, plan=PLAN, quotas={"small": 1 << 20, "*": 1 << 30})
-    served.directory.ready()
-    yield served
-    served.close()
+from tests.fm.pool.memories import PLAN, SOURCE, Client, FakeSource, arena
 
 
 def test_nobody_gets_another_ones_bytes(server: PoolServer, sources: list[FakeSource]) -> None:

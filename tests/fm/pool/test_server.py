@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -24,20 +23,7 @@ from softcxl.pool.protocol import (
     TellQuery,
 )
 from tests.fm.pool.asking import ask, hello, of
-from tests.fm.pool.memories import PLAN, Client, FakeSource, arena
-
-
-@pytest.fixture
-def sources() -> list[FakeSource]:
-    return [FakeSource("mem0"), FakeSource("mem1")]
-
-
-@pytest.fixture
-def server(sources: list[FakeSource]) -> Iterator[PoolServer]:
-    served = PoolServer(arena(), sources, plan=PLAN, quotas={"small": 1 << 20, "*": 1 << 30})
-    served.directory.ready()
-    yield served
-    served.close()
+from tests.fm.pool.memories import Client, FakeSource
 
 
 def test_calls_of_the_dead_take_nothing_from_who_comes_into_their_slot(server: PoolServer) -> None:
