@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from softcxl.cli.serve_pool import fenced
 from softcxl.device.access import PoolAccess
 from softcxl.device.persist import StateDamaged
 from softcxl.testing.access import FakeServer
 from softcxl.testing.driver import Machine
 from tests.pool.served import wait_until
+
+if TYPE_CHECKING:
+    from softcxl.fabric.build import Fabric
+    from softcxl.fm.pool.leases import Leases
+    from softcxl.fm.pool.server import PoolServer
 
 MIB = 1 << 20
 MAPS = "import mmap, sys; held = mmap.mmap(int(sys.argv[1]), 4096); print(flush=True); sys.stdin.read()"
@@ -107,7 +116,68 @@ def test_what_cannot_be_written_down_keeps_no_guest_out(
         door.close()
 
 
-def test_a_page_that_is_damaged_is_said_to_be(tmp_path: Path) -> None:
-    (tmp_path / "door.machines").write_text("{")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '{"format": 1, "sections": {"machines": {"all": [["alpha", "x", 1]]}}}',
+        '{"format": 1, "sections": {"machines": {}}}',
+    ],
+)
+def test_a_page_that_is_damaged_is_said_to_be(tmp_path: Path, text: str) -> None:
+    (tmp_path / "door.machines").write_text(text)
     with pytest.raises(StateDamaged, match=r"door\.machines"):
         PoolAccess("door", tmp_path / "door.machines")
+
+
+def test_a_number_that_no_process_has_is_nobodys(server: FakeServer, tmp_path: Path) -> None:
+    path = tmp_path / "door.machines"
+    page = {"format": 1, "sections": {"machines": {"all": [["alpha", 1 << 80, 1], ["alpha", -1, 1]]}}}
+    path.write_text(json.dumps(page))
+    door = served(server, path)
+    door.recall()
+    assert not door.reached_by("alpha")
+    door.close()
+
+
+class Heard:
+    """A pool's server that hears of programs on every host, and the fabric manager's leases."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.clients = self
+        self.fenced: list[str] = []
+
+    def heard(self) -> set[str]:
+        return {"alpha"}
+
+    def fence(self, host: str) -> bool:
+        self.fenced.append(host)
+        return True
+
+
+def test_a_host_that_is_heard_of_in_another_machine_is_not_fenced_in_the_first_one(
+    server: FakeServer,
+) -> None:
+    others = Heard()
+    with machine(server) as first, machine(server) as second:
+        door = PoolAccess("door")
+        door.host = "alpha"
+        door.serve(server)
+        fabric = cast("Fabric", SimpleNamespace(access={"door": door}))
+
+        def gone() -> bool:
+            return fenced(fabric, cast("PoolServer", others), cast("Leases", others), "alpha")
+
+        door.control.attach(Machinery(first.pid))
+        assert gone()  # others in that machine live
+        door.control.detach()
+        assert not gone()
+        door.control.attach(Machinery(second.pid))
+        assert not gone()
+        first.kill()
+        wait_until(gone)
+        assert others.fenced == []  # those in the second one keep what they have
+        second.kill()
+        door.control.detach()
+        door.close()

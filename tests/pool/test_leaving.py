@@ -136,6 +136,19 @@ def test_who_leaves_waits_for_no_server(served: Served) -> None:
     del kept
 
 
+def test_who_leaves_while_there_is_no_server_is_gone_for_the_next_one(served: Served) -> None:
+    """Its process lives on, and may for years: what it had, and leases, do not wait for that."""
+    pool, other = served.connect(), served.connect("other")
+    pool.allocate("64KiB").view()[:3] = b"abc"
+    pool.allocate("64KiB", name="kept")
+    served.stop()
+    pool.close()
+    served.start()
+    assert list(served.server.names.values()) == ["other"]
+    assert [found.name for found in other.regions()] == ["kept"]
+    other.close()
+
+
 def test_what_is_used_after_that_says_so(served: Served) -> None:
     pool = served.connect()
     region = pool.allocate("64KiB")

@@ -86,11 +86,11 @@ def _renew(server: PoolServer, leases: Leases) -> None:
 
 def fenced(fabric: Fabric, server: PoolServer, leases: Leases, host: str) -> bool:
     """A program of the host is not heard of. The host loses what it was granted, unless others on it are heard of.
-    Returns whether it has done: its machine may be stopped, and not have noticed."""
+    Returns whether it has done: its machine may be stopped, and not have noticed. Those others may be in another
+    machine than that, which runs now."""
     with server.lock:
-        if host in server.clients.heard():
-            return True
-    return leases.fence(host) and not any(access.reached_by(host) for access in fabric.access.values())
+        heard = host in server.clients.heard()
+    return (heard or leases.fence(host)) and not any(one.reached_by(host) for one in fabric.access.values())
 
 
 class _Journal:

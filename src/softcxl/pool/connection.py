@@ -151,6 +151,10 @@ class Connection:
                 if not self.link.gone():
                     # Not through the table of calls: who has left is not answered there
                     self.link.ask(Opcode.GOODBYE, b"", _GOODBYE)
+            if self.link.rest is None and self.link.gone():
+                # The next server shall not wait for this process to come, or to end; a guest's silence is enough
+                dead = self.place.epoch << 24 | SlotState.DEAD
+                self.mapping.directory.swap(self._slot_at, self._live, dead)
         self.link.close()
 
     def release(self) -> None:

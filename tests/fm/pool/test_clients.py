@@ -365,3 +365,25 @@ def test_a_source_that_is_not_there_this_time_has_no_healthy_copy(sources: list[
         client.execute(Opcode.FREE, named.pack())
     finally:
         second.close()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_who_has_left_while_there_was_no_server_is_gone_though_its_process_lives(
+    sources: list[FakeSource], begun: bool
+) -> None:
+    fd = arena()
+    with PoolServer(fd, sources, plan=PLAN) as first:
+        client = Client(first, sources)
+        client.allocate(4096)
+    after = PoolServer(fd, sources, plan=PLAN) if begun else None
+    leaving = after or first
+    dead = client.epoch << 24 | SlotState.DEAD
+    memory = client.directory if after is None else after.directory.memory
+    at = leaving.directory.slot_at(client.slot)
+    assert memory.swap(at, client.epoch << 24 | SlotState.LIVE, dead)
+    server = after or PoolServer(fd, sources, plan=PLAN)
+    look(server)
+    assert server.names == {}
+    server.regions.clearing.clear(server.lock)
+    assert not server.regions.known
+    server.close()

@@ -152,8 +152,9 @@ def test_nobody_is_in_a_slot_that_is_free(server: PoolServer) -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("restarts", [0, 1])
+@pytest.mark.parametrize("end", [1104, 1110], ids=["the late one remembered", "none of them remembered"])
 def test_a_request_that_is_made_again_late_makes_nothing_twice(
-    sources: list[FakeSource], count: int, restarts: int
+    sources: list[FakeSource], count: int, restarts: int, end: int
 ) -> None:
     """A thread that had no processor for long, or no interpreter's lock, while others of its client's had them."""
     fd = arena()
@@ -176,7 +177,7 @@ def test_a_request_that_is_made_again_late_makes_nothing_twice(
         server.close()
         server = client.server = PoolServer(fd, sources, plan=PLAN)
     late = make(900)  # which has made nothing yet
-    others(1041, 1110)
+    others(1041, end)
     there = set(server.regions.known)
     assert make(1000) == made
     assert make(900) == late != made

@@ -39,7 +39,7 @@ class Machine:
             return None
         try:
             one = cls(pid, os.pidfd_open(pid))
-        except OSError:
+        except (OSError, OverflowError):
             return None
         if began is not None and one.began != began:
             one.close()
@@ -79,6 +79,7 @@ class Remembered:
 
     def __init__(self, path: Path | None = None) -> None:
         self._page = StatePage(path)
+        _ = self.all
 
     @property
     def all(self) -> list[tuple[str, int, int]]:

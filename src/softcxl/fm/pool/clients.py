@@ -179,7 +179,7 @@ class Clients:
         """Find out who has gone without a word. With the lock held."""
         for slot in list(self.unseen):
             record = self._directory.slot(slot)
-            if not lives(record.pid, record.start):
+            if self._has_left(slot) or not lives(record.pid, record.start):
                 self.left(slot)
         now = self._now()
         for slot, (beat, since) in list(self._beats.items()):
@@ -205,11 +205,15 @@ class Clients:
         with self._lock:
             for slot in list(self.names):
                 record = self._directory.slot(slot)
-                dead = self._directory.slot_state(slot)[1] is not SlotState.LIVE
-                if dead or (slot in self.unseen and not lives(record.pid, record.start)):
+                unseen = slot in self.unseen and not lives(record.pid, record.start)
+                if unseen or self._has_left(slot):
                     self.left(slot)
 
     # -- within ----------------------------------------------------------------------------------------------
+
+    def _has_left(self, slot: int) -> bool:
+        """Whether a client has said so in its slot, as there was no server; or one has died over letting it go."""
+        return self._directory.slot_state(slot)[1] is not SlotState.LIVE
 
     def _mend(self, slot: int, epoch: int) -> None:
         """Bring what a dead client was writing to its end, or take it back, and give the locks back."""

@@ -111,7 +111,7 @@ class Regions:
         holdings, before = self.uses.holdings[slot], 0
         requests = holdings.requests
         made: list[tuple[int, int]] = []
-        if 0 < request < holdings.newest and request not in requests and request < next(iter(requests)):
+        if 0 < request <= holdings.forgotten and request not in requests:
             self._look_up(slot, request)
         if request and request in requests:
             self._there(requests[request])
@@ -161,10 +161,11 @@ class Regions:
             self.names[name] = index
         if request:
             requests[request] = made
-            if request > holdings.newest:
-                holdings.newest = request
             if len(requests) > REMEMBERED:
-                del requests[next(iter(requests))]
+                oldest = next(iter(requests))  # threads do not come in the order of their numbers
+                del requests[oldest]
+                if oldest > holdings.forgotten:
+                    holdings.forgotten = oldest
         return made
 
     def _look_up(self, slot: int, request: int) -> None:
@@ -289,7 +290,7 @@ class Regions:
                 holdings.requests.setdefault(requests[index], []).append((index, one.generation))
         for holdings in self.uses.holdings.values():
             holdings.requests = dict(sorted(holdings.requests.items()))
-            holdings.newest = max(holdings.requests, default=0)
+            holdings.forgotten = min(holdings.requests, default=1) - 1
 
     def _index(self) -> int:
         if self._next >= self._directory.plan.regions:

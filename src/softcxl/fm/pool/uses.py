@@ -33,8 +33,9 @@ class Holdings:
     """How often it has others' regions open, by generation and index; of its own `Known.mine` says it."""
     pins: dict[int, int] = field(default_factory=dict)
     requests: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    newest: int = 0
-    """The highest number of those, and of those that are forgotten."""
+    """What its last requests have made, by their numbers, as they came."""
+    forgotten: int = 0
+    """No request of a higher number has been forgotten."""
 
 
 class Uses:
