@@ -6,11 +6,15 @@ import mmap
 import struct
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from softcxl.pool.errors import Empty, Full
 from softcxl.pool.native import Caller, Memory, Queue, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 QUEUE_AT, QUEUE_SIZE, CELLS = 0, 256 + 2 * 64, 2
 TABLES = {1: 4096, 2: 8192}
@@ -25,7 +29,8 @@ class Shared:
 
     def __init__(self) -> None:
         self.buffer = mmap.mmap(-1, 16384)
-        self.memory = Memory(self.buffer)
+        self.while_it_sleeps: list[Callable[[], object]] = []
+        self.memory = Memory(self.buffer, ring=lambda _: None, rest=self.rest)
         Queue.make(self.memory, QUEUE_AT, QUEUE_SIZE, CELLS, 64, MARK)
         self.worker = Worker(self.memory, self.user(9))
         self.callers = {}
@@ -33,6 +38,10 @@ class Shared:
             Caller.make(self.memory, at, TABLE_SIZE, 2, 128)
             self.callers[client] = Caller(self.memory, at, TABLE_SIZE, self.user(client))
             self.worker.learn(client, at, TABLE_SIZE)
+
+    def rest(self, _offset: int, _seconds: float) -> None:
+        if self.while_it_sleeps:
+            self.while_it_sleeps.pop()()
 
     def user(self, slot: int) -> Queue:
         return Queue(self.memory, QUEUE_AT, QUEUE_SIZE, slot)
@@ -115,6 +124,42 @@ def test_who_waits_in_the_queue_goes_before_who_asks_again(shared: Shared) -> No
     assert shared.worker.answer(b"done")
     shared.note(1, cell, number + 1)
     assert shared.worker.next(0) == b"again"
+
+
+@pytest.mark.parametrize("first", [1, 2], ids=["itself", "another client"])
+def test_what_was_begun_before_a_call_was_asked_is_run_before_it(shared: Shared, first: int) -> None:
+    """While the worker sleeps: when it looks again both are there, and one where it looks for it ahead of its note."""
+    cell, number = shared.serve_one(1)
+    other = (
+        shared.callers[first] if first != 1 else Caller(shared.memory, TABLES[1], TABLE_SIZE, shared.user(1))
+    )
+
+    def both() -> None:
+        if first == 1:  # in the other cell: this one is taken until it has been asked there
+            shared.memory.store(TABLES[1] + 128 + cell * 128, number << 24 | 9 << 8 | RUNNING)
+        other.start(b"earlier")
+        shared.ask(1, cell, number + 1, b"later")
+        shared.note(1, cell, number + 1)
+
+    for _ in range(2):  # and so the next time
+        shared.while_it_sleeps.append(both)
+        assert shared.worker.next(LONG) == b"earlier"
+        earlier = shared.worker.current
+        assert shared.worker.answer(b"done")
+        assert shared.worker.next(0) == b"later"
+        assert shared.worker.current == (1, cell, number + 1)
+        assert shared.worker.answer(b"done")
+        number += 1
+        assert other.result(earlier[1:], 0) == b"done"
+
+
+def test_a_call_is_taken_ahead_again_when_what_was_begun_has_been_run(shared: Shared) -> None:
+    shared.serve_one(2)
+    cell, number = shared.serve_one(1)
+    with pytest.raises(Empty):
+        shared.worker.next(0)
+    shared.ask(1, cell, number + 1, b"ahead")
+    assert shared.worker.next(0) == b"ahead"
 
 
 def test_a_call_that_another_worker_took_is_not_waited_for(shared: Shared) -> None:

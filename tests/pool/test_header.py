@@ -41,12 +41,14 @@ def cc() -> list[str]:
     return [found, "-O2", "-Wall", "-Wextra", "-Werror", f"-I{CORE}"]
 
 
-@pytest.mark.parametrize("standard", ["gnu11", "gnu17"])
+@pytest.mark.parametrize("standard", ["c11", "gnu11", "gnu17"])
 @pytest.mark.parametrize("header", HEADERS)
 def test_a_header_stands_alone(header: str, standard: str, cc: list[str], tmp_path: Path) -> None:
     source = tmp_path / "alone.c"
     source.write_text(f'#include "{header}"\n#include "{header}"\nint main(void) {{ return 0; }}\n')
-    subprocess.run([*cc, f"-std={standard}", str(source), "-o", str(tmp_path / "alone")], check=True)
+    subprocess.run(
+        [*cc, "-pedantic", f"-std={standard}", str(source), "-o", str(tmp_path / "alone")], check=True
+    )
 
 
 def test_a_kernel_module_can_use_them(cc: list[str], tmp_path: Path) -> None:

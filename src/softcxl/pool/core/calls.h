@@ -264,6 +264,7 @@ static PyObject *caller_start(PyObject *object, PyObject *const *args, Py_ssize_
 		return NULL;
 	if (result != SCXL_OK)
 		return fail(result);
+	scxl_call_begun(&self->queue->user);
 	return Py_BuildValue("IK", note.cell, note.number);
 }
 

@@ -11,7 +11,10 @@
  * The note is so that some worker hears of a call, whoever dies. Who has just served a client need not wait for it: the
  * next call is likely to come to the same cell, with the next number, and may be taken from there (scxl_call_look) ahead
  * of its note, which then is of a call that has been taken. That spares one line's way from one processor to the other.
- * So that nobody waits the longer for it, who serves looks into the queue before each call.
+ * So that nobody waits the longer for it, who serves looks into the queue before each call. And who has begun a call and
+ * goes on says so (scxl_call_begun): what he, or whoever hears of it, asks then is not to be run ahead of that. A worker
+ * takes a call ahead of its note only if the queue's `begun`, looked at after the call, is what it was before some look
+ * into the queue that found nothing.
  */
 #ifndef SOFTCXL_CALLS_H
 #define SOFTCXL_CALLS_H
@@ -183,6 +186,12 @@ static inline enum scxl_result scxl_call_free(struct scxl_table *table, uint32_t
 static inline bool scxl_call_undo(struct scxl_table *table, uint32_t cell, uint64_t number)
 {
 	return scxl_swap(&scxl_call_at(table, cell)->word, scxl_call_word(number, table->mark, SCXL_ASKED), scxl_call_word(number, 0, SCXL_FREE));
+}
+
+/* The client's, when it has put the note of a call and goes on without the answer. */
+static inline void scxl_call_begun(struct scxl_user *user)
+{
+	__atomic_fetch_add(&user->queue->begun, 1, __ATOMIC_RELEASE);
 }
 
 /* Look for a call: SCXL_OK: it is asked, and can be taken; SCXL_EMPTY: it is to come; SCXL_STALE: it has been, or is another

@@ -63,7 +63,7 @@ typedef uint64_t scxl_u64;
 typedef uint32_t scxl_u32;
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is little-endian");
-_Static_assert(__atomic_always_lock_free(8, 0), "64-bit words take no lock");
+_Static_assert(__GCC_ATOMIC_LLONG_LOCK_FREE == 2, "64-bit words take no lock");
 
 /* Tests let a process die here, at each of them. */
 #ifndef SCXL_POINT
@@ -332,7 +332,8 @@ struct scxl_queue {
 	uint16_t mark;   /* for calls: queues that calls of one table go through have different ones */
 	uint32_t cells;  /* a power of two, 2 or more */
 	uint32_t stride; /* bytes of a cell, a multiple of 64 */
-	uint8_t reserved1[48];
+	scxl_u64 begun;  /* for calls: goes up with each that its client has put a note of and does not wait for */
+	uint8_t reserved1[40];
 	scxl_u64 tail;
 	uint8_t reserved2[56];
 	scxl_u64 head;

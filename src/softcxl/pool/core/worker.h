@@ -16,6 +16,7 @@ typedef struct {
 	struct note after;        /* the call that may come next from the client that was served last */
 	struct scxl_table looked; /* where it would come; calls is NULL where none is looked for */
 	uint32_t ahead;           /* so many ahead of it were taken ahead of their notes, which are still to come */
+	uint64_t begun;           /* the queue's, before a look into it that found nothing */
 } Worker;
 
 static PyObject *worker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -168,22 +169,27 @@ static enum scxl_result note_try_claim(void *what)
 	return queue_left(queue) ? SCXL_CLOSED : scxl_queue_claim(&queue->user, &claim->claimed, &claim->length, &claim->kind);
 }
 
-/* The call that is looked for may come ahead of its note. */
+/* The call that is looked for may come ahead of its note: but not ahead of what was begun before it was asked. */
 static enum scxl_result call_try_claim(void *what)
 {
 	struct note_claim *claim = what;
 	Worker *self = claim->self;
+	enum scxl_result look = self->looked.calls ? scxl_call_look(&self->looked, self->after.cell, self->after.number) : SCXL_EMPTY;
+	uint64_t begun = scxl_load(&self->queue->user.queue->begun);
+	enum scxl_result result;
 
-	if (self->looked.calls) {
-		enum scxl_result result = scxl_call_look(&self->looked, self->after.cell, self->after.number);
-		if (result == SCXL_OK) {
-			claim->ahead = true;
-			return queue_left(self->queue) ? SCXL_CLOSED : SCXL_OK;
-		}
-		if (result == SCXL_STALE)
-			self->looked.calls = NULL;
+	if (look == SCXL_OK && begun == self->begun) {
+		claim->ahead = true;
+		return queue_left(self->queue) ? SCXL_CLOSED : SCXL_OK;
 	}
-	return note_try_claim(what);
+	if (look == SCXL_STALE)
+		self->looked.calls = NULL;
+	result = note_try_claim(what);
+	if (result != SCXL_EMPTY)
+		return result;
+	self->begun = begun;
+	claim->ahead = look == SCXL_OK;
+	return claim->ahead ? SCXL_OK : SCXL_EMPTY;
 }
 
 /* Whether the note is of a call that was taken ahead of it. To look at its cell would take the line from the client. */
