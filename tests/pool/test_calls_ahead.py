@@ -116,6 +116,25 @@ def test_a_note_in_another_services_queue_has_nobody_take_the_call(shared: Share
         shared.worker.next(0)
 
 
+def test_a_note_that_is_longer_than_its_cell_is_none(shared: Shared) -> None:
+    shared.callers[2].start(b"waits")
+    (ticket,) = struct.unpack_from("<Q", shared.buffer, QUEUE_AT + 128)
+    struct.pack_into("<I", shared.buffer, QUEUE_AT + 256 + ticket % CELLS * 64 + 8, 1 << 30)
+    shared.callers[1].start(b"on")
+    assert shared.worker.next(0) == b"on"
+    assert shared.worker.answer(b"done")
+    for _ in range(2 * CELLS):
+        shared.serve_one(1)
+
+
+def test_a_note_whose_number_has_more_bits_than_a_word_is_of_no_call(shared: Shared) -> None:
+    shared.ask(1, 0, 1, b"not this")
+    shared.note(1, 0, 1 + (1 << 40))
+    with pytest.raises(Empty):
+        shared.worker.next(0)
+    assert shared.worker.take((1, 0, 1 + (1 << 40))) is None
+
+
 def test_who_waits_in_the_queue_goes_before_who_asks_again(shared: Shared) -> None:
     cell, number = shared.serve_one(1)
     shared.callers[2].start(b"waits")

@@ -210,7 +210,7 @@ static inline enum scxl_result scxl_call_take(struct scxl_table *table, uint32_t
 {
 	struct scxl_call *call;
 
-	if (cell >= table->count)
+	if (cell >= table->count || number > SCXL_TICKETS)
 		return SCXL_CORRUPT;
 	call = scxl_call_at(table, cell);
 	scxl_soon((uint8_t *)call + SCXL_LINE * (table->stride > SCXL_LINE)); /* of the answer, too */

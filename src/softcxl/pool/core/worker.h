@@ -216,6 +216,7 @@ static PyObject *worker_request(Worker *self, PyObject *timeout)
 	for (;;) {
 		worker_release(self);
 		claim.ahead = false;
+		claim.length = 0;
 		result = note_try_claim(&claim); /* whoever has been there for longer goes first */
 		if (result == SCXL_EMPTY && self->spin && until.span)
 			result = looked_for(call_try_claim, &claim);
@@ -223,6 +224,10 @@ static PyObject *worker_request(Worker *self, PyObject *timeout)
 			result = wait_for(call_try_claim, &claim, self->queue->memory, &self->queue->user.queue->consumers, deadline_at(&until), &self->spin);
 		if (result < 0)
 			return NULL;
+		if (result == SCXL_CORRUPT && claim.length) { /* that note alone cannot be, and is not there any more */
+			wake(self->queue->memory, &self->queue->user.queue->producers);
+			continue;
+		}
 		if (result != SCXL_OK)
 			return fail(result);
 		if (claim.ahead) {
