@@ -107,6 +107,8 @@ def test_nothing_is_given_on_before_the_host_is_fenced(
     hosts.answer = lambda: False
     assert server.execute(slot, Opcode.ALLOCATE, asking().pack())[0] == Status.OK
     look(server)
+    told: list[str] = []
+    server.clients._event = lambda kind, subject, detail: told.append(kind)
     for tries in range(1, 4):
         clock.time += LEASE + 1
         look(server)
@@ -117,7 +119,10 @@ def test_nothing_is_given_on_before_the_host_is_fenced(
     hosts.answer = lambda: True
     clock.time += LEASE
     look(server)
-    wait_until(lambda: slot not in server.names)
+    wait_until(lambda: told[-1] == "host fenced")
+    assert slot not in server.names
+    # What is tried each second leaves room for the rest of a journal
+    assert told == ["lease ran out", "host not fenced", "client gone", "host fenced"]
 
 
 def test_a_fence_that_fails_has_not_fenced(server: PoolServer, clock: Clock, hosts: Hosts) -> None:

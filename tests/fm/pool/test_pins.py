@@ -232,3 +232,19 @@ def test_who_is_stopped_while_servers_change_has_its_view_yet(tmp_path: Path) ->
         process.kill()
         process.communicate(timeout=60)
         served.stop()
+
+
+def test_what_is_being_cleared_is_nobodys_to_look_at() -> None:
+    """It was freed and looked at by nobody when the server ended: the next one may be at it when somebody says so."""
+    pooled = Pooled()
+    made = pooled.takes.allocate(4096)
+    pooled.server.regions.clearing.held = True  # so that it has not come to that
+    pooled.takes.execute(Opcode.FREE, of(made))
+    pooled.another(killed=True)
+    pooled.server.regions.clearing.held = True
+    hold = Hold(index=made.index, generation=made.generation, opened=1, pins=1)
+    status, _ = pooled.server.execute(pooled.looks.slot, Opcode.HOLD, hold.pack())
+    pooled.server.regions.clearing.clear(pooled.server.lock)
+    pooled.server.left(pooled.looks.slot)
+    assert status == Status.GONE
+    pooled.server.close()

@@ -61,6 +61,10 @@ class Clearing:
         """How many regions have left that somebody writes yet."""
         return len(self._busy)
 
+    def keeps(self, index: int) -> bool:
+        """Whether a region that has left stays as it is until clients of the last server have said what they have."""
+        return self.held and (index in self._busy or self._known[index].pins > 0)
+
     def add(self, index: int) -> None:
         """A region has left, or is looked at no more."""
         if self._known[index].pins or index in self._busy:

@@ -80,6 +80,7 @@ class Clients:
         }
         self._fencing: set[int] = set()
         self._overdue: set[int] = set()  # not heard of since their lease ran out
+        self._unfenced: set[int] = set()  # of those, whose host could not be fenced: that is said once
 
     def attach(self, hello: Hello, pid: int, *, remote: bool = False) -> Welcome:
         """Let a client in, or in again. Raises `Refusal`."""
@@ -162,7 +163,7 @@ class Clients:
             del self.names[slot], self.identities[slot]
             self.unseen.discard(slot)
             self._beats.pop(slot, None)
-            self._overdue.discard(slot)
+            self._heard_of(slot)
             self._fencing.discard(slot)
             self._free.append(slot)
         self._event("client gone", name, {"slot": slot})
@@ -186,7 +187,7 @@ class Clients:
             seen = self._directory.memory.load(self._directory.slot_at(slot) + SLOT["beat"])
             if seen != beat:
                 self._beats[slot] = seen, now
-                self._overdue.discard(slot)
+                self._heard_of(slot)
             elif now - since > self.lease:
                 self.out_of_time(slot)
 
@@ -239,9 +240,10 @@ class Clients:
         no harm. With the lock held."""
         if slot in self._fencing or slot not in self.names:
             return
-        self._overdue.add(slot)
         host = layout.decode_name(self._directory.slot(slot).host)
-        self._event("lease ran out", self.names[slot], {"slot": slot, "host": host})
+        if slot not in self._overdue:
+            self._overdue.add(slot)
+            self._event("lease ran out", self.names[slot], {"slot": slot, "host": host})
         if self._fence is None:
             self.left(slot)
             return
@@ -261,11 +263,19 @@ class Clients:
             if self.closed or not self.is_of(slot, epoch):
                 return  # it has gone meanwhile, and the slot may be another's
             self._fencing.discard(slot)
+            said = not fenced and slot in self._unfenced
+            if not fenced and slot in self._overdue:
+                self._unfenced.add(slot)
             if fenced and self._silent(slot):
                 self.left(slot)
             elif slot in self._overdue:  # until then all that it had stays its own
                 self._beats[slot] = self._beats[slot][0], self._now() - self.lease + _AGAIN
-        self._event("host fenced" if fenced else "host not fenced", host, {"slot": slot})
+        if not said:
+            self._event("host fenced" if fenced else "host not fenced", host, {"slot": slot})
+
+    def _heard_of(self, slot: int) -> None:
+        self._overdue.discard(slot)
+        self._unfenced.discard(slot)
 
     def _silent(self, slot: int) -> bool:
         """Whether it has not been heard of since its lease ran out: one that was only late may write yet, whatever was

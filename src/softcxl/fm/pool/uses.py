@@ -136,7 +136,7 @@ class Uses:
         regions = self._regions
         if (
             one is None or one.generation != asked.generation
-            or (one.leaving and not (regions.clearing.held or regions.pins.doubtful(asked.index)))
+            or (one.leaving and not (regions.clearing.keeps(asked.index) or regions.pins.doubtful(asked.index)))
         ):  # fmt: skip
             raise Refusal(
                 Status.GONE, f"region {asked.index}, generation {asked.generation}, is not there any more"
