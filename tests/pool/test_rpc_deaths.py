@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from softcxl.pool.errors import (
 )
 from softcxl.pool.protocol import CallsOf, Opcode
 from softcxl.pool.session import Pool
-from softcxl.pool.table import Table
+from softcxl.pool.table import CALLS, Table
 from tests.pool.index import LONG, Index
 from tests.pool.peers import peer
 from tests.pool.served import Served, serving, wait_until
@@ -278,6 +279,32 @@ def test_a_call_that_may_be_run_twice_is_asked_of_another_worker(served: Served)
             thread.join()
             assert answers == [1]
             assert counts.load(8) == 2
+
+
+def test_a_call_that_is_given_up_while_it_is_asked_again_leaves_no_cell_taken(
+    served: Served, index: Index, client: rpc.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller, load = client._caller, client._table.pool.directory.load
+
+    class Died:
+        """The worker that has taken the first call dies, and another thread gives it up as it is asked again."""
+
+        def result(self, call: tuple[int, int], timeout: float | None) -> bytes:
+            raise Lost
+
+        def start(self, *request: Any) -> tuple[int, int]:
+            assert pending.cancel()
+            return caller.start(*request)
+
+        def cancel(self, call: tuple[int, int]) -> bool:
+            return caller.cancel(call)
+
+    pending = client.lookup.start(1)
+    monkeypatch.setattr(client, "_may_repeat", lambda _: True)
+    monkeypatch.setattr(client, "_caller", Died())
+    with pytest.raises(CancelledError):
+        pending.result()
+    wait_until(lambda: not any(load(client._table.word_at((cell, 0))) & 0xFF for cell in range(CALLS)))
 
 
 @pytest.mark.parametrize("idempotent", [True, False])

@@ -76,7 +76,7 @@ class Pending:
         table = self._client._table
         while True:
             try:
-                self._call = self._client._caller.start(self._data, self._kind, timeout)
+                call = self._client._caller.start(self._data, self._kind, timeout)
             except Full as error:
                 if self._left() == 0:
                     self._finish(error=self._client._told(error, self._function._name))
@@ -88,6 +88,11 @@ class Pending:
                 self._finish(error=told)
                 raise told from None
             else:
+                with self._lock:
+                    if self._done:  # another thread has given it up while it was asked again
+                        self._client._caller.cancel(call)
+                        return True
+                    self._call = call
                 table.begun(self)
                 return True
 
