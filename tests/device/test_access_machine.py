@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 
@@ -57,6 +58,24 @@ def test_who_is_stopped_reaches_what_it_has_mapped(memory, process):
     assert process.stdout.readline() == "closed\n"
     assert not machine.maps(files([memory]))
     assert not machine.ended()
+    machine.close()
+
+
+def test_a_file_is_known_by_what_maps_say_of_it_though_fstat_names_another_device(
+    memory, process, monkeypatch
+):
+    """As on btrfs, whose subvolumes have devices of their own in fstat alone."""
+    real = os.fstat
+
+    def other_device(fd: int) -> os.stat_result:
+        fields = list(real(fd))[:10]
+        fields[stat.ST_DEV] = 0x77
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "fstat", other_device)
+    machine = Machine.of(process.pid)
+    assert machine is not None
+    assert machine.maps(files([memory]))
     machine.close()
 
 

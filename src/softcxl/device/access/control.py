@@ -40,7 +40,8 @@ NOT_SERVED, MALFORMED, FAILED = 9, 1, 10
 
 _BAR = 0
 _INTA = 1
-_LOOK = 0.02  # seconds from one look at what a machine maps to the next
+_LOOK = 0.02  # seconds from one look at what a machine maps to the next, twice as many each time after that,
+_RARELY = 0.25  # and so many at most
 _VECTORS_LOG2 = VECTORS.bit_length() - 1
 
 
@@ -266,8 +267,9 @@ class AccessControl(Function):
         ).start()
 
     def _linger(self, machine: Machine, visitor: Visitor, here: bool) -> None:
-        while machine.maps(self.files) and not machine.ended(_LOOK):
-            pass
+        pause = _LOOK
+        while machine.maps(self.files) and not machine.ended(pause):
+            pause = min(2 * pause, _RARELY)
         del self.lingering[visitor]
         machine.close()
         self._remember()

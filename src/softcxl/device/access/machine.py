@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import select
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from softcxl.device.persist import StatePage
 
@@ -19,8 +20,21 @@ Files = frozenset[tuple[int, int]]
 
 
 def files(fds: list[int]) -> Files:
-    """Which files these descriptors are of."""
-    return frozenset((found.st_dev, found.st_ino) for found in map(os.fstat, fds))
+    """Which files these descriptors are of, as Linux names them where it says what a process maps: on btrfs that is
+    another device than `fstat` says. Each is mapped here for a moment, to see it."""
+    wanted = {os.fstat(fd).st_ino for fd in fds}
+    with ExitStack() as mapped:
+        for fd in fds:
+            mapped.enter_context(mmap.mmap(fd, mmap.PAGESIZE, prot=mmap.PROT_READ))
+        return frozenset(one for one in _mapped("self") if one[1] in wanted)
+
+
+def _mapped(process: int | Literal["self"]) -> Iterator[tuple[int, int]]:
+    """Device and inode of all that a process maps. Raises `OSError`."""
+    for line in Path(f"/proc/{process}/maps").read_text(errors="replace").splitlines():
+        _, _, _, device, inode, *_ = line.split(maxsplit=5)  # proc(5)
+        major, _, minor = device.partition(":")
+        yield os.makedev(int(major, 16), int(minor, 16)), int(inode)
 
 
 class Machine:
@@ -58,15 +72,9 @@ class Machine:
         if self.ended():
             return False
         try:
-            lines = Path(f"/proc/{self.pid}/maps").read_text(errors="replace").splitlines()
+            return any(one in wanted for one in _mapped(self.pid))
         except OSError:
             return not self.ended()
-        for line in lines:
-            _, _, _, device, inode, *_ = line.split(maxsplit=5)  # proc(5)
-            major, _, minor = device.partition(":")
-            if (os.makedev(int(major, 16), int(minor, 16)), int(inode)) in wanted:
-                return True
-        return False
 
     def close(self) -> None:
         """Look no more."""
