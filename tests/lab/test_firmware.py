@@ -157,6 +157,23 @@ def test_decoder_that_does_not_commit() -> None:
     machine.close()
 
 
+@pytest.mark.parametrize("reads", [True, False], ids=["read", "unread"])
+def test_qemu_that_hangs_up(reads: bool) -> None:
+    here, there = socket.socketpair()
+
+    def hang_up() -> None:
+        with there:
+            there.recv(100, 0 if reads else socket.MSG_PEEK)
+
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    with here:
+        for _ in range(2):  # while it waits for an answer, and when it asks
+            with pytest.raises(MonitorError, match=r"test socket failed at 'readl 0x4': QEMU hung up\.$"):
+                Qtest(here).read32(4)
+    thread.join()
+
+
 def test_bridge_without_decoders() -> None:
     machine = Machine()
     machine.words[machine.hdm - 0x140] = 0

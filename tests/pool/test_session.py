@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import pytest
 
 import softcxl
 from softcxl.pool import errors
-from softcxl.pool.link import SocketLink
+from softcxl.pool.link import Place, SocketLink
+from softcxl.pool.protocol import Head, Opcode
 from softcxl.pool.session import Pool, connect
+from tests.fm.pool.memories import arena
+from tests.pool.answers import welcome
 from tests.pool.served import LONG, Served, wait_until
 
 
@@ -86,6 +90,40 @@ def test_the_one_server_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert pool.address == second.address
     first.stop()
     second.stop()
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["read", "unread"])
+@pytest.mark.parametrize("welcomes", [False, True], ids=["at once", "later"])
+def test_a_server_that_hangs_up(tmp_path: Path, reads: bool, welcomes: bool) -> None:
+    """Of one that has left something unread Linux says that it reset the connection."""
+    path = tmp_path / "pool"
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            if welcomes:
+                connection.recv(2000)
+                fd = arena()
+                socket.send_fds(connection, [Head(what=0, number=0).pack() + welcome()], [fd])
+                os.close(fd)
+            connection.recv(2000, 0 if reads else socket.MSG_PEEK)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        link = SocketLink(path)
+        if welcomes:
+            link.attach("test", Place())
+            for _ in range(2):  # while it waits for an answer, and when it asks
+                with pytest.raises(errors.NoServer, match=r"the pool at unix:.* has hung up$"):
+                    link.ask(Opcode.RING, bytes(8))
+        else:
+            with pytest.raises(errors.NoServer, match=r"no pool answers at unix:.*: it has hung up$"):
+                link.attach("test", Place())
+        thread.join()
+        link.close()
 
 
 @pytest.mark.parametrize("name", ["", "x" * 64, "a\nb", "ä" * 32])

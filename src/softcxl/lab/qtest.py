@@ -51,6 +51,8 @@ class Qtest:
                     return words[1] if len(words) > 1 else "0"
                 if words[:1] in (["FAIL"], ["ERR"]):
                     raise MonitorError(f"QEMU refused {line!r}: {' '.join(words[1:])}")
+        except (ConnectionResetError, BrokenPipeError) as error:
+            raise MonitorError(f"QEMU's test socket failed at {line!r}: QEMU hung up.") from error
         except OSError as error:
             raise MonitorError(f"QEMU's test socket failed at {line!r}: {error}.") from error
 
@@ -58,7 +60,7 @@ class Qtest:
         while b"\n" not in self._buffer:
             data = self._connection.recv(4096)
             if not data:
-                raise ConnectionError("QEMU hung up")
+                raise ConnectionResetError
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode(errors="replace")

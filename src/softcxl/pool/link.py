@@ -24,6 +24,8 @@ from softcxl.wire import WireError
 
 _WELCOME: Final = 8192
 _SECONDS: Final = 10.0
+_HUNG_UP: Final = (ConnectionResetError, BrokenPipeError)
+"""What a client is told of a server that has gone; the first where something of ours was unread."""
 _TIME: Final = struct.Struct("@ll")
 
 Coherence = Literal["host", "managed"]
@@ -146,7 +148,7 @@ class SocketLink:
             connection.close()
             if not isinstance(error, OSError):
                 raise
-            why = error.strerror or str(error)
+            why = "it has hung up" if isinstance(error, _HUNG_UP) else error.strerror or str(error)
             raise NoServer(f"no pool answers at {self.address}: {why}") from error
         try:
             if not message:
@@ -198,9 +200,13 @@ class SocketLink:
                 connection.send(Head(what=opcode, number=self._number).pack() + data)
                 while True:
                     message = connection.recv(_WELCOME)
+                    if not message:
+                        raise ConnectionResetError
                     head = Head.unpack_from(message)
                     if head.number == self._number:  # an older one is of a request that ran out of time
                         return head.what, message[Head.__layout__.size :]
+            except _HUNG_UP as error:
+                raise NoServer(f"the pool at {self.address} has hung up") from error
             except (OSError, WireError) as error:
                 raise NoServer(f"the pool at {self.address} does not answer: {error}") from error
 

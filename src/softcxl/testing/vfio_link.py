@@ -9,7 +9,7 @@ import socket
 import struct
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from softcxl.spec import vfio_user as spec
 
@@ -127,7 +127,7 @@ class Link:
         """The next message, whatever it is. Raises `Gone`."""
         head, fds = b"", array.array("i")
         while len(head) < _HEADER:
-            part, ancillary, _, _ = self._recvmsg(_HEADER - len(head))
+            part, ancillary = self._recvmsg(_HEADER - len(head))
             head += part
             for _, _, data in ancillary:
                 fds.frombytes(data)
@@ -137,18 +137,21 @@ class Link:
         header = spec.Header.unpack(head)
         payload = bytearray()
         while len(payload) < header.size - _HEADER:
-            chunk = self._socket.recv(header.size - _HEADER - len(payload))
+            try:
+                chunk = self._socket.recv(header.size - _HEADER - len(payload))
+            except ConnectionResetError:
+                chunk = b""
             if not chunk:
                 close_all(list(fds))
                 raise Gone("the server closed the connection in the middle of a message")
             payload += chunk
         return Message(header, bytes(payload), list(fds))
 
-    def _recvmsg(self, size: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+    def _recvmsg(self, size: int) -> tuple[bytes, list[tuple[int, int, bytes]]]:
         try:
-            return self._socket.recvmsg(size, socket.CMSG_SPACE(4 * _MAX_FDS), socket.MSG_CMSG_CLOEXEC)
+            return self._socket.recvmsg(size, socket.CMSG_SPACE(4 * _MAX_FDS), socket.MSG_CMSG_CLOEXEC)[:2]
         except ConnectionResetError:
-            raise Gone("the server closed the connection") from None
+            return b"", []  # it has gone with something of ours unread
 
     def wait(self, ident: int) -> Message:
         """The reply to the command with this message id; commands of the server are answered meanwhile."""

@@ -118,6 +118,24 @@ def test_a_bug_of_the_server_costs_one_connection(door, path, caplog):
     assert "a bug of the server" in caplog.text
 
 
+def test_a_server_that_leaves_with_something_unread_has_gone(path):
+    """Linux says of it that it reset the connection."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def leave() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(1, socket.MSG_PEEK)
+
+        leaving = threading.Thread(target=leave)
+        leaving.start()
+        with pytest.raises(NoServer, match="the server has gone before it answered"):
+            converse(str(path), b"abc")
+        leaving.join()
+
+
 def test_a_live_servers_path_is_not_taken(door, echo, path):
     with pytest.raises(DoorInUse, match="a live server listens there"), Door(echo, path):
         pass

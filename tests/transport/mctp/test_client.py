@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import struct
 from collections.abc import Coroutine
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
@@ -209,6 +210,46 @@ def test_requests_end_with_the_connection(door) -> None:
             await client.command(ECHO)
         await client.close()
         await client.close()
+
+    run(work())
+
+
+def reset(connection: socket.socket) -> None:
+    """Close, so that the other end is told of a reset, as where something of it was unread."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
+    connection.close()
+
+
+def test_who_closes_with_messages_unread_has_closed_the_connection() -> None:
+    async def work() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = await MctpClient.connect(*listener.getsockname())
+            asked = asyncio.create_task(client.command(ECHO, timeout=60))
+            connection, _ = await asyncio.to_thread(listener.accept)
+            await asyncio.to_thread(connection.recv, 1, socket.MSG_PEEK)
+            reset(connection)
+            for one in (asked, client.command(ECHO)):
+                with pytest.raises(ConnectionEnded, match="the other end closed the connection"):
+                    await one
+            await client.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["reset", "ended, then reset"])
+def test_who_has_closed_is_found_out_by_writing(ends: bool) -> None:
+    """The loop has not heard of it yet; the write fails with ECONNRESET, or EPIPE where the end was told before."""
+
+    async def work() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = await MctpClient.connect(*listener.getsockname())
+            connection, _ = listener.accept()
+            if ends:
+                connection.shutdown(socket.SHUT_WR)
+            reset(connection)
+            with pytest.raises(ConnectionEnded, match="the other end closed the connection"):
+                await client.command(ECHO, timeout=60)
+            await client.close()
 
     run(work())
 

@@ -51,6 +51,8 @@ class Connection:
             pass  # it has sent us away, and may have said why
         try:
             answer = self._lines.readline()
+        except ConnectionResetError:
+            answer = b""  # it has gone with something of ours unread
         except OSError as error:
             raise NoServer(f"the server has gone in the middle of the request: {error.strerror}") from error
         if not answer.endswith(b"\n"):

@@ -122,9 +122,9 @@ class Exchange(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """As `asyncio.Protocol`."""
-        self._end(
-            "the other end closed the connection" if error is None else f"the connection ended: {error}"
-        )
+        # One that closes with messages of ours unread is said to have reset the connection
+        closed = error is None or isinstance(error, (ConnectionResetError, BrokenPipeError))
+        self._end("the other end closed the connection" if closed else f"the connection ended: {error}")
         self._transport = None
         if not self._gone.done():
             self._gone.set_result(None)
