@@ -411,6 +411,24 @@ static inline void scxl_advance(scxl_u64 *hint, uint64_t from)
 	scxl_swap(hint, from, from + 1);
 }
 
+/* Where a record is there, and the hint of consumers has gone past it, bring that back: they skip what has been taken
+ * since. Returns whether that was so. */
+static inline bool scxl_recede(struct scxl_user *user, uint64_t ticket)
+{
+	uint64_t word = scxl_load(&scxl_cell_of(user, ticket)->word);
+
+	if (word >> 24 != (ticket & SCXL_TICKETS) || (word & 0xff) != SCXL_READY)
+		return false;
+	for (;;) {
+		uint64_t head = scxl_load(&user->queue->head), behind = (head - ticket) & SCXL_TICKETS;
+
+		if (behind == 0 || behind > user->mask + 1)
+			return false;
+		if (scxl_swap(&user->queue->head, head, head - behind))
+			return true;
+	}
+}
+
 static inline enum scxl_result scxl_queue_put(struct scxl_user *user, const void *bytes, uint32_t length, uint32_t kind)
 {
 	struct scxl_queue *queue = user->queue;
@@ -493,7 +511,9 @@ static inline enum scxl_result scxl_queue_claim(struct scxl_user *user, uint64_t
 			return SCXL_OK;
 		}
 		case SCXL_TAKING:
+			SCXL_POINT();
 			scxl_advance(&queue->head, ticket);
+			scxl_recede(user, ticket); /* where its consumer has died since, and was mended before the hint went on */
 			break;
 		case SCXL_SPOILT:
 			if (scxl_swap(&cell->word, word, next)) {
@@ -519,7 +539,10 @@ static inline enum scxl_result scxl_queue_release(struct scxl_user *user, uint64
 {
 	uint64_t mine = scxl_word(claimed, user->slot, SCXL_TAKING), next = scxl_word(claimed + user->mask + 1, 0, SCXL_VACANT);
 
-	return scxl_swap(&scxl_cell_of(user, claimed)->word, mine, next) ? SCXL_OK : SCXL_STALE;
+	if (scxl_swap(&scxl_cell_of(user, claimed)->word, mine, next))
+		return SCXL_OK;
+	scxl_recede(user, claimed); /* the hint may have gone on after it was brought back for others */
+	return SCXL_STALE;
 }
 
 /* Take the next record. `room` are the bytes at `to`: a cell's at least (stride - 16). */
@@ -539,31 +562,21 @@ static inline enum scxl_result scxl_queue_get(struct scxl_user *user, void *to, 
 }
 
 /* What the dead have left in one cell: called for each, any number of times, by any number of menders. What one who
- * filled had not finished is spoilt. What one who took had not read to its end is there again: the hint goes back to it,
- * and whoever comes that way skips what has been taken since. Returns whether consumers have to look again. */
+ * filled had not finished is spoilt. What one who took had not read to its end is there again. The hint goes back to what
+ * is there, whosoever it was: who was to do that may be the one that died. Returns whether consumers have to look again. */
 static inline bool scxl_queue_mend(struct scxl_user *user, uint32_t cell_number, uint16_t dead)
 {
-	struct scxl_queue *queue = user->queue;
 	struct scxl_cell *cell = scxl_cell_of(user, cell_number);
 	uint64_t word = scxl_load(&cell->word), ticket = word >> 24;
+	bool again = false;
 
-	if ((uint16_t)(word >> 8) != dead)
-		return false;
-	if ((word & 0xff) == SCXL_FILLING)
+	if ((uint16_t)(word >> 8) == dead && (word & 0xff) == SCXL_FILLING)
 		return scxl_swap(&cell->word, word, scxl_word(ticket, 0, SCXL_SPOILT));
-	if ((word & 0xff) == SCXL_TAKING) {
-		if (!scxl_swap(&cell->word, word, scxl_word(ticket, dead, SCXL_READY)))
-			return false;
+	if ((uint16_t)(word >> 8) == dead && (word & 0xff) == SCXL_TAKING) {
+		again = scxl_swap(&cell->word, word, scxl_word(ticket, dead, SCXL_READY));
 		SCXL_POINT();
-	} else if ((word & 0xff) != SCXL_READY) {
-		return false;
 	}
-	for (;;) {
-		uint64_t head = scxl_load(&queue->head), behind = (head - ticket) & SCXL_TICKETS;
-
-		if (behind == 0 || behind > user->mask + 1 || scxl_swap(&queue->head, head, head - behind))
-			return true;
-	}
+	return scxl_recede(user, ticket) || again;
 }
 
 static inline void scxl_queue_close(struct scxl_queue *queue, bool consumers)
