@@ -5,16 +5,18 @@ from __future__ import annotations
 import ctypes
 import mmap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
 
+import softcxl
 from softcxl import Fabric, boot
 from softcxl.fm.pool.guests import Guests
 from softcxl.lab.parts import Parts
 from softcxl.pool.layout import Plan
+from softcxl.pool.native import Memory
 from softcxl.spec.command.base import ReturnCode
 from softcxl.spec.fm.vcs import UnbindOption
 from tests.kernel.pooled import Pooled, python, serving
@@ -47,6 +49,17 @@ mapped = link.attach("ringer", Place())
 arena = Memory(mapped.maps[0], ring=link.ring, rest=link.rest)
 """
 """What gives a program in a guest the arena, without the rest of a client."""
+
+ADDED = 400_000
+ADDS = f"""
+import softcxl
+from softcxl.pool.native import Memory
+with softcxl.connect(name="adding") as pool:
+    word = Memory(pool.open("sum").view())
+    print("now")
+    for _ in range({ADDED}):
+        word.add(0, 1)
+"""
 
 
 @dataclass
@@ -91,6 +104,22 @@ def test_the_kernel_finds_the_functions(rack: Rack) -> None:
 
 def test_a_program_in_a_guest_and_one_on_the_host_share_a_region(rack: Rack) -> None:
     assert rack.share_a_region() == "device:0000:0d:00.0"
+
+
+def test_what_guest_and_host_add_at_the_same_time_is_all_there(rack: Rack) -> None:
+    """QEMU's emulation has atomic operations only in machines that may have more than one processor."""
+    added, counting = 0, threading.Event()
+    with softcxl.connect(rack.address, name="host") as pool, pool.allocate(64, name="sum") as region:
+        word = Memory(region.view())
+        hear: Callable[[bytes], None] = lambda text: counting.set()  # noqa: E731
+        guest = threading.Thread(target=python, args=(rack.guests["alpha"], ADDS), kwargs={"said": hear})
+        guest.start()
+        assert counting.wait(120)
+        while guest.is_alive():
+            for _ in range(1000):
+                word.add(0, 1)
+            added += 1000
+        assert word.load(0) - added == ADDED
 
 
 def test_the_stock_driver_is_bound_and_hears_interrupts(rack: Rack) -> None:

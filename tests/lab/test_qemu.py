@@ -58,11 +58,18 @@ def test_machine() -> None:
     assert values(words, "-L") == ["/firmware"]
     assert values(words, "-accel") == ["tcg"]
     assert values(words, "-cpu") == ["max,hypervisor=off"]
-    assert values(words, "-smp") == ["2"]
+    assert values(words, "-smp") == ["2,maxcpus=2"]
     assert values(words, "-machine")[0].startswith("q35,cxl=on")
     # as much address space as the windows span, and a slot for each
     assert values(words, "-m") == ["1024M,slots=2,maxmem=4096M"]
     assert values(words, "-nic") == ["none"]
+
+
+@pytest.mark.parametrize(("processors", "at_most"), [(1, 2), (2, 2), (4, 4)])
+def test_an_emulated_machine_has_room_for_two_processors(processors: int, at_most: int) -> None:
+    """TCG's atomic operations are atomic, for others that share the memory, if there may be more than one."""
+    words = line(GuestPlan(cpus=processors))
+    assert values(words, "-smp") == [f"{processors},maxcpus={at_most}"]
 
 
 def test_without_bridges_there_is_no_cxl() -> None:
@@ -76,6 +83,7 @@ def test_kvm() -> None:
     words = line(kvm=True)
     assert values(words, "-accel") == ["kvm"]
     assert values(words, "-cpu") == ["host,hypervisor=off"]
+    assert values(words, "-smp") == ["2"]
 
 
 def test_devices() -> None:

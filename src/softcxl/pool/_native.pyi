@@ -10,6 +10,7 @@ Named = tuple[int, int, int]
 Answer = bytes | tuple[bytes, int] | tuple[bytes, int, Call]
 
 def set_errors(classes: dict[int, type[Exception]], /) -> None: ...
+def emulated() -> bool: ...
 
 class Memory:
     def __new__(

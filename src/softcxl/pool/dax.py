@@ -16,7 +16,7 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Final
 
-from softcxl.pool import layout
+from softcxl.pool import layout, processor
 from softcxl.pool.errors import Foreign, NoServer
 from softcxl.pool.link import Mapped, Place, hello, welcomed
 from softcxl.pool.native import Memory
@@ -51,12 +51,14 @@ class DaxLink:
     """The pool in the dax device at `path` (`/dev/dax0.0`), a CXL region of a pool-memory device; without one in the
     only one of this machine.
 
-    Raises `NoServer` where there is none, or it may not be used, and `Foreign` where something else is there.
+    Raises `NoServer` where there is none, or it may not be used, `Foreign` where something else is there, and `Refused`
+    as `softcxl.pool.processor.check`.
     """
 
     coherence: Final = "host"
 
     def __init__(self, path: str | None = None, *, sysfs: Path = SYSFS, devices: Path = DEVICES) -> None:
+        processor.check()
         if path is None:
             known = regions(sysfs, devices)
             if len(known) != 1:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from softcxl.pool import layout
+from softcxl.pool import layout, processor
 from softcxl.pool.errors import Foreign, NoServer
 from softcxl.pool.link import Mapped, Place, hello, welcomed
 from softcxl.pool.protocol import Opcode
@@ -89,12 +89,13 @@ class DeviceLink:
     """The pool access device at the PCI address `slot`; without one the only one of this machine. All guests of a host
     see the same memory.
 
-    Raises `NoServer` where there is none, or may not be used.
+    Raises `NoServer` where there is none, or may not be used, and `Refused` as `softcxl.pool.processor.check`.
     """
 
     coherence: Final = "host"
 
     def __init__(self, slot: str | None = None, *, sysfs: Path = SYSFS, devices: Path = Path("/dev")) -> None:
+        processor.check()
         known = slots(sysfs)
         if slot is None and len(known) != 1:
             which = f"; say which: {', '.join(f'device:{one}' for one in known)}" if known else ""

@@ -40,6 +40,11 @@ def _missing(what: str) -> Never:
     raise NativeMissing(f"{what}: {NativeMissing.sentence}")
 
 
+def emulated() -> bool:
+    """Nothing here takes atomic operations."""
+    return False
+
+
 class Memory:
     """Shared memory, a writable buffer that begins on a line of 64 bytes: its words can be read and written."""
 

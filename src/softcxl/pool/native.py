@@ -24,6 +24,7 @@ try:
         Ring,
         Sender,
         Worker,
+        emulated,
         set_errors,
     )
 except ModuleNotFoundError:  # one that is there and cannot be loaded says so itself
@@ -40,6 +41,7 @@ except ModuleNotFoundError:  # one that is there and cannot be loaded says so it
         Ring,
         Sender,
         Worker,
+        emulated,
     )
 
     set_errors = None  # type: ignore[assignment]
@@ -81,4 +83,5 @@ __all__ = [
     "Ring",
     "Sender",
     "Worker",
+    "emulated",
 ]

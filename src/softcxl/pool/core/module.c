@@ -127,7 +127,27 @@ static bool sent(const char *name, PyObject *const *args, Py_ssize_t count, stru
 
 /* -- module -------------------------------------------------------------------------------------------------------- */
 
+/* Whether this processor is QEMU's TCG, as far as it says so. */
+static PyObject *emulated(PyObject *module, PyObject *nothing)
+{
+	bool found = false;
+
+	(void)module;
+	(void)nothing;
+#if defined(__x86_64__)
+	unsigned most, who[4] = {0}, brand[13] = {0};
+
+	__cpuid(0x40000000u, most, who[0], who[1], who[2]);
+	found = memcmp(who, "TCGTCGTCGTCG", 12) == 0;
+	for (unsigned part = 0; __get_cpuid_max(0x80000000u, NULL) >= 0x80000004u && part < 3; part++)
+		__cpuid(0x80000002u + part, brand[4 * part], brand[4 * part + 1], brand[4 * part + 2], brand[4 * part + 3]);
+	found = found || strstr((char *)brand, "TCG");
+#endif
+	return PyBool_FromLong(found);
+}
+
 static PyMethodDef functions[] = {
+	{"emulated", emulated, METH_NOARGS, "emulated(): whether this processor is QEMU's TCG, as far as it says so."},
 	{"set_errors", set_errors, METH_O, "set_errors(classes): which exception class each result code raises."},
 	{NULL, NULL, 0, NULL},
 };
