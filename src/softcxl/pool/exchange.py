@@ -73,7 +73,9 @@ class Exchange:
         with self._lock:
             known = self._services.get(name)
             if known is None or known.closed:
-                known = self._services[name] = Service(self._pool(), self._buffers, name, workers=workers)
+                known = self._services[name] = Service(
+                    self._pool(), self._buffers, name, workers=workers, before=known
+                )
             return known
 
     def client(self, name: str, timeout: float | None = None) -> Client:

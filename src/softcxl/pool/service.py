@@ -7,6 +7,7 @@ function raises goes to who called; the worker stays.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 import traceback
@@ -28,10 +29,14 @@ __all__ = [
     "abandoned",
 ]
 
+log = logging.getLogger(__name__)
+
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _LOOK: Final = 0.1
 """Seconds after which a worker looks whether it is to stop."""
+_OUT: Final = 0.5
+"""Seconds in which a worker that runs no function has seen that it is to stop, and looks at the queue no more."""
 _REQUEST, _RESULT = 0, 1
 """What the core leaves to us: a request, a result, or else an exception."""
 _COMING: Final = 1.0
@@ -56,20 +61,32 @@ class Service:
     """A service that this client is a worker of, from its first function on, until it is closed.
 
     `workers` are its threads here. As a decorator it takes one more function. Raises `Refused` for what is no name, or
-    for no workers.
+    for no workers. `before` is the one that has served it for this client, and is closed; some function of its may not
+    have come to its end yet.
     """
 
-    def __init__(self, pool: Pool, buffers: buffer.Buffers, name: str, *, workers: int = 1) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        buffers: buffer.Buffers,
+        name: str,
+        *,
+        workers: int = 1,
+        before: Service | None = None,
+    ) -> None:
         if workers < 1:
             raise Refused(f"workers={workers}: a service has 1 or more")
         self.name = name
         self._pool = pool
         self._name = arguments.name(name)
         self._workers = workers
+        self._before = before
         self._threads: list[threading.Thread] = []
+        self._working = 0  # of the threads, those that have not failed
         self._place: Attached | None = None
         self._life: Life | None = None
         self._stopping = False
+        self._broken = False  # it cannot serve any more, and nobody has asked it to stop
         self._lock = threading.Lock()
         self._began = 0.0
         self._more = threading.Condition()
@@ -150,14 +167,31 @@ class Service:
                 request=0,
                 name=self._name,
             )
-            pool = self._pool
-            self._place = Attached.unpack(pool.ask(Opcode.ATTACH, request.pack()))
-            self._life = pool.life()
+            self._place = self._attached(request.pack())
+            self._life = self._pool.life()
             self._began = time.monotonic()
-            for number in range(self._workers):
-                thread = threading.Thread(target=self._run, name=f"{self.name} {number}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+            try:
+                for number in range(self._workers):
+                    thread = threading.Thread(target=self._run, name=f"{self.name} {number}", daemon=True)
+                    self._threads.append(thread)
+                    thread.start()
+                    self._working += 1
+            except BaseException:  # the system lets this process have no more threads
+                del self._threads[self._working :]
+                self._break_off()
+                raise
+
+    def _attached(self, request: bytes) -> Attached:
+        """Take part in the service. A client has one part in it: what had it before does not give it back any more."""
+        before = self._before
+        if before is None:
+            return Attached.unpack(self._pool.ask(Opcode.ATTACH, request))
+        with before._lock:
+            if before._broken:
+                before._detach()  # so that the server makes the queue anew
+            place = Attached.unpack(self._pool.ask(Opcode.ATTACH, request))
+            before._place = self._before = None
+            return place
 
     def close(self, timeout: float | None = None) -> None:
         """Finish the calls that were begun, and serve no more. Calls that nobody else serves fail with NoWorker.
@@ -166,14 +200,38 @@ class Service:
         say it: it is done when that has come to its end.
         """
         if not self.stop(timeout):
-            threading.Thread(target=self.close, name=f"{self.name} closes", daemon=True).start()
+            self._leave_later()
             return
         with self._lock:
-            place, self._place = self._place, None
-            if place is not None:
-                request = Detach(index=place.index, generation=place.generation, role=Role.WORKER)
-                with contextlib.suppress(Stale):  # the pool has forgotten this client, and so its part
-                    self._pool.ask(Opcode.DETACH, request.pack())
+            self._detach()
+
+    def _detach(self) -> None:
+        """Take part no more: where nobody else serves it, whoever waits for an answer is told. With the lock held."""
+        if self._place is not None:
+            request = Detach(index=self._place.index, generation=self._place.generation, role=Role.WORKER)
+            with contextlib.suppress(Stale):  # the pool has forgotten this client, and so its part
+                self._pool.ask(Opcode.DETACH, request.pack())
+            self._place = None
+
+    def _leave_later(self) -> None:
+        """Detach once the workers have come to their end, and a server is there to be told."""
+        threading.Thread(target=self._leave, name=f"{self.name} closes", daemon=True).start()
+
+    def _leave(self) -> None:
+        for thread in list(self._threads):
+            # Where it cannot serve any more nobody is to wait for functions that take long
+            thread.join(_OUT if self._broken else None)
+        while True:
+            try:
+                with self._lock:
+                    self._detach()
+            except NoServer:
+                time.sleep(_LOOK)
+            except PoolError as error:
+                log.error("service %r cannot be left: %s", self.name, error)
+                return
+            else:
+                return
 
     def stop(self, timeout: float | None = None) -> bool:
         """Finish the calls that were begun, and take no more: without a word to the server, which hears that this
@@ -205,6 +263,41 @@ class Service:
     # -- a worker --------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._work()
+            return
+        except PoolError as error:
+            # So it is for every worker. The mistake of a call is its caller's to hear of: this is the queue's
+            broken, why = True, str(error)
+        except BaseException:  # noqa: BLE001  whatever it was, nobody is to wait for this worker
+            broken, why = False, traceback.format_exc()
+        _here.worker = None  # the last that has it: what it has taken of the queue is another worker's now
+        with self._lock:
+            if self._stopping or self._ended():
+                return  # what was there is not its own any more
+            self._working -= 1
+            if broken:
+                log.error(
+                    "service %r: its queue cannot be served, and this client leaves it: %s", self.name, why
+                )
+            elif self._working:
+                log.error("service %r: a worker has failed, %d are left: %s", self.name, self._working, why)
+            else:
+                log.error(
+                    "service %r: its last worker here has failed, and this client leaves it: %s",
+                    self.name,
+                    why,
+                )
+            if broken or not self._working:
+                self._break_off()
+
+    def _break_off(self) -> None:
+        """It cannot be served any more: those who wait are to be told. With the lock held."""
+        self._stopping = self._broken = True
+        self.end()  # no worker looks at the queue any more
+        self._leave_later()
+
+    def _work(self) -> None:
         place, life = self._place, self._life
         if place is None or life is None:
             return  # the pool was left before this began
@@ -222,7 +315,7 @@ class Service:
             except KeyError as unknown:
                 learnt = self._learn(worker, tables, unknown.args)
                 found = None if learnt is None else (_REQUEST, learnt)
-            except (Closed, Corrupt):
+            except Closed:
                 # The pool was left, or the server has given the service up: it was taken for dead, or removed
                 return
             if found is not None:
@@ -312,7 +405,10 @@ class Service:
             self._buffers.give_back(place)
 
     def _fail(self, worker: Worker, error: BaseException) -> None:
-        trace = "" if isinstance(error, BadCall) else "".join(traceback.format_exception(error))
+        try:
+            trace = "" if isinstance(error, BadCall) else "".join(traceback.format_exception(error))
+        except Exception:  # noqa: BLE001  what an exception of somebody's has for its traceback may be anything
+            trace = ""
         worker.answer(codec.encode_failure(error, trace), codec.FAILURE)
 
 

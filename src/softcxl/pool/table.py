@@ -23,6 +23,8 @@ ROOM: Final = CALL_STRIDE - 16
 """Bytes of a request or an answer that go without a buffer."""
 TABLE: Final = layout.CALLS_HEADER + CALLS * CALL_STRIDE
 """Bytes of a client's table of calls."""
+ASKED: Final = 1
+"""In the word of a call's cell: it is asked, and no worker has it yet (`SCXL_ASKED`)."""
 
 
 def word_at(table: int, cell: int) -> int:

@@ -8,6 +8,7 @@ calls never come again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Final
@@ -34,7 +35,7 @@ from softcxl.pool.protocol import (
     Role,
     Status,
 )
-from softcxl.pool.table import CALL_STRIDE, CALLS, TABLE, word_at
+from softcxl.pool.table import ASKED, CALL_STRIDE, CALLS, TABLE, word_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,8 @@ RING_SIZE: Final = 1 << 20
 QUEUE_CELLS: Final = 256
 RECORD_SIZE: Final = 1008
 SERVICE_CELLS: Final = 1024
+CALL_NOTE: Final = 64
+"""Bytes of a cell of a service's queue."""
 _LARGEST: Final = 1 << 40
 _MARKS: Final = (1 << 16) - 1
 _WHAT: Final = {kind: kind.name.lower() for kind in ChannelKind}
@@ -193,7 +196,7 @@ class Channels:
             raise Refusal(
                 Status.NO_ROOM, f"a {_WHAT[kind]} of {size} bytes and {cells} cells is more than there can be"
             )
-        stride = 64
+        stride = CALL_NOTE
         mark = self._mark() if kind is ChannelKind.SERVICE else 0
         if kind is ChannelKind.RING:
             room = 256 + (1 << (max(size or RING_SIZE, 64) - 1).bit_length())
@@ -378,24 +381,49 @@ class Channels:
             if not channel.workers:
                 self._unserved.add(channel.extent.region)
                 self._tried(channel, self._fail_calls)
+                self._tried(channel, self._fail_unnoted)
             return True
         return channel.leave(slot)
 
     def _fail_calls(self, channel: Channel) -> None:
         """Nobody serves it: whoever waits, or comes, is told."""
-        queue = self._queue(channel)
-        queue.close()
+        try:
+            queue = self._queue(channel)
+            queue.close()
+            worker = self._refuser(queue)
+            for _ in range(4 * SERVICE_CELLS):
+                try:
+                    worker.next(0)
+                except (Empty, Closed):
+                    return
+                except KeyError:
+                    continue  # of nobody's call
+                worker.answer(b"", UNSERVED)
+        except PoolError as error:
+            log.error("%s: somebody has written over its queue, which is made anew: %s", channel, error)
+            cells = channel.head.cells
+            Queue.make(self._memory, channel.at, channel.room, cells, CALL_NOTE, channel.mark)
+            self._queue(channel).close()
+            self._fail_unnoted(channel)
+
+    def _fail_unnoted(self, channel: Channel) -> None:
+        """The same, of calls whose notes are not in its queue: a worker has them that has failed, or they are lost."""
+        worker = self._refuser(self._queue(channel))
+        asked = channel.mark << 8 | ASKED
+        for client, table in self._tables.items():
+            for cell in range(CALLS):
+                word = self._memory.load(word_at(table.at, cell))
+                if word & 0xFFFFFF == asked:
+                    with contextlib.suppress(KeyError):  # its table cannot be
+                        if worker.take((client, cell, word >> 24)) is not None:
+                            worker.answer(b"", UNSERVED)
+
+    def _refuser(self, queue: Queue) -> Worker:
+        """A worker for calls that nobody serves."""
         worker = Worker(self._memory, queue)
         for client, table in self._tables.items():
             self._tried(table, lambda one, client=client: worker.learn(client, one.at, one.room))  # type: ignore[misc]
-        for _ in range(4 * SERVICE_CELLS):
-            try:
-                worker.next(0)
-            except (Empty, Closed):
-                return
-            except KeyError:
-                continue  # of nobody's call
-            worker.answer(b"", UNSERVED)
+        return worker
 
     def _give_up(self, table: Channel) -> None:
         """Free what a dead client had asked; what runs is freed by who runs it."""
