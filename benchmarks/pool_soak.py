@@ -1,9 +1,12 @@
 """Does the pool lose anything, or stand still, when everything that may die does so at random, for as long as you like?
 
-Six clients write, read, allocate, add to a counter and call a service, all at once. Meanwhile, at random: clients
-and the service's workers are killed and come again, memory devices die and come back, the server is killed and
-started again. Clients check all that they find against what they and their predecessors had written down; at the
-end everything is checked once more, and that nothing has leaked. Exit status 1 where anything was wrong.
+Six clients write, read, allocate, add to a counter and call two services, all at once: in turn, several calls at a
+time, and some that they give up. Meanwhile, at random: clients and the services' workers are killed and come again,
+memory devices die and come back, the server is killed and started again. Clients check all that they find against
+what they and their predecessors had written down. A call that is neither answered nor told Lost or NoWorker in time is
+wrong, and what its cell, the queue and the workers say is printed; as soon as one is late nobody else is killed, since
+another one's death might mend it. At the end everything is checked once more, and that nothing has leaked. Exit
+status 1 where anything was wrong.
 
     python benchmarks/pool_soak.py [--minutes N] [--seed N] [--json]"""
 
@@ -23,14 +26,18 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from pool_peers import soaking
+from pool_peers import soak_calls, soak_log, soaking
 from pool_peers.served import SERVE
+from pool_peers.soak_account import Account
 
 import softcxl
 from softcxl.pool.errors import NoWorker
 
 DEVICES = 4
-SERVICES = 2
+CLIENTS = 6
+WORKERS = 2
+COUNTER = "soak counter"
+COUNTERS = (COUNTER, soak_calls.COUNT)
 PATIENCE = 60.0
 """Seconds that a copy may take to be made anew, or a process to end."""
 
@@ -40,10 +47,12 @@ class Soak:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
+        self.clients = CLIENTS
         self.random = random.Random(seed)
         self.wrong: list[str] = []
         self.happened: Counter[str] = Counter()
         self.rebuilds: list[float] = []
+        self.waiting: set[str] = set()
         names = [f"mem{number}" for number in range(DEVICES)]
         self.topology = folder / "soak.yaml"
         self.topology.write_text(
@@ -63,13 +72,15 @@ class Soak:
         self.pool = softcxl.connect(self.address, name="soak")
         for number, copies in enumerate(soaking.REGIONS):
             self.pool.allocate(
-                soaking.BLOCKS * soaking.STRIDE, name=soaking.shared(number), replicas=copies
+                soaking.BLOCKS * self.clients * soaking.STRIDE, name=soaking.shared(number), replicas=copies
             ).close()
-        self.pool.allocate(4096, name="soak counter", replicas=2).close()
-        for number in range(SERVICES):
+        for name in COUNTERS:
+            self.pool.allocate(4096, name=name, replicas=2).close()
+        for number in range(WORKERS):
             self.start("service", number)
-        self.await_service()
-        for number in range(soaking.CLIENTS):
+        for name in (soak_calls.COUNT, soak_calls.DIGEST):
+            self.await_service(name)
+        for number in range(CLIENTS):
             self.start("client", number)
 
     def start_server(self) -> None:
@@ -91,14 +102,16 @@ class Soak:
         self.address = json.loads(line)["pool"]
 
     def start(self, what: str, number: int) -> None:
-        program = [sys.executable, soaking.__file__, what, self.address, str(self.folder), str(number)]
-        self.processes[what, number] = subprocess.Popen(program)
+        program = [sys.executable, "-m", soaking.__name__, what, self.address, str(self.folder)]
+        self.processes[what, number] = subprocess.Popen(
+            [*program, str(number), str(self.clients)], cwd=Path(__file__).parent
+        )
 
-    def await_service(self) -> None:
+    def await_service(self, name: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                self.pool.client("soak").functions()
+                self.pool.client(name).functions()
             except NoWorker:
                 if time.monotonic() > deadline:
                     raise
@@ -113,9 +126,30 @@ class Soak:
         end = time.monotonic() + seconds
         kinds = [self.kill_client, self.kill_service, self.fail_device, self.kill_server]
         while time.monotonic() < end and self.alive():
+            if self.late():
+                time.sleep(0.1)
+                continue
             (one,) = self.random.choices(kinds, (10, 3, 2, 1))
             one()
             time.sleep(self.random.uniform(0.05, 1.0))
+        if (self.folder / "wrong").exists():
+            self.look()
+
+    def late(self) -> bool:
+        """Whether some client waits for a call that ought to have been answered."""
+        found = {path.name for path in self.folder.glob("late-*")}
+        self.happened["late calls"] += len(found - self.waiting)
+        self.waiting = found
+        return bool(found)
+
+    def look(self) -> None:
+        """Have the workers write down where they are."""
+        for (kind, number), one in self.processes.items():
+            if kind == "service" and one.poll() is None:
+                one.send_signal(signal.SIGUSR1)
+                time.sleep(0.5)
+                trace = (self.folder / f"service-{number}.trace").read_text()
+                self.wrong.append(f"meanwhile service {number} was at\n{trace}")
 
     def alive(self) -> bool:
         """Whether all are well; clients that have found something wrong are not there any more."""
@@ -131,13 +165,14 @@ class Soak:
             one.kill()
             one.wait()
             self.happened[f"{what}s killed"] += 1
+            (self.folder / f"late-{number}").unlink(missing_ok=True)
             self.start(what, number)
 
     def kill_client(self) -> None:
-        self.kill("client", soaking.CLIENTS)
+        self.kill("client", CLIENTS)
 
     def kill_service(self) -> None:
-        self.kill("service", SERVICES)
+        self.kill("service", WORKERS)
 
     def kill_server(self) -> None:
         self.server.kill()
@@ -199,8 +234,9 @@ class Soak:
                     )
                     one.kill()
                     one.wait()
-        self.check_counter()
-        self.check_calls()
+        self.account = Account(self.folder.glob("client-*.log"), self.folder.glob("service-*.log"))
+        self.wrong += self.account.added(self.pool.open(COUNTER).load(0))
+        self.wrong += self.account.counted(self.pool.open(soak_calls.COUNT).load(0))
         self.check_leaks()
         self.pool.close()
         self.server.terminate()
@@ -208,41 +244,14 @@ class Soak:
             self.wrong.append(f"the server ended with status {self.server.returncode}")
         told = self.folder / "wrong"
         if told.exists():
-            self.wrong += told.read_text().splitlines()
-
-    def logs(self, what: str) -> list[soaking.Log]:
-        return [soaking.Log(path) for path in self.folder.glob(f"{what}-*.log")]
-
-    def check_counter(self) -> None:
-        begun, done = (
-            sum(log.count(one) for log in self.logs("client")) for one in (soaking.ADDING, soaking.ADDED)
-        )
-        found = self.pool.open("soak counter").load(0)
-        if not done <= found <= begun:
-            self.wrong.append(f"the counter is {found}: {done} additions were acknowledged, {begun} begun")
-
-    def check_calls(self) -> None:
-        ran = Counter(
-            (line[1], line[3]) for log in self.logs("service") for line in log.lines if line[0] == soaking.RAN
-        )
-        twice = [call for call, times in ran.items() if times > 1]
-        if twice:
-            self.wrong.append(f"{len(twice)} calls were run more than once, {twice[0]} among them")
-        answered = [
-            (line[1], line[3])
-            for log in self.logs("client")
-            for line in log.lines
-            if line[0] == soaking.CALLED
-        ]
-        never = [call for call in answered if call not in ran]
-        if never:
-            self.wrong.append(f"{len(never)} calls were answered and not run, {never[0]} among them")
+            self.wrong = told.read_text().splitlines() + self.wrong
 
     def check_leaks(self) -> None:
         """Once all is freed all memory is free; what the dead held is let go in the background."""
         for number in range(len(soaking.REGIONS)):
             self.pool.free(soaking.shared(number))
-        self.pool.free("soak counter")
+        for name in COUNTERS:
+            self.pool.free(name)
         deadline = time.monotonic() + PATIENCE
         while True:
             used = {
@@ -259,16 +268,18 @@ class Soak:
 
     def report(self) -> dict[str, object]:
         """What was done, and what was wrong."""
-        logs = self.logs("client")
+        count = self.account.count
         slow = [
             (float(line.split()[0]), line.split()[1])
             for path in self.folder.glob("client-*.slow")
             for line in path.read_text().splitlines()
         ]
         return {
-            "writes": sum(log.count(soaking.DONE) for log in logs),
-            "additions": sum(log.count(soaking.ADDED) for log in logs),
-            "calls": sum(log.count(soaking.CALLED) for log in logs),
+            "writes": count(soak_log.DONE),
+            "additions": count(soak_log.ADDED),
+            "calls": count(soak_log.COUNTED) + count(soak_log.DIGESTED),
+            "calls lost": count(soak_log.LOST),
+            "calls given up": count(soak_log.GIVEN_UP),
             **dict(sorted(self.happened.items())),
             "longest rebuild, s": round(max(self.rebuilds, default=0.0), 3),
             "operations over 0.1 s": dict(Counter(what for _, what in slow)),
@@ -303,7 +314,7 @@ def main() -> int:
     if given.json:
         print(json.dumps(found, indent=2))
     else:
-        for name, value in found.items():
+        for name, value in (found | {"wrong": "\n".join(["", *found["wrong"]]).rstrip()}).items():
             print(f"{name:<26}{value:,}" if isinstance(value, int) else f"{name:<26}{value or 'none'}")
     return 1 if found["wrong"] else 0
 
