@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from softcxl.fm.pool.channels import Channels
 from softcxl.fm.pool.server import PoolServer
 from softcxl.pool.errors import Stale
 from softcxl.pool.layout import REGION, SLOT, SlotState
@@ -392,3 +393,84 @@ def test_who_has_left_while_there_was_no_server_is_gone_though_its_process_lives
     server.regions.clearing.clear(server.lock)
     assert not server.regions.known
     server.close()
+
+
+def test_one_client_s_trouble_keeps_nobody_else_s_death_from_being_seen_to(
+    server: PoolServer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has gone is let go, and the one for whom that fails is tried again, and said once."""
+    server.clients._fence = None
+    first, second, third, fourth = (remote(server) for _ in range(4))
+    for slot in (first, second):  # two on this machine, of processes that have ended
+        server.clients._beats.pop(slot)
+        server.clients.unseen.add(slot)
+    troubled = {first, third}
+
+    def trouble(slot: int) -> None:
+        if slot in troubled:
+            raise ValueError(f"slot {slot} is in trouble")
+
+    server.on_left(trouble)
+    look(server)
+    clock.time += LEASE + 1
+    look(server)
+    assert set(server.clients.names) == troubled
+    assert {one.getMessage().split(",")[0] for one in caplog.records if one.exc_info} == {
+        f"slot {slot} is not given back" for slot in troubled
+    }
+    said = len(caplog.records)
+    for _ in range(3):
+        clock.time += 2
+        look(server)
+    assert len(caplog.records) == said
+    troubled.clear()
+    look(server)
+    assert set(server.clients.names) == {first, third}  # not before a second has passed
+    clock.time += 2
+    look(server)
+    assert not server.clients.names
+    assert {remote(server) for _ in range(4)} == {first, second, third, fourth}
+
+
+def test_who_could_not_be_let_go_as_the_door_saw_it_end_is_let_go_later(
+    server: PoolServer, sources: list[FakeSource]
+) -> None:
+    client = Client(server, sources)
+    trouble = [ValueError("for once")]
+
+    def fails(slot: int) -> None:
+        if trouble:
+            raise trouble.pop()
+
+    server.on_left(fails)
+    with pytest.raises(ValueError, match="for once"):
+        server.left(client.slot)
+    assert client.slot in server.clients.names
+    look(server)
+    assert client.slot not in server.clients.names
+
+
+def test_a_server_begins_though_one_who_has_died_cannot_be_let_go(
+    sources: list[FakeSource], clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = arena()
+    first = PoolServer(file, sources, plan=PLAN, lease=LEASE, now=clock)
+    first.directory.ready()
+    slot = Client(first, sources).slot
+    first.directory.set_slot(slot, first.clients.epoch(slot), SlotState.DEAD)
+    first.close()
+    mend, trouble = Channels.mend, [ValueError("for once")]
+
+    def fails(channels: Channels, slot: int) -> None:
+        if trouble:
+            raise trouble.pop()
+        mend(channels, slot)
+
+    monkeypatch.setattr(Channels, "mend", fails)
+    second = PoolServer(file, sources, plan=PLAN, lease=LEASE, now=clock)
+    assert slot in second.clients.names
+    assert "is not given back" in caplog.text
+    clock.time += 2
+    look(second)
+    assert slot not in second.clients.names
+    second.close()

@@ -32,7 +32,7 @@ Fence = Callable[[str], bool]
 """Takes from the host of that name all that it has of the pool. Returns whether it surely has nothing any more."""
 
 _INTENTS = ("intent", "intent1", "intent2", "intent3", "intent4")
-_AGAIN = 1.0  # seconds between two tries to fence a host
+_AGAIN = 1.0  # seconds between two tries to fence a host, or to let go what a client had that has gone
 
 
 class Leaver(Protocol):
@@ -81,6 +81,8 @@ class Clients:
         self._fencing: set[int] = set()
         self._overdue: set[int] = set()  # not heard of since their lease ran out
         self._unfenced: set[int] = set()  # of those, whose host could not be fenced: that is said once
+        self._troubled: dict[int, float] = {}
+        """Whom something has failed for, which is said once, and when they are looked at again."""
 
     def attach(self, hello: Hello, pid: int, *, remote: bool = False) -> Welcome:
         """Let a client in, or in again. Raises `Refusal`."""
@@ -154,6 +156,7 @@ class Clients:
             name = self.names.get(slot)
             if name is None or not self.is_of(slot, epoch):
                 return
+            self.unseen.add(slot)  # until that is done: should something fail, it is looked at again
             epoch, _ = self._directory.slot_state(slot)
             self._directory.set_slot(slot, epoch, SlotState.DEAD)
             self._mend(slot, epoch)
@@ -165,6 +168,7 @@ class Clients:
             self._beats.pop(slot, None)
             self._heard_of(slot)
             self._fencing.discard(slot)
+            self._troubled.pop(slot, None)
             self._free.append(slot)
         self._event("client gone", name, {"slot": slot})
 
@@ -179,17 +183,36 @@ class Clients:
     def look(self) -> None:
         """Find out who has gone without a word. With the lock held."""
         for slot in list(self.unseen):
-            record = self._directory.slot(slot)
-            if self._has_left(slot) or not lives(record.pid, record.start):
-                self.left(slot)
-        now = self._now()
-        for slot, (beat, since) in list(self._beats.items()):
-            seen = self._directory.memory.load(self._directory.slot_at(slot) + SLOT["beat"])
-            if seen != beat:
-                self._beats[slot] = seen, now
-                self._heard_of(slot)
-            elif now - since > self.lease:
-                self.out_of_time(slot)
+            self._tried(slot, self._look_after)
+        for slot in list(self._beats):
+            self._tried(slot, self._listen_to)
+
+    def _tried(self, slot: int, do: Callable[[int], None]) -> None:
+        """Whatever fails for one client, the others are looked at."""
+        if self._now() < self._troubled.get(slot, 0):
+            return
+        try:
+            do(slot)
+        except Exception:
+            if slot not in self._troubled:
+                log.exception(
+                    "slot %d is not given back, and tried again each second; a bug of SoftCXL", slot
+                )
+            self._troubled[slot] = self._now() + _AGAIN
+
+    def _look_after(self, slot: int) -> None:
+        record = self._directory.slot(slot)
+        if self._has_left(slot) or not lives(record.pid, record.start):
+            self.left(slot)
+
+    def _listen_to(self, slot: int) -> None:
+        (beat, since), now = self._beats[slot], self._now()
+        seen = self._directory.memory.load(self._directory.slot_at(slot) + SLOT["beat"])
+        if seen != beat:
+            self._beats[slot] = seen, now
+            self._heard_of(slot)
+        elif now - since > self.lease:
+            self.out_of_time(slot)
 
     def heard(self) -> set[str]:
         """The hosts that programs are on which tell of their lives, and have within a lease. With the lock held."""
@@ -208,7 +231,7 @@ class Clients:
                 record = self._directory.slot(slot)
                 unseen = slot in self.unseen and not lives(record.pid, record.start)
                 if unseen or self._has_left(slot):
-                    self.left(slot)
+                    self._tried(slot, self.left)
 
     # -- within ----------------------------------------------------------------------------------------------
 
