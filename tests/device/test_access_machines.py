@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -10,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from softcxl.cli.serve_pool import fenced
 from softcxl.device.access import PoolAccess
-from softcxl.device.persist import StateDamaged
+from softcxl.device.persist import StateDamaged, StatePage
 from softcxl.testing.access import FakeServer
 from softcxl.testing.driver import Machine
 from tests.pool.served import wait_until
@@ -114,6 +115,44 @@ def test_what_cannot_be_written_down_keeps_no_guest_out(
         door.control.attach(Machinery(one.pid))
         assert "will not know which machines map memory" in caplog.text
         door.close()
+
+
+def test_what_could_not_be_written_down_is_written_as_soon_as_there_is_room(
+    server: FakeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, put, full = tmp_path / "door.machines", StatePage.put, [True, True, True]
+
+    def puts(page: StatePage, section: str, **content: Any) -> None:
+        if full:
+            full.pop()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(page, section, **content)
+
+    monkeypatch.setattr(StatePage, "put", puts)
+    with machine(server) as one:
+        door = served(server, path)
+        door.control.attach(Machinery(one.pid))
+        assert not path.exists()
+        wait_until(path.exists)
+        wait_until(lambda: "is written down again" in caplog.text)
+        assert json.loads(path.read_text())["sections"]["machines"]["all"][0][:2] == ["alpha", one.pid]
+        assert caplog.text.count("will not know which machines map memory: [Errno 28]") == 1
+        door.close()
+
+
+def test_nobody_tries_to_write_for_a_device_that_is_closed(server: FakeServer, tmp_path: Path) -> None:
+    (tmp_path / "door.machines").mkdir()  # which no page replaces
+    with machine(server) as one:
+        door = PoolAccess("door")
+        door.control._remembered._page.path = tmp_path / "door.machines"
+        door.serve(server)
+        door.control.attach(Machinery(one.pid))
+        again = door.control._remembered._again
+        assert again is not None
+        door.close()
+        assert not again.is_alive()
+        door.control.detach()
+        assert door.control._remembered._again is None
 
 
 @pytest.mark.parametrize(

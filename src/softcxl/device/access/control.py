@@ -244,6 +244,10 @@ class AccessControl(Function):
                 found.append((self.visitor.host, self._machine))
             self._remembered.keep(found)
 
+    def close(self) -> None:
+        """Write down nothing any more."""
+        self._remembered.close()
+
     def detach(self) -> None:
         """The guest has gone, and with it the programs in it: as soon as its machine maps none of the memory, which
         one that is stopped does when it goes on, or ends."""

@@ -6,6 +6,7 @@ import logging
 import mmap
 import os
 import select
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any, Literal, Self
 from softcxl.device.persist import StatePage
 
 log = logging.getLogger(__name__)
+
+_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
+"""Seconds until what could not be written is tried again: twice as many each time."""
 
 Files = frozenset[tuple[int, int]]
 """Files by device and inode."""
@@ -83,11 +87,16 @@ class Machine:
 
 class Remembered:
     """Which machines may reach memory: written down before they do, for whoever serves it after a kill. In the file
-    `path`; without one it is forgotten with this process. Raises `StateDamaged` for a file that cannot be read."""
+    `path`; without one it is forgotten with this process. What cannot be written, as the file system is full, is tried
+    again until `close`. Raises `StateDamaged` for a file that cannot be read."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._page = StatePage(path)
-        _ = self.all
+        self._lock = threading.Lock()
+        self._now = self.all
+        self._again: threading.Timer | None = None
+        self._pause = 0.0  # until then; 0 while all is written down
+        self._closed = False
 
     @property
     def all(self) -> list[tuple[str, int, int]]:
@@ -100,14 +109,46 @@ class Remembered:
 
     def keep(self, found: Iterable[tuple[str, Machine]]) -> None:
         """These are all, with their hosts."""
-        now = [(host, machine.pid, machine.began) for host, machine in found]
-        if now == self.all:
-            return
-        try:
-            with suppress(FileNotFoundError):  # the folder of a pool that has ended has gone
-                self._page.put("machines", all=[list(one) for one in now])
-        except OSError as error:
+        with self._lock:
+            self._now = [(host, machine.pid, machine.began) for host, machine in found]
+            self._write()
+
+    def close(self) -> None:
+        """Try nothing again."""
+        with self._lock:
+            self._closed = True
+            again, self._again = self._again, None
+        if again is not None:
+            again.cancel()
+            again.join()
+
+    def _write(self) -> None:
+        """With the lock held."""
+        if self._now != self.all:
+            try:
+                with suppress(FileNotFoundError):  # the folder of a pool that has ended has gone
+                    self._page.put("machines", all=[list(one) for one in self._now])
+            except OSError as error:
+                self._try_later(error)
+                return
+        if self._pause:
+            self._pause = 0.0
+            log.warning("which machines map memory is written down again: %s", self._page.where)
+
+    def _try_later(self, error: OSError) -> None:
+        if not self._pause:
             log.error("a server that is started anew will not know which machines map memory: %s", error)
+        if self._again is None and not self._closed:
+            self._pause = min(2 * self._pause or _PAUSE, _LONGEST_PAUSE)
+            self._again = threading.Timer(self._pause, self._try_again)
+            self._again.daemon = True
+            self._again.start()
+
+    def _try_again(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._again = None
+                self._write()
 
 
 def _began(pid: int) -> int:

@@ -99,6 +99,7 @@ class PoolAccess:
     def close(self) -> None:
         """Let go of the server and of the memories. No function may be attached."""
         self.leave()
+        self.control.close()
         for one in self.windows:
             one.close()
         self.windows = []
