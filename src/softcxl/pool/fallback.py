@@ -272,7 +272,7 @@ class Ring:
         # To take a lock is a fence: what was stored is seen before this looks who sleeps.
         with self._fence:
             pass
-        how = self._half[at // 4]
+        how = self._half[at // 4] & (_HERE | _REMOTE)
         if not how:
             return
         self._half[at // 4] = 0

@@ -94,14 +94,15 @@ static inline void scxl_soon(const void *line)
 
 /* Whether somebody sleeps on this; `waiting` is itself the futex word. A sleeper calls scxl_sleeps, looks once more, and
  * then sleeps while the word is what that returned. A waker calls scxl_wakes after what it has done, and wakes all who
- * sleep in the ways that it says: by futex those on this host, by its doorbell those behind a device. */
+ * sleep in the ways that it says: by futex those on this host, by its doorbell those behind a device. Wakes are counted: who
+ * has been woken before it sleeps finds another value, though somebody else has said meanwhile that he sleeps. */
 enum scxl_sleeping {
 	SCXL_SLEEPS_HERE = 1,   /* on a futex of the server's host */
 	SCXL_SLEEPS_REMOTE = 2, /* behind a device: an interrupt wakes it */
 };
 
 struct scxl_sleepers {
-	scxl_u32 waiting; /* bits of scxl_sleeping */
+	scxl_u32 waiting; /* bits of scxl_sleeping, and above them how often somebody was woken */
 	scxl_u32 remote;  /* reserved for who sleeps behind a device */
 };
 
@@ -115,8 +116,15 @@ static inline uint32_t scxl_sleeps(struct scxl_sleepers *one, enum scxl_sleeping
 /* How those sleep who are to be woken now: bits of scxl_sleeping, 0 for nobody. */
 static inline uint32_t scxl_wakes(struct scxl_sleepers *one)
 {
+	const uint32_t all = SCXL_SLEEPS_HERE | SCXL_SLEEPS_REMOTE;
+	uint32_t waiting;
+
 	scxl_fence();
-	return scxl_peek(&one->waiting) ? __atomic_exchange_n(&one->waiting, 0, __ATOMIC_SEQ_CST) : 0;
+	waiting = scxl_peek(&one->waiting);
+	while (waiting & all)
+		if (__atomic_compare_exchange_n(&one->waiting, &waiting, (waiting & ~all) + all + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+			return waiting & all;
+	return 0;
 }
 
 /* -- ring ------------------------------------------------------------------------------------------------------ */
@@ -415,14 +423,12 @@ static inline void scxl_advance(scxl_u64 *hint, uint64_t from)
  * since. Returns whether that was so. */
 static inline bool scxl_recede(struct scxl_user *user, uint64_t ticket)
 {
-	uint64_t word = scxl_load(&scxl_cell_of(user, ticket)->word);
-
-	if (word >> 24 != (ticket & SCXL_TICKETS) || (word & 0xff) != SCXL_READY)
-		return false;
+	scxl_fence();
 	for (;;) {
 		uint64_t head = scxl_load(&user->queue->head), behind = (head - ticket) & SCXL_TICKETS;
+		uint64_t word = scxl_load(&scxl_cell_of(user, ticket)->word);
 
-		if (behind == 0 || behind > user->mask + 1)
+		if (word >> 24 != (ticket & SCXL_TICKETS) || (word & 0xff) != SCXL_READY || behind == 0 || behind > user->mask + 1)
 			return false;
 		if (scxl_swap(&user->queue->head, head, head - behind))
 			return true;
@@ -481,9 +487,10 @@ static inline enum scxl_result scxl_queue_claim(struct scxl_user *user, uint64_t
 		uint64_t ticket = scxl_load(&queue->head);
 		struct scxl_cell *cell = scxl_cell_of(user, ticket);
 		uint64_t word = scxl_load(&cell->word), next = scxl_word(ticket + user->mask + 1, 0, SCXL_VACANT);
+		uint64_t ahead = ((word >> 24) - ticket) & SCXL_TICKETS;
 
-		if (word >> 24 != (ticket & SCXL_TICKETS)) {
-			if (word >> 24 == next >> 24)
+		if (ahead) {
+			if (!(ahead & user->mask) && ahead <= 4 * (user->mask + 1)) /* who mends may bring the hint back late */
 				scxl_advance(&queue->head, ticket);
 			else if (scxl_load(&queue->head) == ticket) /* a turn behind: its consumer is still at it */
 				return word >> 24 == ((ticket - user->mask - 1) & SCXL_TICKETS) ? SCXL_EMPTY : SCXL_CORRUPT;

@@ -1,0 +1,75 @@
+"""The core under all interleavings of a few processes, as far as a bound on preemptions goes, whoever dies.
+
+A longer exploration: SOFTCXL_EXPLORE=1 allows one preemption more than these tests, 2 two (hours), and ten thousand
+times as many schedules at random.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+CORE = HERE.parents[1] / "src/softcxl/pool/core"
+
+
+def explored(source: str, core: Path, folder: Path, *arguments: object) -> tuple[int, str]:
+    """Whether the program found something wrong (1), and what it says."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    program = folder / "explore"
+    command = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{core}", f"-I{HERE}"]
+    subprocess.run([*command, str(HERE / source), "-o", str(program)], check=True)
+    result = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
+    return result.returncode, result.stdout
+
+
+@pytest.mark.parametrize("source", ["explore_queue.c"])
+def test_nothing_is_lost_in_any_order_of_steps(source: str, tmp_path: Path) -> None:
+    more = int(os.environ.get("SOFTCXL_EXPLORE", "0"))
+    status, said = explored(source, CORE, tmp_path, more, 10_000_000 if more else 1000)
+    assert status == 0, said
+    schedules = [int(line.rpartition(": ")[2].split()[0]) for line in said.splitlines()]
+    assert schedules
+    assert min(schedules) > 1000
+
+
+# What was once wrong: where, what it was, what the explorer says of it.
+_LATE_CONSUMER = {"\t\t\tscxl_recede(user, ticket);": ""}
+_MISSED_WAKE = {"(waiting & ~all) + all + 1": "0"}
+_LATE_MENDER = {
+    "ahead <= 4 * (user->mask + 1)": "ahead <= user->mask + 1",
+    "\tfor (;;) {\n\t\tuint64_t head = scxl_load(&user->queue->head), behind = (head - ticket) & SCXL_TICKETS;\n"
+    "\t\tuint64_t word = scxl_load(&scxl_cell_of(user, ticket)->word);\n": (
+        "\tuint64_t word = scxl_load(&scxl_cell_of(user, ticket)->word);\n"
+        "\tfor (;;) {\n\t\tuint64_t head = scxl_load(&user->queue->head), behind = (head - ticket) & SCXL_TICKETS;\n"
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "header", "wrong", "scenario", "found"),
+    [
+        ("explore_queue.c", "softcxl_pool.h", _LATE_CONSUMER, "two take", "record 12 is lost"),
+        ("explore_queue.c", "softcxl_pool.h", _MISSED_WAKE, "two sleep", "B is stuck"),
+        ("explore_queue.c", "softcxl_pool.h", _LATE_MENDER, "two put, one takes", "draining ends with 5"),
+    ],
+)
+def test_what_was_wrong_would_be_found(
+    source: str, header: str, wrong: dict[str, str], scenario: str, found: str, tmp_path: Path
+) -> None:
+    core = tmp_path / "core"
+    shutil.copytree(CORE, core)
+    text = (core / header).read_text()
+    for right, was in wrong.items():
+        assert text.count(right) == 1
+        text = text.replace(right, was)
+    (core / header).write_text(text)
+    status, said = explored(source, core, tmp_path, 0, 0, scenario)
+    assert status == 1
+    assert said.startswith(f"{scenario}: {found}")
