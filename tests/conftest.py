@@ -1,4 +1,5 @@
-"""For all tests: property tests are not timed, and in CI they draw the same examples every time.
+"""For all tests: property tests are not timed, neither in what they do nor in how long their examples take to be drawn,
+and in CI they draw the same examples every time.
 
 Signals that a shell in the background or nohup has made ignored are heard again, as programs that tests start would
 ignore them too.
@@ -11,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("here", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+_UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("here", _UNTIMED)
+settings.register_profile("ci", _UNTIMED, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 for _number, _handler in (

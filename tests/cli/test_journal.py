@@ -36,6 +36,10 @@ def elsewhere(monkeypatch):
     time.tzset()
 
 
+def today():
+    return time.strftime("%Y-%m-%dT", time.gmtime())
+
+
 def lines(capsys):
     return capsys.readouterr().out.splitlines()
 
@@ -49,13 +53,15 @@ def test_a_folder_that_nobody_has_used_yet(tmp_path, capsys):
 
 def test_what_happened_to_a_fabric(given, capsys):
     """No host is in it, and none is needed."""
+    days = [today()]
     topology = given(STATE)
     if not topology.startswith("unix:"):
         Fabric.load(topology).close()
+    days.append(today())
     assert main(["journal", topology, "--json"]) == 0
     found = [json.loads(line) for line in lines(capsys)]
     assert found[0] == {"seq": 1, "time": found[0]["time"], "kind": "started", "subject": "", "detail": {}}
-    assert found[0]["time"][:11] == time.strftime("%Y-%m-%dT", time.gmtime())
+    assert found[0]["time"][:11] in days
     assert main(["journal", topology]) == 0
     assert lines(capsys)[0].split() == ["1", found[0]["time"], "started"]
     assert main(["journal", topology, "--since", "1"]) == 0

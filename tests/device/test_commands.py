@@ -424,7 +424,11 @@ def test_any_payload_is_answered(busy_device, clock, caplog, opcode):
     )
     longer = st.binary(max_size=150)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
     @given(st.one_of(exact, small, longer))
     def check(payload):
         before = state(busy_device)
@@ -443,7 +447,11 @@ def test_any_payload_is_answered(busy_device, clock, caplog, opcode):
     assert caplog.records == []
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.integers(0, 0xFFFF), st.binary(max_size=64))
 def test_any_opcode_is_answered(device, opcode, payload):
     code, _ = Driver(device).send(opcode, payload)

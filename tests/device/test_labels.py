@@ -25,7 +25,11 @@ def put(driver, offset, data):
 offsets = st.one_of(st.integers(0, SIZE + 64), st.sampled_from([SIZE - 1, SIZE, 1 << 31, (1 << 32) - 1]))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.lists(st.tuples(offsets, st.binary(max_size=64), offsets), max_size=8))
 def test_any_accesses(make, steps):
     driver, model = Driver(make(label_storage=SIZE)), bytearray(SIZE)

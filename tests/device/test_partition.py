@@ -183,7 +183,11 @@ def test_partitions_that_cannot_have_been(make, tmp_path, section):
         make(**options)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     st.lists(
         st.one_of(st.tuples(st.integers(0, 6), st.sampled_from([NOW, LATER])), st.just(Reset.COLD)),

@@ -28,16 +28,16 @@ def killed(folder, *words):
     return int(done.stdout)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_killed_ahead_of_every_statement(folder):
     assert killed(folder, "every") > 100
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_killed_at_random_instants(folder):
     assert killed(folder, "random", "1", "30") == 30
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_every_write_refused_in_turn(folder):
     assert killed(folder, "refused") > 20

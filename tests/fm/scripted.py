@@ -6,9 +6,12 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
 
 from softcxl.fm.channel import Answer
-from softcxl.transport.mctp import Dialect
+from softcxl.transport.mctp import Dialect, MctpClient
 
 # CXL 3.1 Figure 7-19: category, tag, reserved, opcode, 21 bits of length and the background bit, return code, vendor
 # status; by hand, and not from softcxl.spec.
@@ -66,6 +69,18 @@ class Scripted:
     def inputs(self, opcode: int) -> list[str]:
         """The inputs that a command was sent with, in hex."""
         return [payload.hex() for asked, payload in self.asked if asked == opcode]
+
+
+def connecting_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the timeout that a test gives be that of answers: what it waits for in vain is one, never a connection."""
+    connect = MctpClient.connect
+
+    async def patient(*place: Any, timeout: float, **how: Any) -> MctpClient:
+        client = await connect(*place, timeout=60, **how)
+        client.timeout = timeout
+        return client
+
+    monkeypatch.setattr(MctpClient, "connect", patient)
 
 
 def tunnelled(

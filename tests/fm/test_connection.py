@@ -12,7 +12,7 @@ from softcxl.device.type3 import Type3
 from softcxl.spec.command.events import EventLog, MctpEventInterrupts
 from softcxl.transport.control import Door
 from softcxl.transport.mctp import Endpoint, MctpTcpDoor
-from tests.fm.scripted import Scripts
+from tests.fm.scripted import Scripts, connecting_takes_its_time
 
 IDENTITY = struct.pack("<HHHHQBB", 0x1AF4, 2, 3, 4, 5, 12, 3)
 
@@ -189,7 +189,9 @@ async def peer(answer):
                 await writer.wait_closed()
 
 
-def test_a_peer_that_says_nothing():
+def test_a_peer_that_says_nothing(monkeypatch):
+    connecting_takes_its_time(monkeypatch)
+
     async def silent(reader, writer):
         await reader.read()
 
@@ -226,17 +228,21 @@ def test_a_peer_of_cxl_2_is_alone_and_answers_control_messages_with_tag_0():
         while request := await reader.read(68):
             assert request[4] == 0x00
             instance, command = request[5] & 0x1F, request[6]
+            opened[0]._client.timeout = 60  # of what is asked later
             if command in answers:  # else it keeps silent
                 head = bytes([1, 0, 0, 0xC0 | sequence % 4 << 4, 0, instance, command])
                 writer.write((head + bytes.fromhex(answers[command])).ljust(68, b"\0"))
                 sequence += 1
 
+    opened = []
+
     async def ask():
-        older = fm.Dialect.CXL2
         async with (
             peer(cse) as address,
-            fm.Connection.open(address, dialect=older, timeout=1.0) as connection,
+            fm.Connection.open(address, dialect=fm.Dialect.CXL2, timeout=60) as connection,
         ):
+            opened.append(connection)
+            connection._client.timeout = 0.05
             assert await connection.endpoint_ids() == [0]
             assert await connection.message_types() == [7, 8]
             assert (await connection.endpoint_uuid()).hex.startswith("7b9cba2a")
@@ -253,7 +259,10 @@ def test_a_peer_that_knows_no_control_messages_gets_fm_api_messages():
                 writer.write((head + bytes(4) + IDENTITY).ljust(68, b"\0"))
 
     async def ask():
-        async with peer(plain) as address, fm.connect(address, timeout=1.0) as switch:
+        async with peer(plain) as address, fm.Connection.open(address, timeout=60) as connection:
+            connection._client.timeout = 0.05
+            switch = await connection.endpoint(fm.Switch)
+            connection._client.timeout = 60
             return await switch.identify()
 
     assert asyncio.run(ask()).serial_number == 5

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import softcxl
@@ -110,7 +110,7 @@ def shapes(draw: st.DrawFn, bridges: int) -> Shape:
 
 
 @pytest.mark.parametrize("bridges", [1, 2, 3, 4, 6, 8, 12, 16])
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=4, deadline=None)
 @given(data=st.data())
 def test_all_agree(bridges: int, data: st.DataObject) -> None:
     shape = data.draw(shapes(bridges))

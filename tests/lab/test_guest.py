@@ -39,7 +39,7 @@ from softcxl.lab.plan import (
 )
 from softcxl.lab.setup import setup
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
 BRIDGES = (Bridge("hb0", 12, (RootPort("rp0"),)), Bridge("hb1", 14, (RootPort("rp1"), RootPort("rp2"))))
 # QEMU leaves the decoders of a bridge with one port out if told to: so the first can be told from the second

@@ -22,7 +22,7 @@ from softcxl.lab.switch_slots import ECAM, SwitchSlots
 from softcxl.spec.pci.bridge import Indicator
 
 PORT = "left-port0"
-SOON = 10.0
+SOON = 60.0
 
 
 class FakeMonitor:

@@ -117,7 +117,6 @@ def test_a_view_keeps_its_memory_and_nothing_else(served: Served) -> None:
     assert shared() == mapped
 
 
-@pytest.mark.timeout(60)
 def test_who_leaves_waits_for_no_server(served: Served) -> None:
     """However patient he is, and whatever he has."""
     pool, other = served.connect(patience=10_000), served.connect("other", patience=10_000)

@@ -154,7 +154,7 @@ def test_who_waits_for_a_lock_hears_a_signal_that_another_thread_got() -> None:
         while not pool.directory.load(at + 112) & 1:  # somebody sleeps there
             pass
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
-        in_time.append(heard.wait(10.0))
+        in_time.append(heard.wait(60.0))
         holder.unlock()
 
     before = signal.signal(signal.SIGUSR1, hear)

@@ -237,7 +237,6 @@ def test_many_calls_at_once_come_each_to_its_own(served: Served, index: Index, c
     assert got == {number: b"%d" % number for number in range(3 * CALLS)}
 
 
-@pytest.mark.timeout(60)
 def test_more_calls_are_started_than_there_are_cells(index: Index, client: rpc.Client) -> None:
     """Answers that nobody has asked for yet hold a cell each: who starts more calls first is not to wait for ever."""
     numbers = range(3 * CALLS + 1)

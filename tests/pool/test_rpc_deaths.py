@@ -43,6 +43,7 @@ def test_calls_fail_when_the_last_worker_goes_and_work_when_one_comes(served: Se
     waiting = client.lookup.start(2)
     closing = threading.Thread(target=index.service.close)
     closing.start()
+    wait_until(lambda: index.service._stopping)  # it takes no more calls
     index.go_on.set()
     closing.join()
     assert busy.result() == 1

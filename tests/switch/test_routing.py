@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softcxl.memory import Interleave
@@ -39,7 +39,7 @@ def plans(draw: st.DrawFn, windows: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12, 16)
     return Plan(levels, xor, draw(st.integers(0, 3)))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_routed_accesses_equal_the_slow_model(data: st.DataObject) -> None:
     plan = data.draw(plans())
@@ -100,7 +100,7 @@ def _vectorised(fabric: Fabric, seed: int) -> None:
 
 
 @pytest.mark.parametrize("first", [1, 2, 3, 4, 6, 8, 12, 16])
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=4, deadline=None)
 @given(data=st.data())
 def test_every_window_with_what_is_possible_below_it(first: int, data: st.DataObject) -> None:
     plan = data.draw(plans((first,)))
@@ -109,7 +109,7 @@ def test_every_window_with_what_is_possible_below_it(first: int, data: st.DataOb
         _vectorised(fabric, data.draw(st.integers(0, 1 << 32)))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_no_way_of_programming_gives_two_addresses_one_byte(data: st.DataObject) -> None:
     """Any decoders of a good fabric are set to other values, as registers take them: what can still be stored is

@@ -32,6 +32,15 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _what_there_was_before() -> Iterator[None]:
+    """What imports and earlier tests have made, a lot in a long run, is looked through once, and not for each test."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def no_leaks() -> Iterator[None]:
     """Files, threads and mappings are the same after the test as before it."""

@@ -119,7 +119,7 @@ class QemuPort(ScratchPort):
     def finish(self) -> None:
         """Wait until all work has ended."""
         for thread in self.threads:
-            thread.join(5)
+            thread.join(60)
 
     def work(self) -> None:
         bus = self.bus

@@ -112,7 +112,7 @@ def test_clients_come_one_after_another(port: ScratchPort, door: Door) -> None:
     second.receive().check()
     assert second.read(BAR, 0, 4) == b"kept"
     second.close()
-    assert port.detached.wait(5)
+    assert port.detached.wait(60)
     assert port.calls[:4] == [("attach",), ("write", BAR, 0, b"kept"), ("detach",), ("attach",)]
 
 
@@ -194,7 +194,7 @@ def test_close_by_many_threads(port: ScratchPort, path: Path) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(5)
+            thread.join(60)
     assert not path.exists()
 
 
@@ -211,7 +211,7 @@ def test_a_failing_detach_does_not_end_the_door(
     with Door(port, path):
         with Client(path) as client:
             client.negotiate()
-        assert failed.wait(5)
+        assert failed.wait(60)
         with Client(path) as client:
             client.negotiate()
     assert "a bug" in caplog.text
@@ -266,5 +266,5 @@ def test_whoever_asks_is_told_that_a_client_has_gone(port: ScratchPort, path: Pa
         for _ in range(2):
             with Client(path) as client:
                 client.negotiate()
-            assert left.get(timeout=10) is False
+            assert left.get(timeout=60) is False
     assert left.empty()

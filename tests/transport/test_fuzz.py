@@ -17,7 +17,7 @@ from tests.transport.ports import CONFIG, ScratchPort
 FEW = settings(
     max_examples=150,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     derandomize=True,
 )
 NUMBERS = st.integers(0, 40) | st.sampled_from([0x1000, 0xFFFFFFFF, 0x80000000])

@@ -140,7 +140,7 @@ def test_real_qemu(no_leaks: None, path: Path, name: str) -> None:
     port = QemuPort(mappable=name == "mapped")
     with Door(port, path) as door:
         result = replay(RECORDED / f"qemu-11.1-{name}.log", path)
-        assert port.detached.wait(5)
+        assert port.detached.wait(60)
         port.finish()
     port.close()
     assert result.differences == []

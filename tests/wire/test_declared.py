@@ -1,7 +1,7 @@
 """Every register, block and record that the standards' tables declare keeps the laws of its declaration."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softcxl.testing.laws import check_block, check_register, declared
@@ -28,7 +28,7 @@ def test_blocks_keep_their_laws(cls):
 
 
 @pytest.mark.parametrize("cls", RECORDS, ids=names)
-@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(data=st.data())
 def test_records_unpack_what_they_pack(cls, data):
     record = data.draw(records(cls))

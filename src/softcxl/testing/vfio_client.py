@@ -95,7 +95,7 @@ class Client(Link):
         self,
         path: str | os.PathLike[str],
         *,
-        timeout: float = 5.0,
+        timeout: float = 30.0,
         early_qemu: bool = False,
         answers: bool = True,
     ) -> None:
@@ -308,7 +308,7 @@ class Replay:
     differences: list[tuple[int, bytes, bytes]] = field(default_factory=list)
 
 
-def replay(path: str | os.PathLike[str], door: str | os.PathLike[str], *, timeout: float = 5.0) -> Replay:
+def replay(path: str | os.PathLike[str], door: str | os.PathLike[str], *, timeout: float = 30.0) -> Replay:
     """Play a log (`Door(record=...)`) to the door at socket `door`, and compare its replies with those
     recorded.
 

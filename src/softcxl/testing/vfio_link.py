@@ -52,7 +52,7 @@ class Link:
     A command of the server is given to `answer` by whatever waits at the time.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 30.0) -> None:
         self.timeout = timeout
         self.unanswered: list[Message] = []
         self._replies: list[Message] = []

@@ -13,7 +13,7 @@ from softcxl.cli.fm.control import version
 from softcxl.cli.fm.group import SECTIONS
 from softcxl.fm import Connection
 from softcxl.spec.mctp.control import EndpointIdStatus, MctpVersion, SetEndpointIdResponse
-from tests.fm.scripted import tunnelled
+from tests.fm.scripted import connecting_takes_its_time, tunnelled
 
 
 def test_help_shows_every_verb_once():
@@ -133,11 +133,12 @@ def test_endpoints(rack, ask, run):
     assert "\n8         -     simple  " in run("control", "endpoints")
 
 
-def test_an_endpoint_gets_another_id(rack, ask, run, fail):
+def test_an_endpoint_gets_another_id(rack, ask, run, fail, monkeypatch):
     assert run("control", "set-eid", 20) == "the endpoint has ID 20\n"
     assert ask("control", "endpoints")[0]["eid"] == 20
     assert run("--eid", 20, "limit")
     assert fail("control", "set-eid", 7)[0] == 2
+    connecting_takes_its_time(monkeypatch)
     status, says = fail("--eid", 8, "--timeout", 0.1, "limit")
     assert status == 3
     assert "no answer from endpoint 8" in says

@@ -6,7 +6,7 @@ The codes are those that QEMU's handlers of the same commands return.
 import struct
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from softcxl.device.clock import ManualClock
 from softcxl.device.dynamic.region import DynamicRegion
@@ -42,7 +42,7 @@ requests = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=150)
 @given(st.lists(requests, min_size=1, max_size=8))
 def test_random_requests(sent):
     device = Type3("mem0", dynamic=[DynamicRegion(length=64 * MIB)], clock=ManualClock())

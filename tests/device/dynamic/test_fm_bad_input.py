@@ -6,7 +6,7 @@ The codes are those that QEMU's handlers of the same commands return, and Resour
 import struct
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from softcxl.device.clock import ManualClock
 from softcxl.device.dynamic.region import DynamicRegion
@@ -71,7 +71,7 @@ requests = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=200)
 @given(st.lists(requests, min_size=1, max_size=8))
 def test_random_requests(sent):
     regions = [DynamicRegion(length=64 * MIB), DynamicRegion(length=64 * MIB, sharable=True)]

@@ -231,6 +231,9 @@ def test_writers_go_on_meanwhile_and_nothing_of_theirs_is_lost() -> None:
     for failing in (0, 1, 2, 0, 1):
         pool.sources[failing].fail()
         pool.rebuilder.round()
+        while pool.state(located) != (0b11, 0):  # a writer that was not let run had the lock for long
+            assert pool.rebuilder.waiting == {located.index: "somebody has its lock"}
+            pool.rebuilder.round()
         pool.sources[failing].come_back(kept=False)
         pool.rebuilder.round()
         assert pool.state(located) == (0b11, 0)

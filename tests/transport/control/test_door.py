@@ -197,12 +197,12 @@ def test_who_waits_for_something_hears_that_his_client_has_gone(path):
 
             thread = threading.Thread(target=ask)
             thread.start()
-            assert waiter.asked.wait(10)
+            assert waiter.asked.wait(60)
             assert not waiter.told.is_set()
             client.shut()
             thread.join()
-        assert waiter.saw.wait(10)
-        assert waiter.told.wait(10)
+        assert waiter.saw.wait(60)
+        assert waiter.told.wait(60)
 
 
 def test_who_waits_for_something_hears_that_the_door_closes(path):
@@ -210,7 +210,7 @@ def test_who_waits_for_something_hears_that_the_door_closes(path):
     with Door(waiter, path) as door, Connection(str(path)) as client:
         thread = threading.Thread(target=client.converse, args=(b"wait",))
         thread.start()
-        assert waiter.asked.wait(10)
+        assert waiter.asked.wait(60)
         door.close()
         thread.join()
     assert waiter.told.is_set()

@@ -29,8 +29,8 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(work)
 
 
-def connect(door, **how) -> Coroutine[Any, Any, MctpClient]:
-    return MctpClient.connect(*door.address, dialect=door.dialect, **how)
+def connect(door, timeout: float = 60, **how) -> Coroutine[Any, Any, MctpClient]:
+    return MctpClient.connect(*door.address, dialect=door.dialect, timeout=timeout, **how)
 
 
 @pytest.mark.parametrize("size", [0, 1, 50, 51, 52, 64, 114, 115, 116, 1000, 4096, 70_000, 1 << 20])

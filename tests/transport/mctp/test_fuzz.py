@@ -152,7 +152,7 @@ async def _against(server: Callable[[bytes], bytes], work: Callable[[MctpClient]
 
     async with (
         await asyncio.start_server(visit, "127.0.0.1", 0) as listener,
-        await MctpClient.connect(*listener.sockets[0].getsockname()[:2], timeout=10) as client,
+        await MctpClient.connect(*listener.sockets[0].getsockname()[:2], timeout=60) as client,
     ):
         await work(client)
 
