@@ -14,12 +14,14 @@ are what a device of one's own is made with. Everything else is in the packages 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+# As type checkers take it; what is imported here everybody waits for, whatever of this he wants
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from softcxl.device.cci import Background, CommandError, CommandSet, command
     from softcxl.device.type3 import Type3
     from softcxl.fabric.build import Fabric
@@ -63,6 +65,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for, so that the command line starts fast."""
     if name in _HOMES:
+        import importlib
+
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'softcxl' has no attribute {name!r}")
 
