@@ -53,7 +53,7 @@ def test_nowhere(file, tmp_path):
 def test_what_cannot_be(tmp_path, text, given, status, says):
     (tmp_path / "t.yaml").write_text(text)
     words = [*PROGRAM, "serve", "t.yaml", "--socket", "unix:control", "--pool", given]
-    found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    found = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False)
     assert (found.returncode, says in found.stderr) == (status, True), found.stderr
 
 

@@ -49,7 +49,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             yield
         finally:
             server.terminate()
-            assert server.wait(30) == 0
+            assert server.wait(300) == 0
 
 
 def test_the_session(served: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,13 +45,17 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             yield address
         finally:
             server.terminate()
-            assert server.wait(30) == 0
+            assert server.wait(300) == 0
 
 
 def run(name: str, *arguments: str) -> tuple[int, str, str]:
     """Status and what was printed of an example."""
     done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, EXAMPLES / name, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -106,9 +110,9 @@ def test_calls_are_answered_whoever_is_killed(pool: str) -> None:
         caller = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         with softcxl.connect(pool) as session:
             number = session.open("calls")
-            wait_until(lambda: number.load(0) > 100)
+            wait_until(lambda: number.load(0) > 20)
         first.kill()
-        out = caller.communicate(timeout=60)[0]
+        out = caller.communicate(timeout=300)[0]
     told = re.fullmatch(
         r"(\d+) calls answered, 0 of them wrong; (\d+) lost\ncounted by all callers: (\d+)\n", out
     )

@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).with_name("vandal.py")
 def test_what_cannot_be_is_an_error(seed: int, crash_build: CrashBuild) -> None:
     command = [sys.executable, str(SCRIPT), str(seed), "400"]
     result = subprocess.run(
-        command, env=crash_build.environment(), capture_output=True, text=True, timeout=100
+        command, env=crash_build.environment(), capture_output=True, text=True, timeout=500
     )
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 5000  # most of what is used has not been hit
