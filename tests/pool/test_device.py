@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from softcxl.pool import device, uio
 from softcxl.pool.device import DeviceLink, slots
 from softcxl.pool.errors import Foreign, NoServer, Stale
 from softcxl.pool.link import Place
+from softcxl.spec.pool_access import AccessRegisters
 from softcxl.testing.access import ECHO, FakeServer
 from softcxl.testing.driver import Machine
 from tests.pool.answers import welcome
@@ -23,6 +25,7 @@ from tests.pool.answers import welcome
 MIB = 1 << 20
 SLOT = "0000:0d:00.0"
 HELLO = 1
+LONG = 60.0
 
 
 class Server(FakeServer):
@@ -60,7 +63,7 @@ class Registers:
             self.access.control.write(0, offset, data)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, until: float | None = None) -> Iterator[None]:
         yield
 
     def close(self) -> None:
@@ -179,6 +182,25 @@ def test_a_device_that_answers_no_more(sysfs: Path, access: PoolAccess) -> None:
         link.ask(ECHO, b"")
 
 
+def test_a_request_that_takes_too_long_is_given_up(sysfs: Path, access: PoolAccess, server: Server) -> None:
+    """Its answer is not taken for that of the next one, which begins when it is over."""
+    link = DeviceLink(sysfs=sysfs)
+    busy, load = [True], Registers.load
+
+    def loads(registers: Registers, offset: int) -> int:
+        working = busy and server.asked and offset == AccessRegisters.result.__layout__.offset
+        return load(registers, offset) | bool(working)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Registers, "load", loads)
+        for _ in range(2):
+            with pytest.raises(NoServer, match=r"the pool behind 0000:0d:00.0 does not answer"):
+                link.ask(ECHO, b"first", 0.01)
+        assert len(server.asked) == 1
+        busy.clear()
+        assert link.ask(ECHO, b"second", LONG) == (0, b"second")
+
+
 def test_another_device_with_its_identity(sysfs: Path, access: PoolAccess) -> None:
     access.control.silence()
     with pytest.raises(Foreign, match="begins with 0xffffffffffffffff"):
@@ -221,7 +243,24 @@ def test_registers_are_accessed_in_words(tmp_path: Path) -> None:
         assert seen[32:48] == b"0123456789\0\0\0\0\0\0"
     with registers.alone():
         pass
+    with registers.alone(time.monotonic() + LONG):
+        pass
     registers.close()
+
+
+@pytest.mark.parametrize("who", ["thread", "program"])
+def test_who_waits_for_the_registers_waits_no_longer_than_said(tmp_path: Path, who: str) -> None:
+    plant(tmp_path, SLOT, "0x1e98 0x5c01")
+    (tmp_path / SLOT / "resource0").write_bytes(bytes(4096))
+    registers = uio.Registers(uio.Function(tmp_path / SLOT))
+    other = registers if who == "thread" else uio.Registers(uio.Function(tmp_path / SLOT))
+    said = "another request to the pool behind 0000:0d:00.0 is not answered"
+    with other.alone(), pytest.raises(NoServer, match=said), registers.alone(time.monotonic() + 0.01):
+        pass
+    with registers.alone(time.monotonic() + LONG):  # and is no worse for it
+        pass
+    for one in {registers, other}:
+        one.close()
 
 
 def test_a_function_that_does_not_answer_is_enabled(tmp_path: Path) -> None:

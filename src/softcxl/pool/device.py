@@ -171,23 +171,31 @@ class DeviceLink:
         return -1
 
     def ask(self, opcode: int, data: bytes, timeout: float | None = None) -> tuple[int, bytes]:
-        return self._ask(self._given.slot, opcode, data)
+        return self._ask(self._given.slot, opcode, data, timeout)
 
-    def _ask(self, slot: int, opcode: int, data: bytes) -> tuple[int, bytes]:
+    def _ask(self, slot: int, opcode: int, data: bytes, timeout: float | None = None) -> tuple[int, bytes]:
         if len(data) > PAYLOAD_SIZE:
             raise ValueError(f"a request of {len(data)} bytes; {PAYLOAD_SIZE} are the most")
         registers = self._registers
-        with registers.alone():
+        until = None if timeout is None else time.monotonic() + timeout
+        with registers.alone(until):
+            self._result(until)  # of one that ran out of time: its answer is not taken for this one's
             registers.put(PAYLOAD_OFFSET, data)
             registers.store(_length, len(data))
             registers.store(_slot, slot)
             registers.store(_command, opcode)
-            while (result := registers.load(_result)) & 1 and result != _ALL_ONES:
-                time.sleep(_NAP)
-            length = registers.load(_length)
-            if result == _ALL_ONES or length > PAYLOAD_SIZE:
+            result, length = self._result(until), registers.load(_length)
+            if length > PAYLOAD_SIZE:
                 raise NoServer(f"the pool behind {self.slot} does not answer")
             return result >> 16, registers.take(PAYLOAD_OFFSET, length)
+
+    def _result(self, until: float | None) -> int:
+        """How the last command went, once it is over."""
+        while (result := self._registers.load(_result)) & 1:
+            if result == _ALL_ONES or (until is not None and time.monotonic() > until):
+                raise NoServer(f"the pool behind {self.slot} does not answer")
+            time.sleep(_NAP)
+        return result
 
     # -- sleeping and waking -------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import os
 import select
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,8 @@ _MEMORY: Final = 1 << 1
 _DISABLE: Final = 1 << 2
 """Interrupt Disable, in the Command register's upper byte."""
 _WORD: Final = 8
+_NAP: Final = 0.0005
+"""Seconds between two looks at a lock that another program has."""
 
 _Q35: Final = ("0x8086", "0x2918", "0x1af4")
 """Vendor, device and subsystem vendor of the ISA bridge of QEMU's machine q35, which routes INTx."""
@@ -64,6 +67,7 @@ class Registers:
     """Function 0's registers. One command at a time, also among the programs of a guest."""
 
     def __init__(self, function: Function) -> None:
+        self._name = function.path.name
         self._map = function.map(0, REGISTERS_SIZE)
         # Accesses are single loads and stores of as many bits as are meant: copies of bytes are not
         self._words = memoryview(self._map).cast("I")
@@ -91,14 +95,35 @@ class Registers:
             self._doubles[(offset + at) // _WORD] = int.from_bytes(data[at : at + _WORD], "little")
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Nobody else in this guest uses the payload meanwhile."""
-        with self._lock:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+    def alone(self, until: float | None = None) -> Iterator[None]:
+        """Nobody else in this guest uses the payload meanwhile. Raises `NoServer` where another does until that time
+        (monotonic, seconds); None: one waits for ever."""
+        if not self._lock.acquire(timeout=-1 if until is None else max(until - time.monotonic(), 0)):
+            raise self._taken()
+        try:
+            while until is not None and not self._locked():
+                if time.monotonic() > until:
+                    raise self._taken()
+                time.sleep(_NAP)
+            if until is None:
+                fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
                 yield
             finally:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            self._lock.release()
+
+    def _locked(self) -> bool:
+        """Whether this program has the registers now, of all in this guest."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _taken(self) -> NoServer:
+        return NoServer(f"another request to the pool behind {self._name} is not answered")
 
     def close(self) -> None:
         """Unmap them."""
