@@ -265,13 +265,20 @@ class Demo:
         heading("The two guests", "what they have seen meanwhile")
         shared = SharedMap(pool, "map")
         shared.put("stop", "now")
-        counts, *called = booting["a"].communicate(timeout=PATIENCE)[0].split()
-        looked = booting["b"].communicate(timeout=PATIENCE)[0].split()
+        (counts, *called), looked = (self.said(host, guest) for host, guest in booting.items())
         found = shared.get("count")
         self.verdict(counts == found, f"guest a has counted to {counts}, and the host finds {found}")
         calls.others = [int(one) for one in called]
         self.verdict(calls.others[0] > 0, f"and {calls.others[0]} of its calls were answered")
         self.verdict(len(looked) == 2, f"guest b has looked {' '.join(looked[:1])} times: it never went back")
+
+    def said(self, host: str, guest: subprocess.Popen[str]) -> list[str]:
+        """What the program in a guest has printed, in words. Raises OSError with what it says where it failed."""
+        words = guest.communicate(timeout=PATIENCE)[0].split()
+        if guest.returncode or not words:
+            told = (self.folder / f"guest-{host}").read_text().strip()
+            raise OSError(f"the program in guest {host} has failed, with status {guest.returncode}:\n{told}")
+        return words
 
     # -- means ---------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from tests.kernel.pooled import Pooled, python, serving
 from tests.kernel.traces import until
 
 MIB = 1 << 20
-LEASE = 2.0
+LEASE = 5.0  # seconds, in which an emulated guest on a busy machine has to be heard of
 TOPOLOGY = """
 devices:
   mem0: {volatile: 256MiB}
