@@ -12,7 +12,8 @@
  *
  * To sleep on a word of the arena: enable the word's vector, set bit 1 of the word (`scxl_sleepers`), look once more at
  * what you wait for, and wait for the interrupt. Vectors are shared: look again when woken.
- * To wake: exchange the word with 0, and where it was not 0 write its offset / 8 to DOORBELL: bit 0 are sleepers of the host.
+ * To wake: clear bits 0 and 1 of the word and count it up above them, as scxl_wakes does; where one was set, write the word's
+ * offset / 8 to DOORBELL. Bit 0 are sleepers of the host.
  *
  * Interrupts: MSI, 32 vectors; or INTx, for which write ACKNOWLEDGE when one has come and then clear Interrupt Disable
  * in the Command register, which whoever took the interrupt (uio_pci_generic, for one) has set.

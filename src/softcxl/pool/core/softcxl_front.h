@@ -13,7 +13,8 @@
  * first thing to ask is HELLO, whose answer has the slot.
  *
  * To sleep on a word of the arena: set bit 1 of the word (`scxl_sleepers`), and look at what you wait for now and then.
- * To wake: exchange the word with 0, and where it was not 0 exchange a bell that is 0 for the word's offset / 8 + 1.
+ * To wake: clear bits 0 and 1 of the word and count it up above them, as scxl_wakes does; where one was set, exchange a bell
+ * that is 0 for the word's offset / 8 + 1.
  *
  * `beat` goes up while somebody looks, once in 20 ms at least. The end of the region, and the guest's restart or end, give
  * all slots back that the guest had.
