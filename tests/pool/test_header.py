@@ -96,7 +96,6 @@ def test_both_languages_have_the_same_layout(cc: list[str], tmp_path: Path) -> N
         "SCXL_SLOT_DEAD": layout.SlotState.DEAD,
         "SCXL_HEALTHY": layout.SourceState.HEALTHY,
         "SCXL_BROKEN": layout.SourceState.FAILED,
-        "SCXL_LEAVING": layout.SourceState.LEAVING,
     }
     for name, value in constants.items():
         lines.append(f'printf("{name} %llu\\n", (unsigned long long){name});')

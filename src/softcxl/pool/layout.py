@@ -55,8 +55,6 @@ class SourceState(enum.IntEnum):
     ABSENT = 0
     HEALTHY = 1
     FAILED = 2
-    LEAVING = 3
-    """It is to go, and nothing more is put there. No server says so yet."""
 
 
 class SlotState(enum.IntEnum):

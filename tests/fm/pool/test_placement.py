@@ -15,7 +15,7 @@ from softcxl.pool.layout import SourceState
 from softcxl.pool.protocol import Policy, Separate
 
 MIB = 1 << 20
-HEALTHY, FAILED, LEAVING = SourceState.HEALTHY, SourceState.FAILED, SourceState.LEAVING
+HEALTHY, FAILED, ABSENT = SourceState.HEALTHY, SourceState.FAILED, SourceState.ABSENT
 
 
 def placement(*rooms: tuple[str, str | None, int], used: dict[str, int] | None = None) -> Placement:
@@ -168,11 +168,11 @@ def test_devices_without_a_switch_share_none() -> None:
     assert sources(made.allocate(4096, 2, separate=Separate.SWITCH)) == [1, 2]
 
 
-def test_failed_and_leaving_sources_are_left_out_until_they_are_healthy_again() -> None:
+def test_failed_and_absent_sources_are_left_out_until_they_are_healthy_again() -> None:
     made = placement(("mem0", None, MIB), ("mem1", None, MIB), ("mem2", None, MIB))
     ((_, offset),) = made.allocate(4096, source=1)
     made.set_state(1, FAILED)
-    made.set_state(2, LEAVING)
+    made.set_state(2, ABSENT)
     assert sources(made.allocate(4096)) == [3]
     with pytest.raises(
         NoRoom, match=r"2 copies on 2 devices were asked for; there is 1 healthy one \(mem2\)"
@@ -259,20 +259,20 @@ def test_what_cannot_be_placed_says_what_there_is(ask: dict[str, int], says: str
 
 def test_a_source_that_was_asked_for_and_is_not_healthy_says_so() -> None:
     made = scattered()
-    made.set_state(3, LEAVING)
-    with pytest.raises(NoRoom, match="mem2 was asked for, and is leaving"):
+    made.set_state(3, ABSENT)
+    with pytest.raises(NoRoom, match="mem2 was asked for, and is not there"):
         made.allocate(4096, source=3)
 
 
 def test_a_pool_without_healthy_memory_says_what_became_of_it() -> None:
     made = placement(*((f"mem{i}", None, MIB) for i in range(6)))
     for number in made.rooms:
-        made.set_state(number, FAILED if number < 3 else LEAVING)
+        made.set_state(number, FAILED if number < 3 else ABSENT)
     with pytest.raises(NoRoom) as raised:
         made.allocate(4096)
     assert str(raised.value) == (
         "no memory of the pool is healthy: "
-        "mem0 has failed, mem1 has failed, mem2 is leaving, mem3 is leaving and 2 more"
+        "mem0 has failed, mem1 has failed, mem2 is not there, mem3 is not there and 2 more"
     )
     with pytest.raises(NoRoom, match="no memory of the pool is healthy: it has none"):
         Placement().allocate(1)

@@ -301,7 +301,6 @@ _IN_WORDS = {
     SourceState.ABSENT: "is not there",
     SourceState.HEALTHY: "is healthy",
     SourceState.FAILED: "has failed",
-    SourceState.LEAVING: "is leaving",
 }
 
 

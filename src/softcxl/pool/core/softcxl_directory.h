@@ -41,7 +41,7 @@ struct scxl_header {
 	uint8_t reserved1[3944];
 };
 
-enum scxl_source_state { SCXL_ABSENT = 0, SCXL_HEALTHY = 1, SCXL_BROKEN = 2, SCXL_LEAVING = 3 };
+enum scxl_source_state { SCXL_ABSENT = 0, SCXL_HEALTHY = 1, SCXL_BROKEN = 2 };
 
 struct scxl_source {
 	uint64_t size;
