@@ -8,7 +8,11 @@ wrong, and what its cell, the queue and the workers say is printed; as soon as o
 another one's death might mend it. At the end everything is checked once more, and that nothing has leaked. Exit
 status 1 where anything was wrong.
 
-    python benchmarks/pool_soak.py [--minutes N] [--seed N] [--json]"""
+With `--guests` that many Linux guests, 2 at most, have two more clients each, which are killed and come again there;
+fewer work on the host, so that an emulated processor has its share, and the server lives on, since QEMU may not
+outlive it (docs/howto/serve.md). It takes what `softcxl lab setup` fetches.
+
+    python benchmarks/pool_soak.py [--minutes N] [--guests N] [--seed N] [--json]"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +41,12 @@ from softcxl.pool.errors import NoWorker
 DEVICES = 4
 CLIENTS = 6
 WORKERS = 2
+BESIDE = 2
+"""Clients of the host where there are guests."""
+IN_GUEST = 2
+"""Clients in each guest."""
+BOOT = 400.0
+"""Seconds that guests may take to come: the first time what they need is fetched."""
 COUNTER = "soak counter"
 COUNTERS = (COUNTER, soak_calls.COUNT)
 PATIENCE = 60.0
@@ -45,9 +56,11 @@ PATIENCE = 60.0
 class Soak:
     """A pool, its clients, and what befalls them."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, guests: int) -> None:
         self.folder = folder
-        self.clients = CLIENTS
+        self.guests = guests
+        self.here = BESIDE if guests else CLIENTS
+        self.clients = self.here + IN_GUEST * guests
         self.random = random.Random(seed)
         self.wrong: list[str] = []
         self.happened: Counter[str] = Counter()
@@ -55,17 +68,27 @@ class Soak:
         self.waiting: set[str] = set()
         names = [f"mem{number}" for number in range(DEVICES)]
         self.topology = folder / "soak.yaml"
-        self.topology.write_text(
-            json.dumps(
-                {
-                    "devices": {name: {"volatile": "256MiB"} for name in names},
-                    "pool": {"memory": names, "lease": "1s"},
-                }
-            )
-        )
+        self.topology.write_text(json.dumps(self.described(names)))
         self.control = f"unix:{folder}/control"
         self.processes: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
         self.start_server()
+
+    def described(self, names: list[str]) -> dict[str, object]:
+        """The topology. In a guest a client cannot be watched, and an emulated one is slow to say that it lives."""
+        devices: dict[str, object] = {name: {"volatile": "256MiB"} for name in names}
+        if not self.guests:
+            return {"devices": devices, "pool": {"memory": names, "lease": "1s"}}
+        ways = [f"way-{number}" for number in range(self.guests)]
+        hosts = {
+            f"guest-{number}": {"bridges": {"hb": {"ports": [way]}}, "memory": "768MiB"}
+            for number, way in enumerate(ways)
+        }
+        devices |= {way: {"type": "pool-access"} for way in ways}
+        return {
+            "devices": devices,
+            "hosts": hosts,
+            "pool": {"memory": names, "lease": "10s", "arena": "64MiB"},
+        }
 
     def begin(self) -> None:
         """What all share, and who works on it."""
@@ -80,8 +103,37 @@ class Soak:
             self.start("service", number)
         for name in (soak_calls.COUNT, soak_calls.DIGEST):
             self.await_service(name)
-        for number in range(CLIENTS):
+        self.boot()
+        for number in range(self.here):
             self.start("client", number)
+
+    def boot(self) -> None:
+        """The guests, and wait for their clients."""
+        if not self.guests:
+            return
+        there = Path(__file__).parent / "pool_peers"
+        shutil.copytree(there, self.folder / there.name, ignore=shutil.ignore_patterns("__pycache__"))
+        for number in range(self.guests):
+            first = self.here + IN_GUEST * number
+            inside = (
+                f"cd /share && exec python3 -m pool_peers.soak_guest /share {first} {IN_GUEST} {self.clients}"
+            )
+            command = [sys.executable, "-c", SERVE, "vm", "run", self.control, "--host", f"guest-{number}"]
+            words = ["--quiet", "--python", "--share", str(self.folder), "--", inside]
+            with self.told(number).open("wb") as told:
+                self.processes["guest", number] = subprocess.Popen(
+                    [*command, *words], stdin=subprocess.DEVNULL, stdout=told, stderr=told
+                )
+        deadline = time.monotonic() + BOOT
+        while len(list(self.folder.glob("working-*"))) < self.guests * IN_GUEST:
+            if not self.alive() or time.monotonic() > deadline:
+                told = [self.told(number).read_text() for number in range(self.guests)]
+                raise SystemExit(f"pool_soak: the guests are not there: {told}")
+            time.sleep(0.1)
+
+    def told(self, guest: int) -> Path:
+        """What the program prints that runs in a guest."""
+        return self.folder / f"guest-{guest}.told"
 
     def start_server(self) -> None:
         command = [
@@ -124,7 +176,8 @@ class Soak:
     def run(self, seconds: float) -> None:
         """Have things happen until the time is over, or something is wrong."""
         end = time.monotonic() + seconds
-        kinds = [self.kill_client, self.kill_service, self.fail_device, self.kill_server]
+        server = self.nothing if self.guests else self.kill_server
+        kinds = [self.kill_client, self.kill_service, self.fail_device, server]
         while time.monotonic() < end and self.alive():
             if self.late():
                 time.sleep(0.1)
@@ -169,10 +222,13 @@ class Soak:
             self.start(what, number)
 
     def kill_client(self) -> None:
-        self.kill("client", CLIENTS)
+        self.kill("client", self.here)
 
     def kill_service(self) -> None:
         self.kill("service", WORKERS)
+
+    def nothing(self) -> None:
+        """What befalls the server where guests hold on to it."""
 
     def kill_server(self) -> None:
         self.server.kill()
@@ -215,25 +271,12 @@ class Soak:
 
     def finish(self) -> None:
         """End all in order, and check what they leave."""
-        for name, what in (("stop", "client"), ("halt", "service")):
+        for name, what in (("stop", "client"), ("stop", "guest"), ("halt", "service")):
             (self.folder / name).touch()
             for (kind, number), one in self.processes.items():
                 if kind != what:
                     continue
-                try:
-                    status = one.wait(PATIENCE)
-                    if status:
-                        self.wrong.append(f"{kind} {number} ended with status {status}")
-                except subprocess.TimeoutExpired:
-                    one.send_signal(signal.SIGUSR1)  # it writes down where it is
-                    with suppress(subprocess.TimeoutExpired):
-                        one.wait(1)
-                    where = (self.folder / f"{kind}-{number}.trace").read_text()
-                    self.wrong.append(
-                        f"{kind} {number} has not ended after {PATIENCE:g} s; it is at\n{where}"
-                    )
-                    one.kill()
-                    one.wait()
+                self.end(kind, number, one)
         self.account = Account(self.folder.glob("client-*.log"), self.folder.glob("service-*.log"))
         self.wrong += self.account.added(self.pool.open(COUNTER).load(0))
         self.wrong += self.account.counted(self.pool.open(soak_calls.COUNT).load(0))
@@ -245,6 +288,25 @@ class Soak:
         told = self.folder / "wrong"
         if told.exists():
             self.wrong = told.read_text().splitlines() + self.wrong
+
+    def end(self, kind: str, number: int, one: subprocess.Popen[bytes]) -> None:
+        """Wait for one that ends by itself."""
+        try:
+            status = one.wait(PATIENCE if kind != "guest" else 2 * PATIENCE)
+        except subprocess.TimeoutExpired:
+            where = self.told(number) if kind == "guest" else self.folder / f"{kind}-{number}.trace"
+            if kind != "guest":
+                one.send_signal(signal.SIGUSR1)  # it writes down where it is
+                with suppress(subprocess.TimeoutExpired):
+                    one.wait(1)
+            self.wrong.append(
+                f"{kind} {number} has not ended after {PATIENCE:g} s; it is at\n{where.read_text()}"
+            )
+            stop(one)
+            return
+        if status:
+            told = f": {self.told(number).read_text()}" if kind == "guest" else ""
+            self.wrong.append(f"{kind} {number} ended with status {status}{told}")
 
     def check_leaks(self) -> None:
         """Once all is freed all memory is free; what the dead held is let go in the background."""
@@ -271,13 +333,22 @@ class Soak:
         count = self.account.count
         slow = [
             (float(line.split()[0]), line.split()[1])
-            for path in self.folder.glob("client-*.slow")
-            for line in path.read_text().splitlines()
+            for number in range(self.here)  # an emulated one is slow
+            for line in (self.folder / f"client-{number}.slow").read_text().splitlines()
         ]
+        if self.guests:
+            inside = Account(
+                [self.folder / f"client-{number}.log" for number in range(self.here, self.clients)], []
+            )
+            self.happened["writes of guests"] = inside.count(soak_log.DONE)
+            self.happened["calls of guests"] = inside.answered()
+            for kind in ("killed", "stale"):
+                sizes = [path.stat().st_size for path in self.folder.glob(f"{kind}-*")]
+                self.happened[f"clients of guests {kind}"] = sum(sizes)
         return {
             "writes": count(soak_log.DONE),
-            "additions": count(soak_log.ADDED),
-            "calls": count(soak_log.COUNTED) + count(soak_log.DIGESTED),
+            "additions": self.account.sum(soak_log.ADDED),
+            "calls": self.account.answered(),
             "calls lost": count(soak_log.LOST),
             "calls given up": count(soak_log.GIVEN_UP),
             **dict(sorted(self.happened.items())),
@@ -288,17 +359,27 @@ class Soak:
         }
 
 
+def stop(one: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """End a process: first by asking it, so that one that has a guest takes QEMU along."""
+    one.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        one.wait(10)
+    one.kill()
+    one.wait()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=0.5)
+    parser.add_argument("--guests", type=int, choices=(0, 1, 2), default=0, help="Linux guests with clients")
     parser.add_argument("--seed", type=int, default=None, help="what happens in which order; without it any")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     given = parser.parse_args()
     seed = int.from_bytes(os.urandom(4), "little") if given.seed is None else given.seed
     with tempfile.TemporaryDirectory(prefix="softcxl-soak-") as folder:
-        soak = Soak(Path(folder), seed)
+        soak = Soak(Path(folder), seed, given.guests)
         try:
             soak.begin()
             began = time.monotonic()
@@ -308,9 +389,11 @@ def main() -> int:
             soak.finish()
             found = {"minutes": minutes, "seed": seed, **soak.report()}
         finally:
+            for (kind, _), one in soak.processes.items():
+                if kind != "guest":
+                    one.kill()
             for one in [*soak.processes.values(), soak.server]:
-                one.kill()
-                one.wait()
+                stop(one)
     if given.json:
         print(json.dumps(found, indent=2))
     else:

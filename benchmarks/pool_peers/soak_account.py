@@ -25,6 +25,14 @@ class Account:
         """How many lines of a kind the clients have written."""
         return int(np.count_nonzero(self.clients["what"] == what))
 
+    def sum(self, what: bytes) -> int:
+        """How much these lines tell of."""
+        return int(self.clients["sequence"][self.clients["what"] == what].sum())
+
+    def answered(self) -> int:
+        """How many calls were answered."""
+        return self.count(soak_log.COUNTED) + self.sum(soak_log.DIGESTED)
+
     def calls(self, what: bytes) -> Array:
         """Clients' numbers and their calls', in one word each, of the lines of a kind."""
         lines = self.workers if what == soak_log.RAN else self.clients
@@ -33,7 +41,7 @@ class Account:
 
     def added(self, found: int) -> list[str]:
         """What is wrong about the counter that clients add to themselves."""
-        begun, done = self.count(soak_log.ADDING), self.count(soak_log.ADDED)
+        begun, done = self.sum(soak_log.ADDING), self.sum(soak_log.ADDED)
         if done <= found <= begun:
             return []
         return [f"the counter is {found}: {done} additions were acknowledged, {begun} begun"]

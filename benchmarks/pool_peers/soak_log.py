@@ -13,13 +13,14 @@ from pathlib import Path
 LINE = struct.Struct("<cBHQ")  # what, region or client, block, sequence
 BEGUN, DONE = b"b", b"d"
 ADDING, ADDED = b"a", b"A"
+"""Additions to the counter; the sequence is how many."""
 COUNTING, COUNTED, UNSERVED, LOST = b"c", b"C", b"u", b"l"
 """A call of what is done once at most: begun; answered; told that nobody serves it; told that its worker died."""
 GIVEN_UP = b"g"
 RAN = b"r"
 """A worker's, ahead of what it does."""
 DIGESTED = b"D"
-"""A call of what may be done twice was answered."""
+"""Calls of what may be done twice were answered; the sequence is how many."""
 
 
 class Log:

@@ -18,7 +18,7 @@ from pathlib import Path
 import softcxl
 from pool_peers import soak_calls
 from pool_peers.soak_log import ADDED, ADDING, BEGUN, DONE, Log, history
-from softcxl.pool.errors import NoServer, PoolError
+from softcxl.pool.errors import NoServer, PoolError, Stale
 from softcxl.pool.session import Pool
 
 REGIONS = (2, 2, 3)
@@ -30,6 +30,7 @@ BLOCK = 20_000
 STRIDE = (1 << 20) + 8
 """Bytes from a block to the next: regions are large enough for much to happen while a copy is made anew."""
 
+ADDITIONS = 50
 SLOW = 0.1
 """Seconds: what took longer is written down."""
 
@@ -53,6 +54,11 @@ def sequence_of(data: bytes) -> int:
     return sequence
 
 
+def logs(address: str, folder: Path) -> Path:
+    """Where clients' logs are: in a guest in its own memory, which outlives them, and is faster than the share."""
+    return folder if address else Path("/tmp")
+
+
 def joined(address: str, name: str) -> Pool:
     """A client of the pool; whoever comes while no server is there tries again."""
     deadline = time.monotonic() + 60
@@ -69,7 +75,7 @@ class Client:
     """Works at random until it is told to stop."""
 
     def __init__(self, address: str, folder: Path, number: int, clients: int) -> None:
-        path = folder / f"client-{number}.log"
+        path = logs(address, folder) / f"client-{number}.log"
         self.written, last = history(path)
         self.log = Log(path)
         self.slow = (folder / f"client-{number}.slow").open("a")
@@ -80,6 +86,7 @@ class Client:
         self.regions = [self.pool.open(shared(one)) for one in range(len(REGIONS))]
         self.counter = self.pool.open("soak counter")
         self.calls = soak_calls.Calls(self.pool, self.log, number, last, folder / f"late-{number}")
+        self.often = 1 if address else 4  # an emulated one does little, and that is to be calls
         self.blocks = BLOCKS * clients
         self.mine = range(number, self.blocks, clients)
         self.seen: dict[tuple[int, int], int] = {}
@@ -92,9 +99,10 @@ class Client:
             (self.read, 40),
             (self.allocate, 10),
             (self.add, 5),
-            (self.calls.call, 20),
-            (self.calls.at_once, 3),
-            (self.calls.give_up, 2),
+            (self.calls.call, 20 * self.often),
+            (self.calls.burst, 3 * self.often),
+            (self.calls.at_once, 3 * self.often),
+            (self.calls.give_up, 2 * self.often),
         ]
         doing, weights = [one for one, _ in work], [weight for _, weight in work]
         while not self.stop.exists():
@@ -147,9 +155,25 @@ class Client:
                 raise AssertionError(f"a region of {size} bytes does not hold what was written")
 
     def add(self) -> None:
-        self.log.say(ADDING)
-        self.counter.add(0, 1)
-        self.log.say(ADDED)
+        """Many times, one after the other: who adds by an atomic operation that is none loses some."""
+        self.log.say(ADDING, sequence=ADDITIONS)
+        for _ in range(ADDITIONS):
+            self.counter.add(0, 1)
+        self.log.say(ADDED, sequence=ADDITIONS)
+
+
+def work(address: str, folder: Path, number: int, clients: int) -> None:
+    """Be a client. One that an emulated processor had no time for may be taken for dead, and begins anew."""
+    while True:
+        try:
+            Client(address, folder, number, clients).run()
+        except Stale:
+            if address:
+                raise
+            with (folder / f"stale-{number}").open("ab") as file:
+                file.write(b".")
+        else:
+            return
 
 
 def serve(address: str, folder: Path, number: int) -> None:
@@ -161,14 +185,13 @@ def serve(address: str, folder: Path, number: int) -> None:
     pool.close()
 
 
-def main() -> int:
-    what, address, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    number, clients = map(int, sys.argv[4:])
+def run(what: str, address: str, folder: Path, number: int, clients: int) -> int:
+    """Be a client or a worker. Returns what its process ends with; what is wrong is written down."""
     trace = (folder / f"{what}-{number}.trace").open("w")
     faulthandler.register(signal.SIGUSR1, trace)
     try:
         if what == "client":
-            Client(address, folder, number, clients).run()
+            work(address, folder, number, clients)
         else:
             serve(address, folder, number)
     except (AssertionError, PoolError, OSError) as error:
@@ -176,6 +199,12 @@ def main() -> int:
             print(f"{what} {number}: {type(error).__name__}: {error}", file=file)
         return 1
     return 0
+
+
+def main() -> int:
+    what, address, folder, *numbers = sys.argv[1:]
+    number, clients = map(int, numbers)
+    return run(what, address, Path(folder), number, clients)
 
 
 if __name__ == "__main__":
