@@ -87,7 +87,7 @@ class Soak:
         return {
             "devices": devices,
             "hosts": hosts,
-            "pool": {"memory": names, "lease": "10s", "arena": "64MiB"},
+            "pool": {"memory": names, "lease": "20s", "arena": "64MiB"},
         }
 
     def begin(self) -> None:

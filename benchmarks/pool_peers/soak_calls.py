@@ -29,8 +29,8 @@ from softcxl.pool.session import Pool
 
 COUNT, DIGEST = "soak count", "soak digest"
 """The services: what one does is done once at most, what the other does may be done twice."""
-DEADLINE = 30.0
-"""Seconds in which each call is answered, or its caller told why not."""
+DEADLINE = 45.0
+"""Seconds in which each call is answered, or its caller told why not: more than a guest is silent until it is dead."""
 LATE = 2.0
 """Seconds after which nobody else is killed until the call is over: what only another's death mends is wrong."""
 TOLD = 2.0
