@@ -219,12 +219,12 @@ def together(*works):
     gate = threading.Barrier(len(works))
 
     def run(work):
-        gate.wait(30)
+        gate.wait(300)
         work()
 
     with ThreadPoolExecutor(len(works)) as pool:
         for done in [pool.submit(run, work) for work in works]:
-            done.result(60)
+            done.result(500)
 
 
 class Number(Record, size=8):
@@ -256,7 +256,7 @@ class Vendor(CommandSet):
     @command(WAIT)
     def wait(self, request):
         self.entered.set()
-        assert self.go.wait(30)
+        assert self.go.wait(300)
         return request
 
 
@@ -321,7 +321,7 @@ def test_writes_while_a_command_runs_come_after_it(device, vendor):
         answers.append(True)
 
     def disturb():
-        assert vendor.entered.wait(30)
+        assert vendor.entered.wait(300)
         started = threading.Event()
 
         def write():
@@ -332,10 +332,10 @@ def test_writes_while_a_command_runs_come_after_it(device, vendor):
 
         late = threading.Thread(target=write)
         late.start()
-        started.wait(30)
+        started.wait(300)
         assert not answers
         vendor.go.set()
-        late.join(30)
+        late.join(500)
 
     together(ring, disturb)
     code, payload = driver.read64(2, at + 0x10) >> 32 & 0xFFFF, device.read(2, at + 0x20, 9)
@@ -392,12 +392,12 @@ def test_resets_while_a_command_waits(device, vendor):
         done.append("reset")
 
     def reset():
-        assert vendor.entered.wait(30)
+        assert vendor.entered.wait(300)
         other = threading.Thread(target=late)
         other.start()
         assert done == []
         vendor.go.set()
-        other.join(30)
+        other.join(500)
 
     together(ring, reset)
     assert sorted(done) == ["command", "reset"]

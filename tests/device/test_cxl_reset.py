@@ -103,7 +103,7 @@ def test_viral_is_for_those_that_are_enabled_and_ends_with_a_reset(driver, used,
         """Others' locks are taken from here on, so the device's own must be free."""
 
         def other():
-            told.append(used.lock.acquire(timeout=10))
+            told.append(used.lock.acquire(timeout=300))
             used.lock.release()
 
         thread = threading.Thread(target=other)

@@ -43,7 +43,7 @@ class Jack:
 
     def exchange(self, message: bytes) -> bytes:
         pieces = [message[at : at + 64] for at in range(0, len(message), 64)]
-        with socket.create_connection(self._address, 30) as sock:
+        with socket.create_connection(self._address, 300) as sock:
             for number, piece in enumerate(pieces):
                 flags = 0x08 | (number == 0) << 7 | (number == len(pieces) - 1) << 6 | number % 4 << 4
                 sock.sendall(bytes([1, 0, 0, flags]) + piece.ljust(64, b"\0"))

@@ -106,10 +106,10 @@ class Linux:
     machine: Machine
     fabric: Fabric
 
-    def run(self, command: str, timeout: float = 120.0) -> Result:
+    def run(self, command: str, timeout: float = 300.0) -> Result:
         return self.machine.run(command, timeout)
 
-    def sh(self, command: str, timeout: float = 120.0) -> str:
+    def sh(self, command: str, timeout: float = 300.0) -> str:
         """The output of a command that must succeed."""
         return self.machine.output(command, timeout)
 
@@ -130,10 +130,10 @@ class Linux:
         # without media the kernel knows the device, and has no driver for its memory
         idle = "-i" if device.media_disabled else ""
         self.sh(
-            f"until cxl list -M {idle} 2>&1 | grep -q :{device.serial},; do usleep 10000; done", timeout=60
+            f"until cxl list -M {idle} 2>&1 | grep -q :{device.serial},; do usleep 10000; done", timeout=180
         )
         if device.capacity.persistent and not device.media_disabled:
-            self.sh("until [ -e /sys/bus/nd/devices/nmem* ]; do usleep 10000; done", timeout=30)
+            self.sh("until [ -e /sys/bus/nd/devices/nmem* ]; do usleep 10000; done", timeout=180)
 
     def create_region(
         self,

@@ -64,7 +64,7 @@ class QemuDevice:
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **parts.qemu.environment},
             )
-        ours.settimeout(30)
+        ours.settimeout(120)
         self._socket = ours
         self._lines = ours.makefile("rb")
         self._firmware()
@@ -78,7 +78,7 @@ class QemuDevice:
         self._lines.close()
         self._socket.close()
         self._process.terminate()
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=120)
 
     def read(self, region: int, offset: int, size: int) -> bytes:
         """`size` bytes: 1, 2, 4 or 8 in one access, anything else in dwords and bytes."""

@@ -164,7 +164,7 @@ def dax_online(guest: Linux, region: dict[str, Any]) -> dict[str, Any]:
     return dax(guest, region)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
     """Ask again and again; asking a guest takes its time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -41,7 +41,7 @@ def ask(guest: Linux, cci: str, opcode: int, payload: bytes = b"") -> tuple[int,
 def finished(guest: Linux, cci: str, opcode: int) -> None:
     """Wait for the end of a background operation, as a program there would; it succeeded."""
     done = struct.pack("<BBHHH", 200, 0, opcode, 0, 0).hex()
-    guest.sh(f"until softcxl-cci {cci} 2 | grep -qx '0 {done}'; do usleep 10000; done", timeout=90)
+    guest.sh(f"until softcxl-cci {cci} 2 | grep -qx '0 {done}'; do usleep 10000; done", timeout=180)
 
 
 def test_linux_finds_the_function(guest: Linux, cci: str) -> None:
@@ -77,7 +77,7 @@ def test_a_logical_device_that_is_bound_arrives_and_goes(guest: Linux, fabric: F
     assert guest.json("cxl list -M -i") == []
     assert ask(guest, cci, 0x5201, struct.pack("<BBBxH", 0, 0, 1, 0)) == (STARTED, b"")
     finished(guest, cci, 0x5201)
-    guest.sh("until cxl list -M | grep -q memdev; do usleep 20000; done", timeout=60)
+    guest.sh("until cxl list -M | grep -q memdev; do usleep 20000; done", timeout=180)
     (found,) = guest.json("cxl list -M")
     assert found["ram_size"] == 256 << 20
     assert fabric.virtual["left"].vppbs[0].function is fabric.devices["pool.0"]
@@ -98,7 +98,7 @@ def test_another_one_comes_and_goes(guest: Linux, fabric: Fabric, cci: str) -> N
     """Plugged into an empty port while the guest runs; both are of the same switch."""
     count = f"grep -l {CLASS} /sys/bus/pci/devices/*/class | wc -l"
     guest.machine.hot_add("other")
-    guest.sh(f"until [ $({count}) = 2 ]; do usleep 20000; done", timeout=60)
+    guest.sh(f"until [ $({count}) = 2 ]; do usleep 20000; done", timeout=180)
     files = guest.sh(f"grep -l {CLASS} /sys/bus/pci/devices/*/class").split()
     (other,) = {one.removesuffix("/class") for one in files} - {cci}
     (code, identity), (_, same) = ask(guest, other, 0x5100), ask(guest, cci, 0x5100)
@@ -109,7 +109,7 @@ def test_another_one_comes_and_goes(guest: Linux, fabric: Fabric, cci: str) -> N
     assert ask(guest, cci, 0x5202, bytes([1, 0, 2])) == (STARTED, b"")  # nobody is there
     finished(guest, cci, 0x5202)
     guest.machine.hot_remove("other")
-    guest.sh(f"until [ $({count}) = 1 ]; do usleep 20000; done", timeout=60)
+    guest.sh(f"until [ $({count}) = 1 ]; do usleep 20000; done", timeout=180)
     assert ask(guest, cci, 0x5100)[0] == SUCCESS
 
 

@@ -63,7 +63,7 @@ def vppb(guest: Linux, number: int) -> bytes:
 def bound(guest: Linux, number: int, port: int, ld: int) -> None:
     """Bind, and wait for the end of it in the guest, as a program there would."""
     assert ask(guest, SWITCH, 0x5201, struct.pack("<BBBxH", 0, number, port, ld)) == (STARTED, b"")
-    guest.sh("until softcxl-mctp ask 8 2 | grep -q ' c800'; do usleep 10000; done", timeout=60)
+    guest.sh("until softcxl-mctp ask 8 2 | grep -q ' c800'; do usleep 10000; done", timeout=180)
     assert ask(guest, SWITCH, 0x0002)[1] == struct.pack("<BBHHH", 200, 0, 0x5201, 0, 0)
 
 
@@ -97,7 +97,7 @@ def test_a_logical_device_that_is_bound_arrives(guest: Linux, fabric: Fabric) ->
     assert vppb(guest, 0) == bytes([UNBOUND, 0, 0xFF])
     bound(guest, 0, port=1, ld=0)
     assert vppb(guest, 0) == bytes([BOUND_LD, 1, 0])
-    guest.sh("until cxl list -M | grep -q memdev; do usleep 20000; done", timeout=60)
+    guest.sh("until cxl list -M | grep -q memdev; do usleep 20000; done", timeout=180)
     (found,) = guest.json("cxl list -M")
     assert found["ram_size"] == 256 << 20
     guest.create_region(["pool.0"])
@@ -109,9 +109,9 @@ def test_a_logical_device_that_is_bound_arrives(guest: Linux, fabric: Fabric) ->
 
 def test_what_is_unbound_goes(guest: Linux, fabric: Fabric) -> None:
     assert ask(guest, SWITCH, 0x5202, bytes([0, 0, 1])) == (STARTED, b"")  # managed
-    guest.sh("until softcxl-mctp ask 8 2 | grep -q ' c800025200000000'; do usleep 20000; done", timeout=90)
+    guest.sh("until softcxl-mctp ask 8 2 | grep -q ' c800025200000000'; do usleep 20000; done", timeout=180)
     assert vppb(guest, 0) == bytes([UNBOUND, 0, 0xFF])
-    guest.sh("until ! cxl list -M -i | grep -q memdev; do usleep 20000; done", timeout=60)
+    guest.sh("until ! cxl list -M -i | grep -q memdev; do usleep 20000; done", timeout=180)
     assert fabric.virtual["left"].vppbs[0].function is None
 
 

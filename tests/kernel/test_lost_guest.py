@@ -40,7 +40,7 @@ def users(fabric: Fabric) -> list[str]:
 
 
 def test_the_fabric_outlives_a_killed_guest(fabric: Fabric, parts: Parts) -> None:
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     movable = ["memhp_default_state=online_movable"]
     with boot(fabric, parts=parts, append=movable) as machine:
         guest = Linux(machine, fabric)
@@ -57,7 +57,7 @@ def test_the_fabric_outlives_a_killed_guest(fabric: Fabric, parts: Parts) -> Non
             assert device.record_event(EventLog.WARNING, event)
         assert held(fabric, 3)
     assert fabric.open_doors == {}
-    assert threading.active_count() == threads
+    assert until(lambda: set(threading.enumerate()) - threads, lambda more: not more) == set()
     with boot(fabric, parts=parts, append=movable) as machine:
         guest = Linux(machine, fabric)
         assert guest.json("cxl list -R") == []

@@ -239,7 +239,7 @@ def test_the_slot_is_pulled_and_plugged_in_again(rack: Rack) -> None:
     assert guest.output("ls /sys/bus/pci/devices").count("0000:0d:") == 0
     assert rack.fabric.open_doors.keys() == {"beta-door", "beta-door.1"}
     guest.hot_add("alpha-door")
-    guest.output("until [ -e /sys/bus/pci/devices/0000:0d:00.1 ]; do usleep 20000; done", timeout=60)
+    guest.output("until [ -e /sys/bus/pci/devices/0000:0d:00.1 ]; do usleep 20000; done", timeout=180)
     said = python(
         guest,
         "import softcxl\nwith softcxl.connect(name='again') as pool: print(pool.open('shared').read(4096, 14))",
@@ -262,7 +262,7 @@ def test_a_guest_is_fenced_by_an_unbind(rack: Rack) -> None:
     assert guest.output(here) == "0\n"
     assert not any(name.startswith("beta-door") for name in rack.fabric.open_doors)
     switch.bind(0, 0, 1)
-    guest.output(f"until [ $({here}) = 2 ]; do usleep 20000; done", timeout=60)
+    guest.output(f"until [ $({here}) = 2 ]; do usleep 20000; done", timeout=180)
 
 
 def test_a_guest_that_is_killed_has_no_slots_any_more(rack: Rack) -> None:

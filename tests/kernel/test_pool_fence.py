@@ -96,7 +96,7 @@ def test_a_guest_whose_lease_runs_out_has_lost_its_memory_before_another_has_it(
                 os.kill(machine.pid, signal.SIGCONT)
         assert until(lambda: guest.json("cxl list -M") or [], lambda found: not found) == []
         guest.run(
-            f"softcxl-memory fill {path} 0 {MIB} 6", timeout=60
+            f"softcxl-memory fill {path} 0 {MIB} 6", timeout=180
         )  # there is no such memory, or it is nobody's
         assert given.space.read(0, MIB) == pattern(MIB, 5).tobytes()
         guest.sh("true")

@@ -36,7 +36,8 @@ from tests.kernel.traces import until
 
 MIB = 1 << 20
 SIZE = 256 * MIB
-LEASE = 5.0  # seconds, in which an emulated guest on a busy machine has to be heard of
+LEASE = 15.0  # seconds, in which an emulated guest on a busy machine has to be heard of
+FENCED = 300.0  # seconds: a lease, what a switch has to let go, and whatever the machine is busy with
 PLAN = Plan(slots=64, regions=1 << 10, heap=16 * MIB)
 TOPOLOGY = """
 devices:
@@ -151,14 +152,14 @@ def test_what_a_silent_guest_had_is_anothers_when_the_guest_cannot_reach_it(rack
             machine.output("kill -STOP $(cat /tmp/writer)")
         else:
             os.kill(machine.pid, signal.SIGSTOP)
-            until(lambda: list(rack.events), lambda found: "host not fenced" in found)
+            until(lambda: list(rack.events), lambda found: "host not fenced" in found, FENCED)
             # It has lost its way in, and does not know yet: till then nothing is given on
             assert rack.events.index("cut-off") < rack.events.index("host not fenced")
             assert not rack.fabric.open_doors
             assert all_of(pool) is None
             assert "client gone" not in rack.events
             os.kill(machine.pid, signal.SIGCONT)
-        mine = until(lambda: all_of(pool), lambda found: found is not None)
+        mine = until(lambda: all_of(pool), lambda found: found is not None, FENCED)
         assert mine is not None
         assert not machine_maps(machine, memory)
         assert mine.read(0, 4096) == bytes(4096)

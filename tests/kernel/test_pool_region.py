@@ -168,11 +168,11 @@ def test_a_region_that_is_too_small_or_linuxs_own_is_refused(rack: Pooled) -> No
     )
     made = json.loads(guest.output("cxl create-region -t ram -d decoder0.0 -m mem0 -s 256M"))
     number = int(made["region"].removeprefix("region"))
-    guest.output("until [ -e /sys/bus/dax/devices/dax*.0/driver ]; do usleep 20000; done", timeout=60)
+    guest.output("until [ -e /sys/bus/dax/devices/dax*.0/driver ]; do usleep 20000; done", timeout=180)
     (found,) = json.loads(guest.output("daxctl list"))
     assert (found["mode"], found["online_memblocks"]) == ("system-ram", 0)
     assert "as its own memory (kmem)" in python(guest, connecting % number)
-    guest.output(f"daxctl reconfigure-device -m devdax -f dax{number}.0", timeout=60)
+    guest.output(f"daxctl reconfigure-device -m devdax -f dax{number}.0", timeout=180)
     said = python(guest, connecting % number)
     assert f"has {256 * MIB} bytes, and the pool takes {(2 + 32 + 512) * MIB}" in said
     with connect(rack.address, name="host") as pool:

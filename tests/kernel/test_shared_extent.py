@@ -55,7 +55,7 @@ class Guest:
     def __init__(self, machine: Machine, device: str) -> None:
         self.machine = machine
         machine.hot_add(device)
-        machine.output("until cxl list -M | grep -q mem0; do usleep 50000; done", timeout=60)
+        machine.output("until cxl list -M | grep -q mem0; do usleep 50000; done", timeout=180)
 
     def extents(self, words: str, status: int = 0) -> str:
         done = self.machine.run(f"softcxl-extents mem0 decoder0.1 {words}")
@@ -213,7 +213,7 @@ def test_another_window_does_not_show_it(
     """The decoder that shows the pool is in use; a device that comes anew has none, and is refused elsewhere."""
     machine = guests[0].machine
     machine.hot_remove("pool.0")
-    machine.output("until ! cxl list -M | grep -q mem0; do usleep 50000; done", timeout=60)
+    machine.output("until ! cxl list -M | grep -q mem0; do usleep 50000; done", timeout=180)
     guest = Guest(machine, "pool.0")
     assert manager.add(0, FREE, 2 * MIB) == 0
     done = machine.run("softcxl-extents mem0 decoder0.0 answer")

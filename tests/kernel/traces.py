@@ -13,7 +13,7 @@ from typing import TypeVar
 from tests.kernel.conftest import Linux
 
 T = TypeVar("T")
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds to wait for what a guest is about to do: never reached but by a failure."""
 
 _TRACING = "/sys/kernel/tracing"

@@ -386,7 +386,7 @@ def test_threads_that_commit_across_each_other_and_read_meanwhile(rig):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(500)
     assert failures == []
     rig.check()
 

@@ -175,8 +175,11 @@ def test_a_service_says_what_cannot_be_one(served: Served, index: Index) -> None
             pool.client(name)
 
 
-def test_a_function_that_comes_after_the_first_is_waited_for(served: Served) -> None:
+def test_a_function_that_comes_after_the_first_is_waited_for(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A service begins with its first function, and its clients may know the next one from who serves it already."""
+    monkeypatch.setattr(service, "_COMING", LONG)
     serve = served.client("many").service("many")
     serve(len)
     caller = served.client("caller")

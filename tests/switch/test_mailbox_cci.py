@@ -291,7 +291,7 @@ def test_two_at_once_and_a_third_that_closes() -> None:
 
         def write(self, region: int, offset: int, data: bytes) -> None:
             self._function.write(region, offset, data)
-            until = clock.now() + 30
+            until = clock.now() + 300
             while self._function.mailbox.held:
                 assert clock.now() < until, "the doorbell did not clear"
 
@@ -307,7 +307,7 @@ def test_two_at_once_and_a_third_that_closes() -> None:
         thread.start()
     functions[2].close()
     for thread in threads:
-        thread.join(60)
+        thread.join(500)
         assert not thread.is_alive()
     assert len(codes) == 200
     assert set(codes) <= {STARTED, INVALID_INPUT, BUSY}

@@ -148,7 +148,7 @@ def test_all_at_once(switch, pool):
         for one in threads:
             one.start()
         for one in threads:
-            one.join(120)
+            one.join(500)
         assert not failures, failures[0]
         assert not any(one.is_alive() for one in threads), "somebody waits for ever"
         assert STARTED in turns

@@ -15,7 +15,7 @@ from softcxl.lab.errors import MonitorError
 class Qtest:
     """One connection to QEMU's test socket. Blocking; nothing else reads the socket. From any thread."""
 
-    def __init__(self, connection: socket.socket, timeout: float = 10.0) -> None:
+    def __init__(self, connection: socket.socket, timeout: float = 60.0) -> None:
         connection.settimeout(timeout)
         self._connection = connection
         self._buffer = b""

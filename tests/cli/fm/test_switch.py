@@ -337,7 +337,7 @@ def test_following_events_until_the_endpoint_goes(capsys):
     with ThreadPoolExecutor(1) as other, MctpTcpDoor({8: Endpoint("rack", scripts.open)}, port=0) as door:
         address = f"tcp:127.0.0.1:{door.address[1]}"
         following = other.submit(main, ["fm", "--at", address, "events", "--follow"])
-        assert follows.wait(30)
+        assert follows.wait(300)
         door.close()
         assert following.result() == 3
     assert capsys.readouterr().err == f"softcxl: {address}: the connection has ended\n"

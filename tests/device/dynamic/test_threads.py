@@ -88,7 +88,7 @@ def test_an_owner_and_two_hosts_of_one_pool():
                     act()
         done.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(500)
             assert not thread.is_alive()
         assert codes <= {0, 0x0F}
         for host in (0, 1):

@@ -61,7 +61,7 @@ class Echoing:
 
     def wait_closed(self, count: int) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.closed) >= count, 30)
+            assert self.changed.wait_for(lambda: len(self.closed) >= count, 300)
 
 
 class Interface:

@@ -58,7 +58,7 @@ def serve(
 
     async def visit(address: tuple[str, int]) -> None:
         async with await MctpClient.connect(
-            *address, timeout=30, notify=lambda eid, opcode, payload: told.append(payload)
+            *address, timeout=300, notify=lambda eid, opcode, payload: told.append(payload)
         ) as client:
             await work(client, told)
 
@@ -90,7 +90,7 @@ def test_a_device_answers_and_tells_of_events(device, closed) -> None:
         assert told == [warning]
 
     serve(lambda send: Managed(device, send, closed), work)
-    assert closed.wait(30)
+    assert closed.wait(300)
     device.record_event(EventLog.WARNING, DramEvent(header=EventHeader()))
 
 

@@ -63,7 +63,7 @@ def fuzzed():
 def test_any_bytes_at_the_door(fuzzed, stream, cuts, leave) -> None:
     door, _ = fuzzed
     with socket.create_connection(door.address) as peer:
-        peer.settimeout(60)
+        peer.settimeout(300)
         try:
             for size in cuts:
                 peer.sendall(stream[:size])
@@ -76,7 +76,7 @@ def test_any_bytes_at_the_door(fuzzed, stream, cuts, leave) -> None:
         except OSError:
             pass  # the door has had enough
     with socket.create_connection(door.address) as peer:
-        peer.settimeout(60)
+        peer.settimeout(300)
         peer.sendall(packet(0xC8, 8, command(ECHO, 4, b"next")))
         data = b""
         while len(data) < 68:
@@ -94,7 +94,7 @@ def test_any_bytes_on_a_serial_line(noise) -> None:
     served = Echoing()
     ours, theirs = socket.socketpair()
     with ours, theirs, MctpSerialDoor({8: served.endpoint("first")}, ours.fileno()):
-        theirs.settimeout(60)
+        theirs.settimeout(300)
         theirs.sendall(b"".join(noise) + b"\x7e" * 520)
         theirs.sendall(frame(b"\x01\x08\x09\xc9" + command(ECHO, 4, b"next")))
         framing, data, found = SerialFraming(), b"", b""
@@ -127,7 +127,7 @@ def test_any_transactions_on_an_i2c_bus(transactions) -> None:
     served = Echoing()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, MctpI2cDoor({8: served.endpoint("first")}, ours.fileno(), 0x1D):
-        theirs.settimeout(60)
+        theirs.settimeout(300)
         for one in transactions:
             theirs.send(one)
         theirs.send(block(b"\x01\x08\x09\xc9" + command(ECHO, 4, b"next")))

@@ -31,7 +31,7 @@ def door(served: Echoing, tmp_path: Path) -> Iterator[MctpSerialSocket]:
 
 def line(door: MctpSerialSocket) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(30)
+    sock.settimeout(300)
     sock.connect(str(door.path))
     return sock
 

@@ -42,7 +42,7 @@ class Peer:
 
     def __init__(self, door: MctpTcpDoor) -> None:
         self.sock = socket.create_connection(door.address)
-        self.sock.settimeout(60)
+        self.sock.settimeout(300)
 
     def __enter__(self) -> Peer:
         return self
