@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -15,15 +16,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from softcxl.cli.serve_pool import fenced
+from softcxl.cli.serve_pool import fenced, serve_pool
 from softcxl.device.access import PoolAccess
+from softcxl.device.access.former import FormerSlot
+from softcxl.device.access.machine import Machine as AccessMachine
+from softcxl.device.access.machine import Remembered, files
 from softcxl.device.persist import StateDamaged, StatePage
+from softcxl.fabric.build import Fabric
 from softcxl.testing.access import FakeServer
 from softcxl.testing.driver import Machine
 from tests.pool.served import wait_until
 
 if TYPE_CHECKING:
-    from softcxl.fabric.build import Fabric
     from softcxl.fm.pool.leases import Leases
     from softcxl.fm.pool.server import PoolServer
 
@@ -101,6 +105,70 @@ def test_one_that_has_let_go_is_no_more_than_any_other_process(
         assert not door.reached_by("alpha")
         assert json.loads(path.read_text())["sections"]["machines"]["all"] == []
         door.close()
+
+
+def test_a_slot_that_is_called_otherwise_now_has_had_its_machines_nevertheless(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A slot of another name in the same topology, and its host's, too: the earlier one's machine is waited for."""
+    path, others = tmp_path / "pool.yaml", Heard()
+
+    def write(slot: str, host: str) -> None:
+        path.write_text(
+            f"devices: {{mem0: {{volatile: 256MiB}}, {slot}: {{type: pool-access}}}}\n"
+            f"hosts: {{{host}: {{bridges: {{hb0: {{ports: [{slot}]}}}}}}}}\n"
+            "pool: {memory: [mem0], arena: 32MiB, fence_guests: true}\nstate: state\n"
+        )
+
+    write("door", "alpha")
+    with Fabric.load(path, serves=True) as before:
+        assert before.pool_files is not None
+        page = before.pool_files.machines_of("door")
+        fd = os.dup(before.pool_files.arena.fd)
+    command = [sys.executable, "-c", MAPS, str(fd)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[fd]) as one:
+        os.close(fd)
+        assert one.stdout is not None
+        assert one.stdout.readline() == b"\n"
+        found = AccessMachine.of(one.pid)
+        assert found is not None
+        Remembered(page).keep([("alpha", found)])  # and the server is killed
+        found.close()
+        write("gate", "beta")
+        for _ in range(2):  # the one after that, too
+            with Fabric.load(path, serves=True) as fabric, serve_pool(fabric, tmp_path / "socket"):
+
+                def gone(host: str, fabric: Fabric = fabric) -> bool:
+                    return fenced(fabric, cast("PoolServer", others), cast("Leases", others), host)
+
+                assert (
+                    "a server before this one had a slot door: machines of alpha that came by it"
+                    in caplog.text
+                )
+                assert not gone("alpha")
+                assert gone("beta")
+                assert page.exists()
+        with Fabric.load(path, serves=True) as fabric, serve_pool(fabric, tmp_path / "socket"):
+            one.kill()
+            wait_until(lambda: gone("alpha", fabric))
+            assert not page.exists()
+
+
+def test_a_former_slot_whose_machines_have_all_gone_is_not_remembered(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    wanted = files([one.fd for one in server.memories()])
+    path = tmp_path / "door.machines"
+    path.write_text('{"format": 1, "sections": {"machines": {"all": [["alpha", 1, 1]]}}}')
+    former = FormerSlot("door", path)
+    assert not former.reached_by("alpha")
+    assert path.exists()  # nobody has looked yet
+    assert former.recall(wanted) == []
+    assert not path.exists()
+    former.close()
+    path.write_text("{")
+    with pytest.raises(StateDamaged, match=r"door\.machines"):
+        FormerSlot("door", path)
 
 
 def test_what_cannot_be_written_down_keeps_no_guest_out(
@@ -203,7 +271,7 @@ def test_a_host_that_is_heard_of_in_another_machine_is_not_fenced_in_the_first_o
         door = PoolAccess("door")
         door.host = "alpha"
         door.serve(server)
-        fabric = cast("Fabric", SimpleNamespace(access={"door": door}))
+        fabric = cast("Fabric", SimpleNamespace(access={"door": door}, former={}))
 
         def gone() -> bool:
             return fenced(fabric, cast("PoolServer", others), cast("Leases", others), "alpha")

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from softcxl.device.access import machine
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.errors import BuildError, StateUnwritable
 from softcxl.fabric.journal import Journal
@@ -63,6 +64,8 @@ def serve_pool(fabric: Fabric, path: Path, leases: Leases | None = None) -> Iter
             if given.fence_guests:
                 access.recall()
             slots.callback(access.leave)
+        if given.fence_guests:
+            _recall(fabric, guests)
         for way in fabric.pool_memory.values():
             way.show(guests.memories())
             slots.enter_context(Front(guests, way))
@@ -78,6 +81,19 @@ def serve_pool(fabric: Fabric, path: Path, leases: Leases | None = None) -> Iter
     files.in_order = True
 
 
+def _recall(fabric: Fabric, guests: Guests) -> None:
+    """Machines may have the pool's memory by slots of an earlier server that are called otherwise now, or are gone."""
+    wanted = machine.files([one.fd for one in guests.memories()])
+    for former in fabric.former.values():
+        if hosts := former.recall(wanted):
+            log.warning(
+                "a server before this one had a slot %s: machines of %s that came by it map the pool yet, and what "
+                "their programs had is given on when they do not",
+                former.name,
+                ", ".join(hosts),
+            )
+
+
 def _renew(server: PoolServer, leases: Leases) -> None:
     """What hosts were granted they keep while their programs are heard of. With the server's lock held."""
     for host in server.clients.heard():
@@ -90,7 +106,8 @@ def fenced(fabric: Fabric, server: PoolServer, leases: Leases, host: str) -> boo
     machine than that, which runs now."""
     with server.lock:
         heard = host in server.clients.heard()
-    return (heard or leases.fence(host)) and not any(one.reached_by(host) for one in fabric.access.values())
+    slots = (*fabric.access.values(), *fabric.former.values())
+    return (heard or leases.fence(host)) and not any(one.reached_by(host) for one in slots)
 
 
 class _Journal:

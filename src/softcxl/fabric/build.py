@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from softcxl.device.access import PoolAccess, PoolMemory
+from softcxl.device.access.former import FormerSlot
 from softcxl.device.clock import Clock, SystemClock
 from softcxl.device.decoder import CommitError
 from softcxl.device.mld.device import LdChange, MultiLogicalDevice
@@ -81,6 +82,8 @@ class Fabric:
         self.virtual: dict[str, VirtualSwitch] = {}
         self.ccis: dict[str, SwitchMailboxCci] = {}
         self.access: dict[str, PoolAccess] = {}
+        self.former: dict[str, FormerSlot] = {}
+        """Slots by which guests came to the pool of an earlier server, and which this topology has not."""
         self.pool_memory: dict[str, PoolMemory] = {}
         self.hosts: dict[str, LiveHost] = {}
         self.open_doors: dict[str, Door] = {}
@@ -134,10 +137,18 @@ class Fabric:
 
     # -- building ------------------------------------------------------------------------------------------------
 
-    def _access(self, name: str) -> PoolAccess:
+    def _access(self) -> None:
+        """Pool access devices, and those of an earlier server."""
         files = self.pool_files
+        known = {} if files is None else files.machines()
         try:
-            return PoolAccess(name, None if files is None else files.folder / f"{name}.machines")
+            for name in self.topology.access:
+                path = None if files is None else files.machines_of(name)
+                self.access[name] = access = PoolAccess(name, path)
+                self._stack.callback(access.close)
+            for name in sorted(known.keys() - self.access.keys()):
+                self.former[name] = former = FormerSlot(name, known[name])
+                self._stack.callback(former.close)
         except StateDamaged as error:
             raise BuildError(f"pool: {error}") from error
 
@@ -147,9 +158,7 @@ class Fabric:
                 self.devices[name] = self._device(name, key, clock)
             for name, multi in self.topology.pools.items():
                 self._pool(name, multi, clock)
-            for name in self.topology.access:
-                self.access[name] = access = self._access(name)
-                self._stack.callback(access.close)
+            self._access()
             for name, way in self.topology.pool_memory.items():
                 self.devices[name] = self.pool_memory[name] = self._pool_memory(name, way, clock)
             first = {

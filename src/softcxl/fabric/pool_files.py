@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 FORMAT: Final = 1
 _PAGE, _LOCK, _ARENA = "pool.json", "lock", "arena"
+_MACHINES: Final = ".machines"
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _SHARED_MEMORY: Final = Path("/dev/shm")
 
@@ -79,6 +80,14 @@ class PoolFiles:
     def home(self, name: str) -> Path:
         """The file of the memory of a device, or a logical device."""
         return self.folder / f"{name}.mem"
+
+    def machines_of(self, slot: str) -> Path:
+        """Where it is written down which machines come by a slot of that name."""
+        return self.folder / f"{slot}{_MACHINES}"
+
+    def machines(self) -> dict[str, Path]:
+        """All such files that are there, by the names of the slots, which are an earlier server's."""
+        return {one.name.removesuffix(_MACHINES): one for one in self.folder.glob(f"*{_MACHINES}")}
 
     def close(self) -> None:
         """Give them up: they stay if they are kept, or somebody has served them and not ended it in order. Nobody uses
