@@ -12,7 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from softcxl.device.access import machine
+from softcxl.device.access import PoolAccess, machine
+from softcxl.device.access.former import FormerSlot
 from softcxl.fabric.build import Fabric
 from softcxl.fabric.errors import BuildError, StateUnwritable
 from softcxl.fabric.journal import Journal
@@ -106,8 +107,10 @@ def fenced(fabric: Fabric, server: PoolServer, leases: Leases, host: str) -> boo
     machine than that, which runs now."""
     with server.lock:
         heard = host in server.clients.heard()
-    slots = (*fabric.access.values(), *fabric.former.values())
-    return (heard or leases.fence(host)) and not any(one.reached_by(host) for one in slots)
+    if not heard and not leases.fence(host):
+        return False
+    slots: list[PoolAccess | FormerSlot] = [*fabric.access.values(), *fabric.former.values()]
+    return not any(one.reached_by(host) for one in slots)
 
 
 class _Journal:
