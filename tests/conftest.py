@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -35,6 +36,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="note in FILE what of the standard the tests exercise (see tests/recorder.py)",
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _endpoints_have_a_minute() -> Iterator[None]:
+    """Where a test does not say how long an endpoint has to answer, it is not 5 s: busy machines stand still for that."""
+    from softcxl.transport.mctp import MctpClient
+
+    connect, usual = MctpClient.connect, 5.0
+
+    async def patient(*place: Any, timeout: float = usual, **how: Any) -> MctpClient:
+        return await connect(*place, timeout=60.0 if timeout == usual else timeout, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MctpClient, "connect", patient)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
