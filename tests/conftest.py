@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _endpoints_have_a_minute() -> Iterator[None]:
-    """Where a test does not say how long an endpoint has to answer, it is not 5 s: busy machines stand still for that."""
+    """Where a test does not say how long an endpoint has to answer, it is not 5 s: a busy machine may stand still."""
     from softcxl.transport.mctp import MctpClient
 
     connect, usual = MctpClient.connect, 5.0
