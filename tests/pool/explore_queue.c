@@ -1,7 +1,7 @@
 /* The queue under all interleavings: each record that was put is taken once, in order; nothing is left behind, nobody waits
  * for ever, whoever dies and whenever. */
 #include "explore.h"
-#include "softcxl_pool.h"
+#include "explore_wait.h"
 
 enum { STRIDE = 64, CELLS_MOST = 4, VALUES = 16, SETUP = 15, CHECKER = 14 };
 
@@ -27,32 +27,20 @@ static struct scxl_user user(uint16_t slot)
 	return one;
 }
 
-static void wake(struct scxl_sleepers *one)
-{
-	if (scxl_wakes(one) & SCXL_SLEEPS_HERE)
-		wake_all(&one->waiting);
-}
-
-/* Try until there is something, as the binding does. */
-static enum scxl_result waited(enum scxl_result (*try)(struct scxl_user *, uint64_t *), struct scxl_user *one, uint64_t *value, struct scxl_sleepers *sleepers)
-{
-	enum scxl_result result = try(one, value);
-	uint32_t waiting;
-
-	while (result == SCXL_EMPTY || result == SCXL_FULL) {
-		waiting = scxl_sleeps(sleepers, SCXL_SLEEPS_HERE);
-		result = try(one, value);
-		if (result != SCXL_EMPTY && result != SCXL_FULL)
-			break;
-		sleep_on(&sleepers->waiting, waiting);
-		result = try(one, value);
-	}
-	return result;
-}
+struct step {
+	struct scxl_user *user;
+	uint64_t value;
+};
 
 static enum scxl_result put(struct scxl_user *one, uint64_t *value)
 {
 	return scxl_queue_put(one, value, 8, (uint32_t)*value);
+}
+
+static enum scxl_result try_put(void *what)
+{
+	struct step *step = what;
+	return put(step->user, &step->value);
 }
 
 static enum scxl_result get(struct scxl_user *one, uint64_t *value)
@@ -77,15 +65,21 @@ static enum scxl_result get(struct scxl_user *one, uint64_t *value)
 	return result;
 }
 
+static enum scxl_result try_get(void *what)
+{
+	struct step *step = what;
+	return get(step->user, &step->value);
+}
+
 static void putter(int self)
 {
 	struct scxl_user one = user(shape->scenario.slot[self]);
 
 	for (int i = 0; i < shape->count[self]; i++) {
-		uint64_t value = (uint64_t)self * 4 + (uint64_t)i;
-		enum scxl_result result = waited(put, &one, &value, &one.queue->producers);
+		struct step step = {&one, (uint64_t)self * 4 + (uint64_t)i};
+		enum scxl_result result = waited(try_put, &step, &one.queue->producers);
 		CHECK(result == SCXL_OK, "putting gives %d", result);
-		shared.put[value]++;
+		shared.put[step.value]++;
 		wake(&one.queue->consumers);
 	}
 }
@@ -95,8 +89,8 @@ static void getter(int self)
 	struct scxl_user one = user(shape->scenario.slot[self]);
 
 	for (int i = 0; i < shape->count[self]; i++) {
-		uint64_t value;
-		enum scxl_result result = waited(get, &one, &value, &one.queue->consumers);
+		struct step step = {&one, 0};
+		enum scxl_result result = waited(try_get, &step, &one.queue->consumers);
 		CHECK(result == SCXL_OK, "taking gives %d", result);
 		wake(&one.queue->producers);
 	}

@@ -29,7 +29,7 @@ def explored(source: str, core: Path, folder: Path, *arguments: object) -> tuple
     return result.returncode, result.stdout
 
 
-@pytest.mark.parametrize("source", ["explore_queue.c"])
+@pytest.mark.parametrize("source", ["explore_queue.c", "explore_calls.c"])
 def test_nothing_is_lost_in_any_order_of_steps(source: str, tmp_path: Path) -> None:
     more = int(os.environ.get("SOFTCXL_EXPLORE", "0"))
     status, said = explored(source, CORE, tmp_path, more, 10_000_000 if more else 1000)
@@ -50,6 +50,7 @@ _LATE_MENDER = {
         "\tfor (;;) {\n\t\tuint64_t head = scxl_load(&user->queue->head), behind = (head - ticket) & SCXL_TICKETS;\n"
     ),
 }
+_CALLED_AHEAD = {"look == SCXL_OK && begun == worker->begun": "look == SCXL_OK"}
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,7 @@ _LATE_MENDER = {
         ("explore_queue.c", "softcxl_pool.h", _LATE_CONSUMER, "two take", "record 12 is lost"),
         ("explore_queue.c", "softcxl_pool.h", _MISSED_WAKE, "two sleep", "B is stuck"),
         ("explore_queue.c", "softcxl_pool.h", _LATE_MENDER, "two put, one takes", "draining ends with 5"),
+        ("explore_calls.c", "softcxl_calls.h", _CALLED_AHEAD, "four are begun", "what client 0 began first"),
     ],
 )
 def test_what_was_wrong_would_be_found(

@@ -228,11 +228,11 @@ static PyObject *worker_serve(PyObject *object, PyObject *const *args, Py_ssize_
 		}
 		Py_DECREF(request);
 		if (PyBytes_CheckExact(result)) {
-			put = worker_put(self, &self->note, PyBytes_AsString(result), PyBytes_Size(result), 0);
+			put = worker_put(self, &self->core.note, PyBytes_AsString(result), PyBytes_Size(result), 0);
 		} else if (!PyObject_CheckBuffer(result)) {
 			encoded = PyObject_CallFunctionObjArgs(args[1], result, NULL);
 			if (encoded && PyBytes_CheckExact(encoded))
-				put = worker_put(self, &self->note, PyBytes_AsString(encoded), PyBytes_Size(encoded), ANSWER_VALUE);
+				put = worker_put(self, &self->core.note, PyBytes_AsString(encoded), PyBytes_Size(encoded), ANSWER_VALUE);
 			else if (!encoded && !forgiven()) { /* encoded once more, it says what cannot be sent */
 				Py_DECREF(result);
 				return served(SERVED_FAILURE, caught());

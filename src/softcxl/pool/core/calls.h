@@ -10,11 +10,6 @@
 #define ANSWER_KEPT 0x80000000u   /* (bytes, kind, call): its cell is the client's to free, by cancel() */
 #define ANSWER_MARKED 0x40000000u /* (bytes, kind) */
 
-struct note {
-	uint32_t client, cell;
-	uint64_t number;
-};
-
 typedef struct {
 	PyObject_HEAD
 	Queue *queue;
@@ -68,7 +63,7 @@ static PyObject *caller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	result = scxl_calls_attach(&self->table, there, size, self->queue->user.mark);
 	if (result == SCXL_OK && self->table.stride > CELL_MOST)
 		result = SCXL_CORRUPT;
-	if (result == SCXL_OK && self->queue->user.stride < SCXL_CELL_HEADER + sizeof(struct note))
+	if (result == SCXL_OK && self->queue->user.stride < SCXL_CELL_HEADER + sizeof(struct scxl_note))
 		result = SCXL_TOO_LONG;
 	if (result != SCXL_OK) {
 		Py_DECREF(self);
@@ -100,7 +95,7 @@ static inline void caller_prepare(const Caller *self)
 struct note_put {
 	struct queue_step queue; /* first: it is waited with */
 	const struct scxl_table *table;
-	const struct note *note;
+	const struct scxl_note *note;
 };
 
 /* Who waits for room in the queue need not any more once a worker has taken the call ahead of the note. */
@@ -112,7 +107,7 @@ static enum scxl_result note_try_put(void *what)
 }
 
 /* Ask in a free cell, and send the note. `until`: how long to wait for room; NULL: not at all. */
-static enum scxl_result caller_ask(Caller *self, const void *bytes, uint32_t length, uint32_t kind, struct note *note, struct until *until, bool *raised_)
+static enum scxl_result caller_ask(Caller *self, const void *bytes, uint32_t length, uint32_t kind, struct scxl_note *note, struct until *until, bool *raised_)
 {
 	enum scxl_result result = SCXL_FULL;
 	struct note_put step = {{.self = self->queue, .bytes = note, .length = sizeof *note}, &self->table, note};
@@ -146,7 +141,7 @@ static enum scxl_result caller_ask(Caller *self, const void *bytes, uint32_t len
 
 struct call_poll {
 	struct scxl_table *table;
-	struct note note;
+	struct scxl_note note;
 	uint32_t length, kind;
 };
 
@@ -175,7 +170,7 @@ static int caller_wait(Caller *self, struct call_poll *poll, struct until *until
 }
 
 /* Who asks next does so in the same cell: there the worker looks for it. */
-static inline void caller_free(Caller *self, const struct note *note)
+static inline void caller_free(Caller *self, const struct scxl_note *note)
 {
 	scxl_call_free(&self->table, note->cell, note->number);
 	self->next = note->cell;
@@ -247,7 +242,7 @@ static PyObject *caller_call(PyObject *object, PyObject *const *args, Py_ssize_t
 static PyObject *caller_start(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Caller *self = (Caller *)object;
-	struct note note;
+	struct scxl_note note;
 	PyObject *timeout;
 	struct data data;
 	struct until until = {0};
@@ -268,7 +263,7 @@ static PyObject *caller_start(PyObject *object, PyObject *const *args, Py_ssize_
 	return Py_BuildValue("IK", note.cell, note.number);
 }
 
-static int caller_named(Caller *self, struct note *note)
+static int caller_named(Caller *self, struct scxl_note *note)
 {
 	if (note->cell < self->table.count)
 		return 1;
@@ -292,7 +287,7 @@ static PyObject *caller_result(PyObject *object, PyObject *args)
 static PyObject *caller_cancel(PyObject *object, PyObject *args)
 {
 	Caller *self = (Caller *)object;
-	struct note note;
+	struct scxl_note note;
 
 	if (!PyArg_ParseTuple(args, "(IK)", &note.cell, &note.number) || !caller_named(self, &note))
 		return NULL;

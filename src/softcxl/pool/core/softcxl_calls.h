@@ -113,6 +113,12 @@ static inline uint64_t scxl_call_word(uint64_t number, uint16_t whose, enum scxl
 	return (number & SCXL_TICKETS) << 24 | (uint64_t)whose << 8 | state;
 }
 
+/* What goes through the queue: which call it is. */
+struct scxl_note {
+	uint32_t client, cell;
+	uint64_t number;
+};
+
 /* The client's: put a request in a free cell. `number` is the call's from then on. */
 static inline enum scxl_result scxl_call_ask(struct scxl_table *table, uint32_t cell, const void *bytes, uint32_t length, uint32_t kind, uint64_t *number)
 {
@@ -256,6 +262,103 @@ static inline bool scxl_call_mend(struct scxl_table *table, uint32_t cell, uint1
 	if ((word & 0xff) == SCXL_ABANDONED)
 		scxl_swap(&call->word, word, scxl_call_word(number, 0, SCXL_FREE));
 	return false;
+}
+
+/* -- a worker that takes calls ahead of their notes -------------------------------------------------------------- */
+
+/* A worker of a queue, in its own memory. One turn of it: scxl_worker_release; scxl_worker_find, or scxl_queue_claim alone
+ * at first, as whoever has been there for longer goes first; scxl_worker_has; scxl_worker_take; scxl_call_answer. */
+struct scxl_worker {
+	struct scxl_note note;    /* the call that it found last */
+	uint64_t claimed;         /* the note's ticket in the queue */
+	bool holds;               /* the note, which has not been given up yet */
+	struct scxl_note after;   /* the call that may come next from the client that was served last */
+	struct scxl_table looked; /* where it would come; calls is NULL where none is looked for */
+	uint32_t ahead;           /* so many ahead of it were taken ahead of their notes, which are still to come */
+	uint64_t begun;           /* the queue's, before a look into it that found nothing */
+};
+
+struct scxl_found {
+	uint64_t claimed;
+	uint32_t length, kind;
+	bool ahead; /* of its note: none is claimed */
+};
+
+/* Give the note up. Returns whether there was one: who waits for room in the queue is to be woken then. */
+static inline bool scxl_worker_release(struct scxl_worker *worker, struct scxl_user *user)
+{
+	if (!worker->holds)
+		return false;
+	worker->holds = false;
+	scxl_queue_release(user, worker->claimed);
+	return true;
+}
+
+/* Look no more for calls of a client, of whom one does not know any more where they are. */
+static inline void scxl_worker_look_away(struct scxl_worker *worker, uint32_t client)
+{
+	if (client == worker->after.client) {
+		worker->looked.calls = NULL;
+		worker->ahead = 0;
+	}
+}
+
+/* Look for a call: the one that is looked for may come ahead of its note, but not ahead of what was begun before it was
+ * asked. SCXL_OK: something was found. Else as scxl_queue_claim says. */
+static inline enum scxl_result scxl_worker_find(struct scxl_worker *worker, struct scxl_user *user, struct scxl_found *found)
+{
+	enum scxl_result look = worker->looked.calls ? scxl_call_look(&worker->looked, worker->after.cell, worker->after.number) : SCXL_EMPTY;
+	uint64_t begun = scxl_load(&user->queue->begun);
+	enum scxl_result result;
+
+	if (look == SCXL_OK && begun == worker->begun) {
+		found->ahead = true;
+		return SCXL_OK;
+	}
+	if (look == SCXL_STALE)
+		worker->looked.calls = NULL;
+	result = scxl_queue_claim(user, &found->claimed, &found->length, &found->kind);
+	if (result != SCXL_EMPTY)
+		return result;
+	worker->begun = begun;
+	found->ahead = look == SCXL_OK;
+	return found->ahead ? SCXL_OK : SCXL_EMPTY;
+}
+
+/* Have what was found. False: it is no call, or the note of one that was taken ahead of it; to look at that one's cell
+ * would take the line from the client. */
+static inline bool scxl_worker_has(struct scxl_worker *worker, struct scxl_user *user, const struct scxl_found *found)
+{
+	uint64_t past;
+
+	if (found->ahead) {
+		worker->note = worker->after;
+		return true;
+	}
+	worker->claimed = found->claimed;
+	worker->holds = true;
+	if (found->length != sizeof worker->note)
+		return false;
+	memcpy(&worker->note, scxl_queue_bytes(user, found->claimed), sizeof worker->note);
+	past = (worker->after.number - worker->note.number) & SCXL_TICKETS;
+	if (!past || past > worker->ahead || worker->note.client != worker->after.client || worker->note.cell != worker->after.cell)
+		return true;
+	worker->ahead = (uint32_t)past - 1;
+	return false;
+}
+
+/* Take the call that the note is of; `table` is its client's. The note is to be given up then, be it there or not. */
+static inline enum scxl_result scxl_worker_take(struct scxl_worker *worker, struct scxl_user *user, struct scxl_table *table, bool ahead, uint32_t *length, uint32_t *kind)
+{
+	const struct scxl_note *note = &worker->note;
+	enum scxl_result result = scxl_call_take(table, note->cell, note->number, user->slot, length, kind);
+
+	if (result != SCXL_OK)
+		return result;
+	worker->looked = *table;
+	worker->ahead = ahead ? worker->ahead + 1 : 0;
+	worker->after = (struct scxl_note){note->client, note->cell, (note->number + 1) & SCXL_TICKETS};
+	return SCXL_OK;
 }
 
 #endif

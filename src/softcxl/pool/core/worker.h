@@ -10,13 +10,7 @@ typedef struct {
 	struct scxl_table *tables; /* by client's slot; calls is NULL where none is known */
 	uint32_t count, kind;
 	int32_t spin;
-	struct note note;
-	uint64_t claimed; /* the note's ticket in the queue */
-	bool holds;       /* the note, which has not been given up yet */
-	struct note after;        /* the call that may come next from the client that was served last */
-	struct scxl_table looked; /* where it would come; calls is NULL where none is looked for */
-	uint32_t ahead;           /* so many ahead of it were taken ahead of their notes, which are still to come */
-	uint64_t begun;           /* the queue's, before a look into it that found nothing */
+	struct scxl_worker core;
 } Worker;
 
 static PyObject *worker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -27,7 +21,7 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 	(void)kwargs;
 	if (!PyArg_ParseTuple(args, "O!O!", memory_type, &memory, queue_type, &queue))
 		return NULL;
-	if (((Queue *)queue)->user.stride < SCXL_CELL_HEADER + sizeof(struct note))
+	if (((Queue *)queue)->user.stride < SCXL_CELL_HEADER + sizeof(struct scxl_note))
 		return fail(SCXL_TOO_LONG);
 	self = (Worker *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
 	if (!self)
@@ -42,11 +36,8 @@ static PyObject *worker_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 
 static void worker_release(Worker *self)
 {
-	if (self->holds) {
-		self->holds = false;
-		scxl_queue_release(&self->queue->user, self->claimed);
+	if (scxl_worker_release(&self->core, &self->queue->user))
 		wake(self->queue->memory, &self->queue->user.queue->producers);
-	}
 }
 
 /* Who stops before he has taken the call leaves the note to others, as one who dies does. */
@@ -54,8 +45,8 @@ static void worker_give_back(Worker *self)
 {
 	struct scxl_user *user = &self->queue->user;
 
-	self->holds = false;
-	scxl_queue_mend(user, (uint32_t)(self->claimed & user->mask), user->slot);
+	self->core.holds = false;
+	scxl_queue_mend(user, (uint32_t)(self->core.claimed & user->mask), user->slot);
 	wake(self->queue->memory, &user->queue->consumers);
 }
 
@@ -63,21 +54,13 @@ static void worker_dealloc(PyObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 
-	if (((Worker *)self)->holds && !queue_left(((Worker *)self)->queue))
+	if (((Worker *)self)->core.holds && !queue_left(((Worker *)self)->queue))
 		worker_give_back((Worker *)self);
 	PyMem_Free(((Worker *)self)->tables);
 	Py_XDECREF((PyObject *)((Worker *)self)->memory);
 	Py_XDECREF((PyObject *)((Worker *)self)->queue);
 	((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
 	Py_DECREF(type);
-}
-
-static void worker_look_away(Worker *self, uint32_t client)
-{
-	if (client == self->after.client) {
-		self->looked.calls = NULL;
-		self->ahead = 0;
-	}
 }
 
 static PyObject *worker_learn(PyObject *object, PyObject *args)
@@ -106,7 +89,7 @@ static PyObject *worker_learn(PyObject *object, PyObject *args)
 		self->count = count;
 	}
 	self->tables[client] = table;
-	worker_look_away(self, client);
+	scxl_worker_look_away(&self->core, client);
 	Py_RETURN_NONE;
 }
 
@@ -119,11 +102,11 @@ static PyObject *worker_forget(PyObject *object, PyObject *args)
 		return NULL;
 	if (client < self->count)
 		self->tables[client].calls = NULL;
-	worker_look_away(self, client);
+	scxl_worker_look_away(&self->core, client);
 	Py_RETURN_NONE;
 }
 
-static PyObject *call_of(const struct note *note)
+static PyObject *call_of(const struct scxl_note *note)
 {
 	return Py_BuildValue("IIK", note->client, note->cell, note->number);
 }
@@ -131,8 +114,9 @@ static PyObject *call_of(const struct note *note)
 /* The request of the call that the note is of, or NULL: with an exception, or, where it is not there any more, without. */
 static PyObject *worker_take(Worker *self, bool ahead)
 {
-	struct note *note = &self->note;
+	struct scxl_note *note = &self->core.note;
 	struct scxl_table *table;
+	enum scxl_result result;
 	uint32_t length;
 
 	if (note->client >= self->count || !self->tables[note->client].calls) {
@@ -143,70 +127,39 @@ static PyObject *worker_take(Worker *self, bool ahead)
 		return NULL;
 	}
 	table = &self->tables[note->client];
-	if (scxl_call_take(table, note->cell, note->number, self->queue->user.slot, &length, &self->kind) != SCXL_OK) {
-		worker_release(self);
-		return NULL;
-	}
+	result = scxl_worker_take(&self->core, &self->queue->user, table, ahead, &length, &self->kind);
 	worker_release(self);
-	self->looked = *table;
-	self->ahead = ahead ? self->ahead + 1 : 0;
-	self->after = (struct note){note->client, note->cell, (note->number + 1) & SCXL_TICKETS};
+	if (result != SCXL_OK)
+		return NULL;
 	return PyBytes_FromStringAndSize((char *)scxl_call_bytes(scxl_call_at(table, note->cell)), length);
 }
 
-struct note_claim {
+struct worker_search {
 	Worker *self;
-	uint64_t claimed;
-	uint32_t length, kind;
-	bool ahead; /* of its note: none is claimed */
+	struct scxl_found found;
 };
 
-static enum scxl_result note_try_claim(void *what)
+static enum scxl_result worker_try_claim(void *what)
 {
-	struct note_claim *claim = what;
-	Queue *queue = claim->self->queue;
+	struct worker_search *search = what;
+	struct scxl_found *found = &search->found;
+	Queue *queue = search->self->queue;
 
-	return queue_left(queue) ? SCXL_CLOSED : scxl_queue_claim(&queue->user, &claim->claimed, &claim->length, &claim->kind);
+	return queue_left(queue) ? SCXL_CLOSED : scxl_queue_claim(&queue->user, &found->claimed, &found->length, &found->kind);
 }
 
-/* The call that is looked for may come ahead of its note: but not ahead of what was begun before it was asked. */
-static enum scxl_result call_try_claim(void *what)
+static enum scxl_result worker_try_find(void *what)
 {
-	struct note_claim *claim = what;
-	Worker *self = claim->self;
-	enum scxl_result look = self->looked.calls ? scxl_call_look(&self->looked, self->after.cell, self->after.number) : SCXL_EMPTY;
-	uint64_t begun = scxl_load(&self->queue->user.queue->begun);
-	enum scxl_result result;
+	struct worker_search *search = what;
+	Queue *queue = search->self->queue;
 
-	if (look == SCXL_OK && begun == self->begun) {
-		claim->ahead = true;
-		return queue_left(self->queue) ? SCXL_CLOSED : SCXL_OK;
-	}
-	if (look == SCXL_STALE)
-		self->looked.calls = NULL;
-	result = note_try_claim(what);
-	if (result != SCXL_EMPTY)
-		return result;
-	self->begun = begun;
-	claim->ahead = look == SCXL_OK;
-	return claim->ahead ? SCXL_OK : SCXL_EMPTY;
-}
-
-/* Whether the note is of a call that was taken ahead of it. To look at its cell would take the line from the client. */
-static bool worker_had(Worker *self)
-{
-	uint64_t past = (self->after.number - self->note.number) & SCXL_TICKETS;
-
-	if (!past || past > self->ahead || self->note.client != self->after.client || self->note.cell != self->after.cell)
-		return false;
-	self->ahead = (uint32_t)past - 1;
-	return true;
+	return queue_left(queue) ? SCXL_CLOSED : scxl_worker_find(&search->self->core, &queue->user, &search->found);
 }
 
 /* The next call's request, or NULL with an exception. */
 static PyObject *worker_request(Worker *self, PyObject *timeout)
 {
-	struct note_claim claim = {.self = self};
+	struct worker_search search = {.self = self};
 	struct until until = {.span = span_of(timeout)};
 	PyObject *bytes;
 	int result;
@@ -215,33 +168,24 @@ static PyObject *worker_request(Worker *self, PyObject *timeout)
 		return NULL;
 	for (;;) {
 		worker_release(self);
-		claim.ahead = false;
-		claim.length = 0;
-		result = note_try_claim(&claim); /* whoever has been there for longer goes first */
+		search.found.ahead = false;
+		search.found.length = 0;
+		result = worker_try_claim(&search); /* whoever has been there for longer goes first */
 		if (result == SCXL_EMPTY && self->spin && until.span)
-			result = looked_for(call_try_claim, &claim);
+			result = looked_for(worker_try_find, &search);
 		if (result == SCXL_EMPTY)
-			result = wait_for(call_try_claim, &claim, self->queue->memory, &self->queue->user.queue->consumers, deadline_at(&until), &self->spin);
+			result = wait_for(worker_try_find, &search, self->queue->memory, &self->queue->user.queue->consumers, deadline_at(&until), &self->spin);
 		if (result < 0)
 			return NULL;
-		if (result == SCXL_CORRUPT && claim.length) { /* that note alone cannot be, and is not there any more */
+		if (result == SCXL_CORRUPT && search.found.length) { /* that note alone cannot be, and is not there any more */
 			wake(self->queue->memory, &self->queue->user.queue->producers);
 			continue;
 		}
 		if (result != SCXL_OK)
 			return fail(result);
-		if (claim.ahead) {
-			self->note = self->after;
-		} else {
-			self->claimed = claim.claimed;
-			self->holds = true;
-			if (claim.length != sizeof self->note)
-				continue; /* no client of ours writes such a one */
-			memcpy(&self->note, scxl_queue_bytes(&self->queue->user, claim.claimed), sizeof self->note);
-			if (worker_had(self))
-				continue;
-		}
-		bytes = worker_take(self, claim.ahead);
+		if (!scxl_worker_has(&self->core, &self->queue->user, &search.found))
+			continue;
+		bytes = worker_take(self, search.found.ahead);
 		if (bytes || PyErr_Occurred())
 			return bytes;
 	}
@@ -258,7 +202,7 @@ static PyObject *worker_take_named(PyObject *object, PyObject *args)
 	Worker *self = (Worker *)object;
 	PyObject *bytes;
 
-	if (!PyArg_ParseTuple(args, "(IIK)", &self->note.client, &self->note.cell, &self->note.number))
+	if (!PyArg_ParseTuple(args, "(IIK)", &self->core.note.client, &self->core.note.cell, &self->core.note.number))
 		return NULL;
 	bytes = worker_take(self, false);
 	if (bytes || PyErr_Occurred())
@@ -267,7 +211,7 @@ static PyObject *worker_take_named(PyObject *object, PyObject *args)
 }
 
 /* SCXL_OK: somebody waits for it. */
-static enum scxl_result worker_put(Worker *self, const struct note *note, const void *bytes, Py_ssize_t length, uint32_t kind)
+static enum scxl_result worker_put(Worker *self, const struct scxl_note *note, const void *bytes, Py_ssize_t length, uint32_t kind)
 {
 	struct scxl_table *table = &self->tables[note->client];
 	enum scxl_result result;
@@ -283,7 +227,7 @@ static enum scxl_result worker_put(Worker *self, const struct note *note, const 
 static PyObject *worker_answer(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
 	Worker *self = (Worker *)object;
-	struct note note = self->note;
+	struct scxl_note note = self->core.note;
 	enum scxl_result result;
 	struct data data;
 	uint32_t kind;
@@ -303,7 +247,7 @@ static PyObject *worker_answer(PyObject *object, PyObject *const *args, Py_ssize
 static PyObject *worker_current(PyObject *object, void *closure)
 {
 	(void)closure;
-	return call_of(&((Worker *)object)->note);
+	return call_of(&((Worker *)object)->core.note);
 }
 
 static PyObject *worker_serve(PyObject *object, PyObject *const *args, Py_ssize_t count);
