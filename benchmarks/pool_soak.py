@@ -155,6 +155,8 @@ class Soak:
 
     def start(self, what: str, number: int) -> None:
         program = [sys.executable, "-m", soaking.__name__, what, self.address, str(self.folder)]
+        if self.guests and what == "client":
+            program = ["nice", "-n", "10", *program]  # an emulated processor is to come to something, too
         self.processes[what, number] = subprocess.Popen(
             [*program, str(number), str(self.clients)], cwd=Path(__file__).parent
         )

@@ -98,7 +98,7 @@ class Client:
             (self.write, 40),
             (self.read, 40),
             (self.allocate, 10),
-            (self.add, 5),
+            (self.add, 10 * self.often),
             (self.calls.call, 20 * self.often),
             (self.calls.burst, 3 * self.often),
             (self.calls.at_once, 3 * self.often),
