@@ -199,7 +199,7 @@ class Machine(Guest):
             undo.pop_all()
         self.slots[chosen] = device
 
-    def hot_remove(self, device: str, timeout: float = 30.0) -> None:
+    def hot_remove(self, device: str, timeout: float = 120.0) -> None:
         """Unplug a device, as by its slot's button; returns when the guest has let go of it. Its power goes.
 
         Linux waits 5 seconds after the button for a change of mind. Raises `PlanError` for a device that is not

@@ -246,7 +246,7 @@ class Guest:
         for device in endpoint_devices(endpoint, port):
             self.monitor.execute("device_add", **device)
 
-    def unplug(self, name: str, timeout: float = 30.0) -> None:
+    def unplug(self, name: str, timeout: float = 120.0) -> None:
         """Hot-remove the device with that name; returns when the guest has let go of it. Raises MonitorError."""
         since = len(self.monitor.events)
         self.monitor.execute("device_del", id=name)

@@ -66,12 +66,12 @@ class Monitor:
             for name, details in heard:
                 self._on_event(name, details)
 
-    def negotiate(self, timeout: float = 30.0) -> None:
+    def negotiate(self, timeout: float = 120.0) -> None:
         """Wait for QEMU's greeting and enter command mode. Raises MonitorError."""
         self._await(lambda: self._greeted, "greet", timeout)
         self.execute("qmp_capabilities", timeout=timeout)
 
-    def execute(self, command: str, /, *, timeout: float = 30.0, **arguments: Any) -> Any:
+    def execute(self, command: str, /, *, timeout: float = 120.0, **arguments: Any) -> Any:
         """Run a command and return its result. Underscores in names become hyphens.
 
         Raises:
