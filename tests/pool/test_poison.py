@@ -137,6 +137,28 @@ def test_many_poisoned_lines_are_asked_for_in_pieces(served: Served) -> None:
         assert region.read() == data
 
 
+@pytest.mark.parametrize("heals", [True, False])
+def test_a_read_waits_for_poison_that_is_healed_and_not_for_what_comes_anew(
+    served: Served, monkeypatch: pytest.MonkeyPatch, heals: bool
+) -> None:
+    monkeypatch.setattr("softcxl.pool.region._HEALING", -1.0)
+    lines = [(copy, line * 64, 64) for copy in range(2) for line in range(40)]
+
+    def around(region: Region, offset: int, into: memoryview) -> Poisoned | None:
+        """There is other poison after it was read than there was before."""
+        if heals:
+            lines.pop()
+        return Poisoned() if lines else None
+
+    monkeypatch.setattr(Region, "_poisoned", lambda region: Poison(0, tuple(lines)))
+    monkeypatch.setattr(Region, "_read_around", around)
+    with served.connect() as pool:
+        region = pool.allocate(1 << 16, replicas=2)
+        with contextlib.nullcontext() if heals else pytest.raises(Poisoned):
+            region._read_anyway(0, memoryview(bytearray(64)), Poisoned())
+    assert bool(lines) is not heals
+
+
 def test_poison_that_comes_while_others_read_is_never_read(served: Served) -> None:
     data = os.urandom(1 << 20)
     with served.connect() as pool:

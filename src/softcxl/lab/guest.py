@@ -43,6 +43,8 @@ from softcxl.lab.vmlinux import direct_image
 
 BOOT_TIMEOUT = 180.0
 _KILL_TRIES = 10
+_ENDING = 30.0
+"""Seconds that a QEMU which has closed a socket has to end."""
 _PORTS = ("serial", "monitor", "control", "out", "err", "terminal")
 
 
@@ -410,6 +412,8 @@ class Guest:
         try:
             return request()
         except OSError as error:
+            # QEMU that ends closes its sockets a moment before it is known how it has ended
+            self._wait(lambda: False, time.monotonic() + _ENDING)
             raise GuestGone(f"The guest is gone: {error}.", self.console.tail()) from error
 
     def _on_event(self, name: str, details: dict[str, Any]) -> None:

@@ -38,6 +38,11 @@ class Poison:
                 raise Corrupt(f"the server tells of poison at {offsets} and of more, from {start} on")
             start = offsets[-1]
 
+    @property
+    def total(self) -> int:
+        """How many bytes, in all copies."""
+        return sum(length for _, _, length in self.ranges)
+
     def plan(
         self, offset: int, size: int, copies: int
     ) -> tuple[list[tuple[int, int, int]], list[tuple[int, int]]]:

@@ -294,10 +294,13 @@ class Region(Opened):
         return found
 
     def _read_anyway(self, offset: int, into: memoryview, error: PoolError | None) -> None:
-        tries, until = 0, time.monotonic() + _HEALING
+        tries, until, least = 0, 0.0, self.size * layout.MAX_COPIES + 1
         while tries < _TRIES:
             if isinstance(error, errors.Poisoned):
-                if time.monotonic() > until:
+                left = self._poisoned().total
+                if left < least:  # lines are healed meanwhile, which takes what it takes
+                    least, until = left, time.monotonic() + _HEALING
+                elif time.monotonic() > until:
                     break  # there is new poison as often as one looks
                 error = self._read_around(offset, into)
             else:
