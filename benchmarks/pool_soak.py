@@ -339,10 +339,10 @@ class Soak:
             for line in (self.folder / f"client-{number}.slow").read_text().splitlines()
         ]
         if self.guests:
-            inside = Account(
-                [self.folder / f"client-{number}.log" for number in range(self.here, self.clients)], []
-            )
+            paths = (self.folder / f"client-{number}.log" for number in range(self.here, self.clients))
+            inside = Account([path for path in paths if path.exists()], [])  # none of a guest that has died
             self.happened["writes of guests"] = inside.count(soak_log.DONE)
+            self.happened["additions of guests"] = inside.sum(soak_log.ADDED)
             self.happened["calls of guests"] = inside.answered()
             for kind in ("killed", "stale"):
                 sizes = [path.stat().st_size for path in self.folder.glob(f"{kind}-*")]
