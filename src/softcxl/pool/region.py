@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _TRIES: Final = 16
 """How often a read, or a request to heal, is tried that something has come between."""
-_HEALING: Final = 5.0
+_HEALING: Final = 30.0
 """Seconds for which one reads, or writes, where new poison comes all the while."""
 _PAUSE: Final = 0.005
 _WORD: Final = (1 << 64) - 1
