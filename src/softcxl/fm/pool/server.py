@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from softcxl.fm.pool.accounts import Accounts
 from softcxl.fm.pool.allocating import NOT_NOW, Allocating
+from softcxl.fm.pool.calls import Calls
 from softcxl.fm.pool.channels import Channels
 from softcxl.fm.pool.clients import Clients, Fence, Leaver
 from softcxl.fm.pool.defragment import Defragmenter
@@ -30,9 +31,8 @@ from softcxl.fm.pool.sources import Sources
 from softcxl.fm.pool.telling import Telling
 from softcxl.fm.pool.waiting import Reply
 from softcxl.pool import layout
-from softcxl.pool.errors import Empty, PoolError
-from softcxl.pool.layout import SERVER, Plan
-from softcxl.pool.native import Caller, Queue, Worker
+from softcxl.pool.errors import PoolError
+from softcxl.pool.layout import Plan
 from softcxl.pool.protocol import (
     LARGEST,
     Allocate,
@@ -59,7 +59,6 @@ JOURNAL_SIZE = 1 << 20
 
 _LIST_MOST = (LARGEST - ListAnswer.__layout__.size) // 8
 _LATER = (Opcode.ALLOCATE, Opcode.ALLOCATE_MANY)
-_HEAL, _GOODBYE = int(Opcode.HEAL), int(Opcode.GOODBYE)  # an enum takes longer
 _SLICE = 0.2
 
 Event = Callable[[str, str, Mapping[str, Any]], None]
@@ -105,15 +104,13 @@ class PoolServer:
         try:
             self.sources = Sources(directory, sources)
             self.sources.cleaning.event = self.event
-            memory = directory.memory
-            self._queue = Queue(memory, directory.plan.queue_at, layout.QUEUE_SIZE, SERVER)
-            self._worker = Worker(memory, self._queue)
+            self.calls = Calls(self)
             self.clients = Clients(
                 directory,
                 self.sources,
                 self.lock,
                 lease=lease,
-                learn=self._learn,
+                learn=self.calls.learn,
                 fence=fence,
                 event=self.event,
                 now=now,
@@ -133,7 +130,7 @@ class PoolServer:
             )
             self.defragmenter = Defragmenter(self.rebuilder)
             self._recover()
-            heap = Heap(directory, self.regions, self._queue, self.names)
+            heap = Heap(directory, self.regions, self.calls.queue, self.names)
             self.channels = Channels(heap, directory.plan.slots, lease=lease)
         except PoolError as error:
             directory.close()
@@ -163,7 +160,7 @@ class PoolServer:
         self._handlers |= self.channels.handlers
         self._on_tick.append(self.channels.tick)
         self.clients.leavers += [
-            self._forget,
+            self.calls.forget,
             self.channels.mend,
             self.telling.forget,
             self.regions.uses.gone,
@@ -221,7 +218,7 @@ class PoolServer:
             self._grace.daemon = True
             self._grace.start()
         for name, run in (
-            ("pool", self._run), ("pool housekeeping", self._keep_house), ("pool clearing", self.allocating.run),
+            ("pool", self.calls.run), ("pool housekeeping", self._keep_house), ("pool clearing", self.allocating.run),
             ("pool work", self._work), ("pool waiting", self.allocating.run_waiting),
         ):  # fmt: skip
             thread = threading.Thread(target=run, name=name, daemon=True)
@@ -280,35 +277,6 @@ class PoolServer:
             self.regions.clearing.look_again()
             self.allocating.freed.notify_all()
 
-    def _run(self) -> None:
-        worker = self._worker
-        self.allocating.never_waits()
-        while not self.closing.is_set():
-            try:
-                data = worker.next(_SLICE)
-            except Empty:
-                continue
-            except KeyError:
-                continue  # of a slot that nobody has: the call is not there any more
-            except PoolError as error:
-                log.error("the pool's queue of calls: %s", error)
-                continue
-            slot = worker.current[0]
-            if worker.kind == _HEAL:  # as long as there is poison: others' calls do not wait for that
-                self.request(slot, worker.kind, data, self._answering(worker.current))
-                continue
-            if worker.kind == _GOODBYE:
-                epoch = self.clients.epoch(slot)
-                # When it has gone there is no table to answer in, and the cell stays taken
-                worker.answer(b"")
-                self.left(slot, epoch)  # the door may have seen it go by now, and let another one in
-                continue
-            status, answer = self.execute(slot, worker.kind, data)
-            if status and status in NOT_NOW and worker.kind in _LATER:
-                self.request(slot, worker.kind, data, self._answering(worker.current))
-                continue
-            worker.answer(answer, status)
-
     def _keep_house(self) -> None:
         while not self.closing.wait(min(_SLICE, self.clients.lease / 10)):
             self.directory.beat()
@@ -330,14 +298,7 @@ class PoolServer:
 
     def _recover(self) -> None:
         """See to what a server that died had under way."""
-        for slot in self.names:
-            self._learn(slot)
-            at = self.directory.calls_at(slot)
-            try:
-                Caller(self.directory.memory, at, layout.CALLS_STRIDE, self._queue).mend(SERVER)
-            except PoolError as error:
-                log.warning("the calls of slot %d: %s", slot, error)
-        self._queue.mend(SERVER)
+        self.calls.recover()
         if not self.directory.clean:
             for held in self.sources.all.values():
                 self.sources.cleaning.clear_free(held, self.lock)
@@ -383,24 +344,6 @@ class PoolServer:
         self._ringers.append(ring)
         return lambda: self._ringers.remove(ring)
 
-    def _learn(self, slot: int) -> None:
-        at = self.directory.calls_at(slot)
-        try:
-            self._worker.learn(slot, at, layout.CALLS_STRIDE)
-        except PoolError:  # whoever was there wrote over it; nothing of that is anybody's now
-            Caller.make(self.directory.memory, at, layout.CALLS_STRIDE, layout.CALLS, layout.CALL_STRIDE)
-            self._worker.learn(slot, at, layout.CALLS_STRIDE)
-
-    def _forget(self, slot: int) -> None:
-        self._queue.mend(slot)
-        self._worker.forget(slot)
-        # Its calls, whose answers it will not take: else the next client in its slot has the fewer cells. Their
-        # numbers stay, so that a late answer to one of them is nobody's.
-        memory, at = self.directory.memory, self.directory.calls_at(slot) + layout.CALLS_HEADER
-        for word_at in range(at, at + layout.CALLS * layout.CALL_STRIDE, layout.CALL_STRIDE):
-            while (word := memory.load(word_at)) & 0xFF and not memory.swap(word_at, word, word & ~0xFFFFFF):
-                pass
-
     # -- requests --------------------------------------------------------------------------------------------
 
     def request(self, slot: int, opcode: int, data: bytes, reply: Reply) -> None:
@@ -429,6 +372,11 @@ class PoolServer:
                 return Status.BUSY, b"memory that was freed is on its way: ask again"
             return status, answer
 
+    @staticmethod
+    def comes_later(opcode: int, status: int) -> bool:
+        """Whether what was asked, and answered so, may get its memory yet (`request`)."""
+        return status in NOT_NOW and opcode in _LATER
+
     def execute(self, slot: int, opcode: int, data: bytes) -> tuple[int, bytes]:
         """Answer a request of the client in `slot`: a status, and what it gets. Waits for memory that is on its way."""
         try:
@@ -451,14 +399,6 @@ class PoolServer:
         except Exception as error:
             log.exception("request %s of slot %s", opcode, slot)
             return Status.FAILED, f"the server failed: {error}".encode()[:LARGEST]
-
-    def _answering(self, call: tuple[int, int, int]) -> Reply:
-        """Answers a call of the shared memory's."""
-
-        def reply(status: int, answer: bytes) -> None:
-            self._worker.answer(answer, status, call)
-
-        return reply
 
     def _hold(self, slot: int, data: bytes) -> bytes:
         asked = Hold.unpack(data)
