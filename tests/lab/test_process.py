@@ -45,7 +45,7 @@ def test_stop() -> None:
     with tempfile.TemporaryFile() as output:
         child = Child(["sleep", "1000"], output=output, ended=lambda: None)
         assert child.status is None
-        child.stop()
+        child.stop(grace=60.0)
         assert child.status == -signal.SIGTERM
 
 
