@@ -13,9 +13,10 @@ from tests.pool.served import LONG, Served, wait_until
 
 
 def test_what_could_not_be_closed_in_time_is_closed_later(served: Served) -> None:
-    with served.connect(patience=0.2) as pool:
+    with served.connect() as pool:
         region = pool.allocate(64)
         served.stop()
+        pool._connection.patience = 0.2
         region.close()
         with pytest.raises(errors.NoServer):
             pool._calls.settle()
@@ -27,10 +28,11 @@ def test_what_there_was_no_room_to_close_is_closed_later(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue of calls may be full, of others' that nobody answers; or all calls may be under way."""
-    with served.connect(patience=0.2) as pool:
+    with served.connect() as pool:
         calls = pool._calls
         full, late = pool.allocate(64), pool.allocate(64)
         served.stop()
+        pool._connection.patience = 0.2
 
         class Crowded:
             def __init__(self, caller: Any) -> None:
@@ -92,14 +94,16 @@ def test_a_call_waits_for_the_next_server(served: Served) -> None:
 
 
 def test_patience_ends(served: Served) -> None:
-    with served.connect(patience=0) as pool:
+    with served.connect() as pool:
         region = pool.allocate(64)
         served.stop()
+        pool._connection.patience = 0
         with pytest.raises(errors.NoServer, match="no pool answers at"):
             pool.allocate(64)
         region.write(0, b"x")
         served.start()
         wait_until(lambda: pool.slot in served.server.names)
+        pool._connection.patience = LONG
         assert pool.allocate(64).read() == bytes(64)
 
 
