@@ -200,6 +200,7 @@ static void point(const char *where, int line)
 	CHECK(passed < DEEPEST, "it goes on for ever");
 	trace[passed].process = current, trace[passed].where = where, trace[passed++].line = line;
 	points++;
+	saw((uint64_t)line); /* a step further, whatever it reads, or if it writes what was there */
 }
 
 /* Wait until that holds; `idle`: it need not ever. */
@@ -212,14 +213,14 @@ static void wait_until(bool (*holds)(int self), bool idle)
 }
 
 /* As a futex has it: sleep while the word has that value, until one is woken. */
-static void sleep_on(uint32_t *word, uint32_t value)
+static inline void sleep_on(uint32_t *word, uint32_t value)
 {
 	processes[current].asleep_on = word;
 	processes[current].asleep_while = value;
 	schedule(false);
 }
 
-static void wake_all(const uint32_t *word)
+static inline void wake_all(const uint32_t *word)
 {
 	for (int i = 0; i < PROCESSES; i++)
 		if (processes[i].asleep_on == word)
@@ -253,6 +254,9 @@ static void prepare(void)
 /* One run, by the choices made before and the first at each point after them. */
 static void run(void)
 {
+	static int first[PROCESSES], count;
+
+	count = 0;
 	depth = preempted = died = passed = 0;
 	dead_slots = 0;
 	memset(known, 0, known_length);
@@ -262,15 +266,17 @@ static void run(void)
 		one->ended = one->dead = one->idle = false;
 		one->until = NULL;
 		one->asleep_on = NULL;
-		one->history = (uint64_t)i;
+		one->history = (uint64_t)i + 1;
 		memcpy(one->at, one->fresh, sizeof one->at);
 	}
 	runs++;
 	switch (sigsetjmp(home, 0)) {
 	case 0:
 		current = 0;
-		while (current < PROCESSES && !ready(current))
-			current++;
+		for (int i = 0; i < PROCESSES; i++)
+			if (ready(i))
+				first[count++] = i;
+		current = first[chosen(count, false)];
 		siglongjmp(processes[current].at, 1);
 	case 2:
 		current = NOBODY;

