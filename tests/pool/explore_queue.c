@@ -173,7 +173,7 @@ static void settled(void)
 static struct shape shapes[] = {
 	{{"two take", {getter, getter, mender}, {1, 2, 13}, ALL(3, 1, 3)}, 2, 0, 2, {1, 1}},
 	{{"three take", {getter, getter, getter, mender}, {1, 2, 3, 13}, ALL(2, 1, 7)}, 4, 3, 4, {1, 1, 1}},
-	{{"one puts, two take", {putter, getter, getter, mender}, {1, 2, 3, 13}, ALL(2, 1, 2)}, 2, 1, 1, {2, 1, 2}},
+	{{"one puts, two take", {putter, getter, getter, mender}, {1, 2, 3, 13}, ALL(1, 1, 2)}, 2, 1, 1, {2, 1, 2}},
 	{{"two put, one takes", {putter, putter, getter, mender}, {1, 2, 3, 13}, ALL(2, 1, 2)}, 2, 1, 1, {2, 1, 3}},
 	{{"two sleep", {putter, getter, getter}, {1, 2, 3}, ALL(3, 0, 0)}, 2, 1, 0, {2, 1, 1}},
 	{{"two put, two take", {putter, putter, getter, getter}, {1, 2, 3, 4}, ALL(1, 0, 0)}, 2, 1, 0, {1, 2, 2, 1}},

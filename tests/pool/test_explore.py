@@ -1,7 +1,8 @@
 """The core under all interleavings of a few processes, as far as a bound on preemptions goes, whoever dies.
 
 A longer exploration: SOFTCXL_EXPLORE=1 allows one preemption more than these tests, 2 two (hours), and ten thousand
-times as many schedules at random.
+times as many schedules at random. The programs take the same by hand: how many preemptions more, how many at random,
+and which one of what they explore.
 """
 
 from __future__ import annotations
