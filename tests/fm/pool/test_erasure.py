@@ -3,6 +3,7 @@ lost is never zeros to who reads it."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,12 +19,21 @@ OFFSETS = (1 << 56) - 1
 
 
 class Erased(FakeSource):
-    """Says how often it was asked. What is erased is lost until it is cleared."""
+    """Says how often it was asked. What is erased is lost until it is cleared: as with a device, nobody sees or clears
+    anything between what is told of it and that it is so."""
 
     asked = 0
     worn = -1
 
+    def __init__(self, name: str, size: int) -> None:
+        super().__init__(name, size)
+        self._erasing = threading.RLock()
+
     def poisoned(self, offset: int, size: int) -> list[tuple[int, int]]:
+        with self._erasing:
+            return self._found(offset, size)
+
+    def _found(self, offset: int, size: int) -> list[tuple[int, int]]:
         self.asked += 1
         first, last = offset // 64, -(-(offset + size) // 64)
         bad, found, at = self._bad[first:last], [], 0
@@ -33,17 +43,19 @@ class Erased(FakeSource):
         return found
 
     def clear_poison(self, offset: int, length: int) -> None:
-        self._bad[offset // 64 : (offset + length) // 64] = bytes(length // 64)
-        self.memory[offset : offset + length] = bytes(length)
-        if offset <= self.worn < offset + length:
-            self._bad[self.worn // 64] = 1
+        with self._erasing:
+            self._bad[offset // 64 : (offset + length) // 64] = bytes(length // 64)
+            self.memory[offset : offset + length] = bytes(length)
+            if offset <= self.worn < offset + length:
+                self._bad[self.worn // 64] = 1
 
     def erase(self) -> None:
         """All of it."""
         assert self.observer is not None
-        self.observer.poisoned([(0, self.size)])
-        self._bad[:] = b"\1" * len(self._bad)
-        self.memory[:] = bytes(self.size)
+        with self._erasing:
+            self.observer.poisoned([(0, self.size)])
+            self._bad[:] = b"\1" * len(self._bad)
+            self.memory[:] = bytes(self.size)
 
 
 @pytest.fixture
