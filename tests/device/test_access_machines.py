@@ -20,7 +20,7 @@ from softcxl.cli.serve_pool import fenced, serve_pool
 from softcxl.device.access import PoolAccess
 from softcxl.device.access.former import FormerSlot
 from softcxl.device.access.machine import Machine as AccessMachine
-from softcxl.device.access.machine import Remembered, files
+from softcxl.device.access.machine import Files, Remembered, files
 from softcxl.device.persist import StateDamaged, StatePage
 from softcxl.fabric.build import Fabric
 from softcxl.testing.access import FakeServer
@@ -169,6 +169,30 @@ def test_a_former_slot_whose_machines_have_all_gone_is_not_remembered(
     path.write_text("{")
     with pytest.raises(StateDamaged, match=r"door\.machines"):
         FormerSlot("door", path)
+
+
+def test_two_who_ask_a_former_slot_at_once_are_told_the_same(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each program that is silent has a thread of its own that fences its host."""
+    path, maps, told = tmp_path / "door.machines", AccessMachine.maps, []
+    with machine(server) as one:
+        served(server, path).control.attach(Machinery(one.pid))  # and is killed
+        former = FormerSlot("door", path)
+        assert former.recall(files([one.fd for one in server.memories()])) == ["alpha"]
+        other = threading.Thread(target=lambda: told.append(former.reached_by("alpha")))
+
+        def slowly(found: AccessMachine, wanted: Files) -> bool:
+            if other.ident is None:
+                other.start()
+                other.join(0.2)  # who looks is in the middle of it when the other asks
+            return maps(found, wanted)
+
+        monkeypatch.setattr(AccessMachine, "maps", slowly)
+        told.append(former.reached_by("alpha"))
+        other.join()
+        assert told == [True, True]
+        former.close()
 
 
 def test_what_cannot_be_written_down_keeps_no_guest_out(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,31 +21,38 @@ class FormerSlot:
         self._path = remembered
         self._remembered = Remembered(remembered)
         self._files: Files = frozenset()
+        self._lock = (
+            threading.Lock()
+        )  # several hosts' programs may be silent at once, each of a thread's to fence
         self._machines: list[tuple[str, Machine]] = []
 
     def recall(self, wanted: Files) -> Sequence[str]:
         """Count those of its machines that map one of these files yet; their hosts, sorted."""
-        self._files = wanted
-        for host, pid, began in self._remembered.all:
-            if (machine := Machine.of(pid, began)) is not None:
-                self._machines.append((host, machine))
-        self._look()
-        return sorted({host for host, _ in self._machines})
+        with self._lock:
+            self._files = wanted
+            for host, pid, began in self._remembered.all:
+                if (machine := Machine.of(pid, began)) is not None:
+                    self._machines.append((host, machine))
+            self._look()
+            return sorted({host for host, _ in self._machines})
 
     def reached_by(self, host: str) -> bool:
         """Whether a machine of that host may reach the memory yet."""
-        if self._machines:
-            self._look()
-        return any(one == host for one, _ in self._machines)
+        with self._lock:
+            if self._machines:
+                self._look()
+            return any(one == host for one, _ in self._machines)
 
     def close(self) -> None:
         """Look no more. What is not over the next server is told."""
-        for _, machine in self._machines:
-            machine.close()
-        self._machines = []
+        with self._lock:
+            for _, machine in self._machines:
+                machine.close()
+            self._machines = []
         self._remembered.close()
 
     def _look(self) -> None:
+        """With the lock held."""
         there, self._machines = self._machines, []
         for host, machine in there:
             if machine.maps(self._files):
