@@ -19,8 +19,8 @@ import pytest
 from softcxl.cli.serve_pool import fenced, serve_pool
 from softcxl.device.access import PoolAccess
 from softcxl.device.access.former import FormerSlot
-from softcxl.device.access.machine import Machine as AccessMachine
 from softcxl.device.access.machine import Files, Remembered, files
+from softcxl.device.access.machine import Machine as AccessMachine
 from softcxl.device.persist import StateDamaged, StatePage
 from softcxl.fabric.build import Fabric
 from softcxl.testing.access import FakeServer
