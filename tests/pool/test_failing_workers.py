@@ -204,6 +204,34 @@ def test_who_serves_again_while_the_last_function_runs_stays_a_worker(
     assert again.calls == [2, 3]
 
 
+def test_one_that_never_served_in_between_takes_no_part_away(
+    served: Served, index: Index, client: rpc.Client
+) -> None:
+    """The first one leaves later, when its function has come to its end: and not what the third one has by then."""
+    pool = served.clients[0]
+    leaving = threading.Event()
+
+    @index.service
+    def stop() -> None:
+        index.service.close()
+        leaving.set()
+        index.go_on.wait(LONG)
+
+    busy = client.stop.start()
+    assert leaving.wait(LONG)
+    unused = pool.service("index")
+    assert unused is not index.service
+    unused.close()
+    again = Index(pool)
+    assert client.lookup(2) == b"2"
+    later = next(one for one in threading.enumerate() if one.name == "index closes")
+    index.go_on.set()
+    later.join(LONG)
+    assert busy.result() is None
+    assert client.lookup(3) == b"3"
+    assert again.calls == [2, 3]
+
+
 def test_a_service_for_which_there_are_no_threads_is_not_served(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,7 +189,7 @@ class Service:
         with before._lock:
             if before._broken:
                 before._detach()  # so that the server makes the queue anew
-            place = Attached.unpack(self._pool.ask(Opcode.ATTACH, request))
+            place = before._attached(request)  # where it has never served, from the one before it
             before._place = self._before = None
             return place
 
