@@ -28,7 +28,7 @@ _THERE: Final = 1 << 31
 _MOST: Final = (1 << 64) - 1
 # Offsets in a ring's header.
 _TAIL, _HEAD, _CONSUMER, _PRODUCER, _CLOSED = 64, 128, 192, 200, 208
-_HERE, _REMOTE = 1, 2
+_HERE, _REMOTE, _WOKEN = 1, 2, 4
 
 _SPIN: Final = 0.00005
 _SLEEPS: Final = (0.00005, 0.0001, 0.0002, 0.0005, 0.001)
@@ -272,10 +272,11 @@ class Ring:
         # To take a lock is a fence: what was stored is seen before this looks who sleeps.
         with self._fence:
             pass
-        how = self._half[at // 4] & (_HERE | _REMOTE)
+        sleeping = self._half[at // 4]
+        how = sleeping & (_HERE | _REMOTE)
         if not how:
             return
-        self._half[at // 4] = 0
+        self._half[at // 4] = (sleeping - how + _WOKEN) % (1 << 32)
         word = ctypes.c_char.from_buffer(self._memory.view, self._offset + at)
         if how & _HERE and self._memory.rest is None:
             ctypes.CDLL(None).syscall(_FUTEX, ctypes.byref(word), _FUTEX_WAKE, (1 << 31) - 1, None, None, 0)
