@@ -123,6 +123,23 @@ static void mender(int self)
 	}
 }
 
+/* One who was there before, and to whom it does not matter what comes of it. */
+static void careless(int self)
+{
+	struct scxl_user one = {(struct scxl_queue *)shared.memory, shared.memory + SCXL_QUEUE_HEADER, shape->cells - 1, STRIDE, shape->scenario.slot[self], 0};
+
+	for (int i = 0; i < shape->count[self]; i++) {
+		uint64_t value = (uint64_t)self * 4 + (uint64_t)i;
+		put(&one, &value);
+	}
+}
+
+static void maker(int self)
+{
+	(void)self;
+	CHECK(scxl_queue_make(shared.memory, sizeof shared.memory, shape->cells, STRIDE, 0) == SCXL_OK, "cannot make anew");
+}
+
 static void make(void)
 {
 	struct scxl_user one;
@@ -142,6 +159,29 @@ static void make(void)
 	}
 }
 
+/* Somebody has written over the cells. */
+static void make_spoilt(void)
+{
+	make();
+	for (uint32_t i = 0; i < shape->cells; i++)
+		scxl_store((scxl_u64 *)(shared.memory + SCXL_QUEUE_HEADER + i * STRIDE), scxl_word(1u << 30, 0, (enum scxl_cell_state)0x7f));
+}
+
+static void like_new(struct scxl_user *one)
+{
+	uint64_t value;
+
+	for (uint32_t turn = 0; turn < 2; turn++) {
+		for (uint32_t i = 0; i < shape->cells; i++) {
+			value = i;
+			CHECK(put(one, &value) == SCXL_OK, "cannot put any more");
+		}
+		for (uint32_t i = 0; i < shape->cells; i++)
+			CHECK(get(one, &value) == SCXL_OK && value == i, "cannot take any more");
+		CHECK(get(one, &value) == SCXL_EMPTY, "there is more than was put");
+	}
+}
+
 static void settled(void)
 {
 	struct scxl_user one = user(CHECKER);
@@ -156,16 +196,20 @@ static void settled(void)
 		CHECK(shared.taken[value] <= 1, "record %d is there twice", (int)value);
 		CHECK(value % 4 == 0 || !shared.ticket[value] || shared.ticket[value] > shared.ticket[value - 1], "record %d is before %d", (int)value, (int)value - 1);
 	}
-	/* As good as new. */
-	for (uint32_t turn = 0; turn < 2; turn++) {
-		for (uint32_t i = 0; i < shape->cells; i++) {
-			value = i;
-			CHECK(put(&one, &value) == SCXL_OK, "cannot put any more");
-		}
-		for (uint32_t i = 0; i < shape->cells; i++)
-			CHECK(get(&one, &value) == SCXL_OK && value == i, "cannot take any more");
-		CHECK(get(&one, &value) == SCXL_EMPTY, "there is more than was put");
-	}
+	like_new(&one);
+}
+
+/* Nothing holds but that it is a queue: what was in there is found elsewhere. */
+static void settled_anew(void)
+{
+	struct scxl_user one = user(CHECKER);
+	enum scxl_result result;
+	uint64_t value;
+
+	while ((result = get(&one, &value)) == SCXL_OK)
+		;
+	CHECK(result == SCXL_EMPTY, "draining ends with %d", result);
+	like_new(&one);
 }
 
 #define ALL(most_preempted, most_dead, who) .preemptions = most_preempted, .deaths = most_dead, .mortal = who, .make = make, .settled = settled
@@ -179,6 +223,7 @@ static struct shape shapes[] = {
 	{{"two put, two take", {putter, putter, getter, getter}, {1, 2, 3, 4}, ALL(1, 0, 0)}, 2, 1, 0, {1, 2, 2, 1}},
 	{{"two threads take and die", {getter, getter, getter, mender}, {1, 1, 3, 13}, ALL(2, 1, 3)}, 4, 3, 4, {1, 1, 1}},
 	{{"two of three who take die", {getter, getter, getter, mender}, {1, 2, 3, 13}, ALL(1, 2, 7)}, 4, 0, 3, {1, 1, 1}},
+	{{"made anew", {maker, careless, careless}, {1, 2, 3}, .preemptions = 1, .make = make_spoilt, .settled = settled_anew}, 2, 8, 0, {0, 2, 1}},
 	{{"who mends dies", {getter, getter, mender, mender}, {1, 2, 12, 13}, ALL(2, 2, 5)}, 2, 1, 2, {1, 1}},
 };
 

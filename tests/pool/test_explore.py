@@ -53,6 +53,12 @@ _LATE_MENDER = {
         "\tfor (;;) {\n\t\tuint64_t head = scxl_load(&user->queue->head), behind = (head - ticket) & SCXL_TICKETS;\n"
     ),
 }
+_HINTS_FIRST = {
+    "\tscxl_fence();\n\tmemset(at, 0, SCXL_QUEUE_HEADER);\n": "",
+    "\tfor (uint32_t i = 0; i < cells; i++)\n": (
+        "\tmemset(at, 0, SCXL_QUEUE_HEADER);\n\tfor (uint32_t i = 0; i < cells; i++)\n"
+    ),
+}
 _CALLED_AHEAD = {"look == SCXL_OK && begun == worker->begun": "look == SCXL_OK"}
 _TOUCHED_COPY = {" && (after >> 2 & 0x3f) != copy": ""}
 
@@ -63,6 +69,7 @@ _TOUCHED_COPY = {" && (after >> 2 & 0x3f) != copy": ""}
         ("explore_queue.c", "softcxl_pool.h", _LATE_CONSUMER, "two take", "record 12 is lost"),
         ("explore_queue.c", "softcxl_pool.h", _MISSED_WAKE, "two sleep", "B is stuck"),
         ("explore_queue.c", "softcxl_pool.h", _LATE_MENDER, "two put, one takes", "draining ends with 5"),
+        ("explore_queue.c", "softcxl_pool.h", _HINTS_FIRST, "made anew", "cannot put any more"),
         ("explore_calls.c", "softcxl_calls.h", _CALLED_AHEAD, "four are begun", "what client 0 began first"),
         ("explore_region.c", "softcxl_region.h", _TOUCHED_COPY, "two copies, one reads", "a part of a write"),
     ],

@@ -384,9 +384,11 @@ static inline enum scxl_result scxl_queue_make(void *at, uint64_t available, uin
 	if (cells < 2 || cells & (cells - 1) || stride < SCXL_LINE || stride % SCXL_LINE || (uintptr_t)at % SCXL_LINE ||
 	    scxl_queue_size(cells, stride) > available)
 		return SCXL_TOO_LONG;
-	memset(at, 0, SCXL_QUEUE_HEADER);
+	/* Cells first: others may be at a queue that is made anew, and would take its hints past cells that cannot be. */
 	for (uint32_t i = 0; i < cells; i++)
 		scxl_store((scxl_u64 *)((uint8_t *)at + SCXL_QUEUE_HEADER + (uint64_t)i * stride), scxl_word(i, 0, SCXL_VACANT));
+	scxl_fence();
+	memset(at, 0, SCXL_QUEUE_HEADER);
 	queue->cells = cells;
 	queue->stride = stride;
 	queue->mark = mark;
