@@ -232,13 +232,14 @@ def test_one_that_never_served_in_between_takes_no_part_away(
     assert again.calls == [2, 3]
 
 
+@pytest.mark.parametrize("refused", [["index 1"], ["index 1", "index closes"]])
 def test_a_service_for_which_there_are_no_threads_is_not_served(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    served: Served, monkeypatch: pytest.MonkeyPatch, refused: list[str]
 ) -> None:
     pool, start, begun = served.client("worker"), threading.Thread.start, []
 
     def starts(thread: threading.Thread) -> None:
-        if thread.name == "index 1":
+        if thread.name in refused:
             raise RuntimeError("can't start new thread")
         begun.append(thread.name)
         start(thread)

@@ -295,7 +295,11 @@ class Service:
         """It cannot be served any more: those who wait are to be told. With the lock held."""
         self._stopping = self._broken = True
         self.end()  # no worker looks at the queue any more
-        self._leave_later()
+        try:
+            self._leave_later()
+        except RuntimeError:  # there is no thread for that, either
+            with contextlib.suppress(PoolError):  # who serves it next here says it again
+                self._detach()
 
     def _work(self) -> None:
         place, life = self._place, self._life
