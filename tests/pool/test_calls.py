@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from softcxl.pool import errors
+from softcxl.pool.layout import HEADER
 from softcxl.pool.protocol import Opcode
 from tests.pool.served import LONG, Served, wait_until
 
@@ -110,12 +112,13 @@ def test_patience_ends(served: Served) -> None:
 class FullTable:
     """A client's calls, of which so many find no cell."""
 
-    def __init__(self, caller: Any, times: float) -> None:
-        self._caller, self.times = caller, times
+    def __init__(self, caller: Any, times: float, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self._caller, self.times, self._meanwhile = caller, times, meanwhile
 
     def start(self, *given: Any) -> Any:
         self.times -= 1
         if self.times >= 0:
+            self._meanwhile()
             raise errors.Full
         return self._caller.start(*given)
 
@@ -140,9 +143,10 @@ def test_a_call_that_finds_no_cell_pauses_before_it_looks_again(
 
 
 def test_a_table_that_stays_full_is_told(served: Served) -> None:
-    with served.connect(patience=0) as pool:
+    with served.connect() as pool:
         callers = pool._calls._callers
-        full = FullTable(callers.get(), float("inf"))
+        beats = lambda: pool.directory.add(HEADER["beat"], 1)  # noqa: E731  the server is there, however busy it is
+        full = FullTable(callers.get(), float("inf"), beats)
         with pytest.raises(errors.NoServer, match="has not answered earlier calls"):
             pool._calls._call(full, Opcode.LIST, bytes(8), 1.5)  # type: ignore[arg-type]
         callers.put(full._caller)

@@ -18,7 +18,7 @@ from softcxl.pool.link import Mapped, Place
 from softcxl.pool.opened import Opened
 from softcxl.pool.region import Region
 from tests.fm.pool.memories import FakeSource, arena
-from tests.pool.served import ROOMY, Served, wait_until
+from tests.pool.served import LONG, ROOMY, Served, wait_until
 
 
 def test_a_client_goes_on_with_the_next_server(served: Served) -> None:
@@ -114,12 +114,14 @@ def test_who_needs_memory_mapped_waits_for_the_next_server(
 
 
 def test_who_needs_memory_mapped_waits_no_longer_than_its_patience(served: Served) -> None:
-    with served.connect(patience=0) as pool:
+    with served.connect() as pool:
         served.stop()
+        pool._connection.patience = 0
         with pytest.raises(errors.NoServer, match="no pool answers at"):
             pool.renew()
         served.start()
         wait_until(lambda: pool.slot in served.server.names)
+        pool._connection.patience = LONG
         pool.renew()
 
 

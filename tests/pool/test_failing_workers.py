@@ -153,12 +153,12 @@ def test_what_a_worker_has_taken_as_it_fails_another_has(
 def test_a_part_is_left_when_there_is_a_server_to_be_told(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = served.connect("worker", patience=0)
-    served.clients.append(worker)
+    worker = served.client("worker")
     index = Index(worker)
     client = served.client("caller").client("index", timeout=LONG)
     assert client.lookup(1) == b"1"
     served.stop()
+    worker._connection.patience = 0
     pending = client.wait.start(2)
     assert index.began.acquire(timeout=LONG)
     waiting = client.lookup.start(3)
@@ -167,20 +167,22 @@ def test_a_part_is_left_when_there_is_a_server_to_be_told(
     assert pending.result() == 2
     wait_until(lambda: index.service.closed)
     served.start()
+    worker._connection.patience = LONG
     with pytest.raises(NoWorker):
         waiting.result()
 
 
 def test_a_close_that_no_server_has_heard_of_can_be_said_again(served: Served) -> None:
-    worker = served.connect("worker", patience=0)
-    served.clients.append(worker)
+    worker = served.client("worker")
     index = Index(worker)
     client = served.client("caller").client("index", timeout=LONG)
     assert client.lookup(1) == b"1"
     served.stop()
+    worker._connection.patience = 0
     with pytest.raises(NoServer):
         index.service.close()
     served.start()
+    worker._connection.patience = LONG
     waiting = client.lookup.start(2)
     index.service.close()
     with pytest.raises(NoWorker):

@@ -339,11 +339,11 @@ def test_a_long_answer_that_went_with_its_worker(served: Served, idempotent: boo
 
 @pytest.mark.parametrize("stops", [True, False])
 def test_a_call_that_came_while_no_server_was_there(served: Served, stops: bool) -> None:
-    worker = served.connect("worker", patience=0)
-    served.clients.append(worker)
+    worker = served.client("worker")
     first = Index(worker)
     client = served.client("caller").client("index", timeout=LONG)
     served.stop()
+    worker._connection.patience = 0
     pending = client.lookup.start(1)
     word_at, load = client._place.at + 256, worker.directory.load
     wait_until(lambda: load(word_at) & 0xFF == 3)  # the worker has the note, and does not know whose it is
@@ -351,6 +351,7 @@ def test_a_call_that_came_while_no_server_was_there(served: Served, stops: bool)
         with pytest.raises(NoServer):
             first.service.close()
     served.start()
+    worker._connection.patience = LONG
     other = Index(served.client("other")) if stops else first
     assert pending.result() == b"1"
     assert other.calls == [1]
@@ -358,11 +359,12 @@ def test_a_call_that_came_while_no_server_was_there(served: Served, stops: bool)
 
 @pytest.mark.parametrize("gone", ["server", "client"])
 def test_who_serves_can_close_whatever_has_gone(served: Served, gone: str) -> None:
-    worker = served.connect("worker", patience=0)
+    worker = served.connect("worker")
     region = worker.allocate("4KiB")
     one = Index(worker).service
     if gone == "server":
         served.stop()
+        worker._connection.patience = 0
     else:
         served.server.left(worker.slot)
     worker.close()
