@@ -327,6 +327,11 @@ static void explore(const struct scenario *given)
 	seed = 0;
 }
 
+/* All of these: each has a scenario, and more that the program says of it; `shape` is the present one. */
+#define EXPLORE(shapes) \
+	for (shape = shapes; shape < shapes + sizeof shapes / sizeof *shapes; shape++) \
+		explore(&shape->scenario)
+
 #define HERE point(__func__, __LINE__)
 #define __atomic_load_n(p, order) ({ HERE; __typeof__(*(p)) got_ = __atomic_load_n((p), (order)); saw((uint64_t)got_); got_; })
 #define __atomic_store_n(p, value, order) ({ HERE; __atomic_store_n((p), (value), (order)); })

@@ -1,7 +1,7 @@
 /* Calls under all interleavings: each that was asked is answered, lost or given up; it is run once at most, and not before
  * what its client had begun earlier; no cell of a table is lost, and nobody waits for ever, whoever dies and whenever. */
 #include "explore.h"
-#include "explore_wait.h"
+#include "explore_mend.h"
 #include "softcxl_calls.h"
 
 enum { STRIDE = 64, CELLS = 4, CLIENTS = 2, PLACES = 2, NUMBERS = 8, MARK = 7, MENDER = 14, CHECKER = 15 };
@@ -220,36 +220,20 @@ static void worker(int self)
 
 /* -- the server ---------------------------------------------------------------------------------------------------- */
 
-static bool somebody_died(int self)
+static void mend_tables(uint16_t slot)
 {
-	(void)self;
-	return dead_slots & ~shared.mended;
+	for (uint32_t client = 0; client < CLIENTS; client++) {
+		struct scxl_table calls = table(client);
+		for (uint32_t cell = 0; cell < PLACES; cell++)
+			scxl_call_mend(&calls, cell, slot);
+		wake(&calls.calls->client);
+	}
 }
 
 static void mender(int self)
 {
-	struct scxl_user one = user(MENDER);
-
 	(void)self;
-	for (;;) {
-		wait_until(somebody_died, true);
-		saw(dead_slots);
-		for (uint16_t slot = 0; slot < 16; slot++) {
-			if (!((dead_slots & ~shared.mended) >> slot & 1))
-				continue;
-			for (uint32_t cell = 0; cell <= one.mask; cell++)
-				scxl_queue_mend(&one, cell, slot);
-			wake(&one.queue->consumers);
-			wake(&one.queue->producers);
-			for (uint32_t client = 0; client < CLIENTS; client++) {
-				struct scxl_table calls = table(client);
-				for (uint32_t cell = 0; cell < PLACES; cell++)
-					scxl_call_mend(&calls, cell, slot);
-				wake(&calls.calls->client);
-			}
-			shared.mended |= 1u << slot;
-		}
-	}
+	mend_as(user(MENDER), mend_tables);
 }
 
 static void make(void)
@@ -298,8 +282,8 @@ int main(int count, char **arguments)
 {
 	known = (uint8_t *)&shared;
 	known_length = sizeof shared;
+	mended = &shared.mended;
 	start(count, arguments);
-	for (shape = shapes; shape < shapes + sizeof shapes / sizeof *shapes; shape++)
-		explore(&shape->scenario);
+	EXPLORE(shapes);
 	return 0;
 }

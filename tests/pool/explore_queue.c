@@ -1,7 +1,7 @@
 /* The queue under all interleavings: each record that was put is taken once, in order; nothing is left behind, nobody waits
  * for ever, whoever dies and whenever. */
 #include "explore.h"
-#include "explore_wait.h"
+#include "explore_mend.h"
 
 enum { STRIDE = 64, CELLS_MOST = 4, VALUES = 16, SETUP = 15, CHECKER = 14 };
 
@@ -96,31 +96,10 @@ static void getter(int self)
 	}
 }
 
-static bool somebody_died(int self)
-{
-	(void)self;
-	return dead_slots & ~shared.mended;
-}
-
-/* As the server sees to the dead: also to what another server has begun, who died. */
 static void mender(int self)
 {
-	struct scxl_user one = user(CHECKER);
-
 	(void)self;
-	for (;;) {
-		wait_until(somebody_died, true);
-		saw(dead_slots);
-		for (uint16_t slot = 0; slot < 16; slot++) {
-			if (!((dead_slots & ~shared.mended) >> slot & 1))
-				continue;
-			for (uint32_t cell = 0; cell <= one.mask; cell++)
-				scxl_queue_mend(&one, cell, slot);
-			wake(&one.queue->consumers);
-			wake(&one.queue->producers);
-			shared.mended |= 1u << slot;
-		}
-	}
+	mend_as(user(CHECKER), NULL);
 }
 
 /* One who was there before, and to whom it does not matter what comes of it. */
@@ -182,7 +161,7 @@ static void like_new(struct scxl_user *one)
 	}
 }
 
-static void settled(void)
+static struct scxl_user drained(void)
 {
 	struct scxl_user one = user(CHECKER);
 	enum scxl_result result;
@@ -191,7 +170,14 @@ static void settled(void)
 	while ((result = get(&one, &value)) == SCXL_OK)
 		;
 	CHECK(result == SCXL_EMPTY, "draining ends with %d", result);
-	for (value = 0; value < VALUES; value++) {
+	return one;
+}
+
+static void settled(void)
+{
+	struct scxl_user one = drained();
+
+	for (uint64_t value = 0; value < VALUES; value++) {
 		CHECK(shared.taken[value] >= shared.put[value], "record %d is lost", (int)value);
 		CHECK(shared.taken[value] <= 1, "record %d is there twice", (int)value);
 		CHECK(value % 4 == 0 || !shared.ticket[value] || shared.ticket[value] > shared.ticket[value - 1], "record %d is before %d", (int)value, (int)value - 1);
@@ -202,13 +188,8 @@ static void settled(void)
 /* Nothing holds but that it is a queue: what was in there is found elsewhere. */
 static void settled_anew(void)
 {
-	struct scxl_user one = user(CHECKER);
-	enum scxl_result result;
-	uint64_t value;
+	struct scxl_user one = drained();
 
-	while ((result = get(&one, &value)) == SCXL_OK)
-		;
-	CHECK(result == SCXL_EMPTY, "draining ends with %d", result);
 	like_new(&one);
 }
 
@@ -231,8 +212,8 @@ int main(int count, char **arguments)
 {
 	known = (uint8_t *)&shared;
 	known_length = sizeof shared;
+	mended = &shared.mended;
 	start(count, arguments);
-	for (shape = shapes; shape < shapes + sizeof shapes / sizeof *shapes; shape++)
-		explore(&shape->scenario);
+	EXPLORE(shapes);
 	return 0;
 }

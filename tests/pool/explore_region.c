@@ -227,7 +227,6 @@ int main(int count, char **arguments)
 	for (int i = 0; i < COPIES; i++)
 		maps[1 + i] = (struct scxl_map){shared.copies[i], SIZE};
 	start(count, arguments);
-	for (shape = shapes; shape < shapes + sizeof shapes / sizeof *shapes; shape++)
-		explore(&shape->scenario);
+	EXPLORE(shapes);
 	return 0;
 }

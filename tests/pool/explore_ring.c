@@ -134,7 +134,6 @@ int main(int count, char **arguments)
 	known = (uint8_t *)&shared;
 	known_length = sizeof shared;
 	start(count, arguments);
-	for (shape = shapes; shape < shapes + sizeof shapes / sizeof *shapes; shape++)
-		explore(&shape->scenario);
+	EXPLORE(shapes);
 	return 0;
 }

@@ -9,25 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.pool.header import CORE, ran
+
 HERE = Path(__file__).parent
-CORE = HERE.parents[1] / "src/softcxl/pool/core"
-
-
-def explored(source: str, core: Path, folder: Path, *arguments: object) -> tuple[int, str]:
-    """Whether the program found something wrong (1), and what it says."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("there is no C compiler")
-    program = folder / "explore"
-    command = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{core}", f"-I{HERE}"]
-    subprocess.run([*command, str(HERE / source), "-o", str(program)], check=True)
-    result = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
-    return result.returncode, result.stdout
 
 
 @pytest.mark.parametrize(
@@ -35,7 +23,7 @@ def explored(source: str, core: Path, folder: Path, *arguments: object) -> tuple
 )
 def test_nothing_is_lost_in_any_order_of_steps(source: str, tmp_path: Path) -> None:
     more = int(os.environ.get("SOFTCXL_EXPLORE", "0"))
-    status, said = explored(source, CORE, tmp_path, more, 10_000_000 if more else 1000)
+    status, said = ran(HERE / source, tmp_path, more, 10_000_000 if more else 1000)
     assert status == 0, said
     schedules = [int(line.partition(": ")[2].split()[0]) for line in said.splitlines()]
     assert schedules
@@ -84,6 +72,6 @@ def test_what_was_wrong_would_be_found(
         assert text.count(right) == 1
         text = text.replace(right, was)
     (core / header).write_text(text)
-    status, said = explored(source, core, tmp_path, 0, 0, scenario)
+    status, said = ran(HERE / source, tmp_path, 0, 0, scenario, core=core)
     assert status == 1
     assert said.startswith(f"{scenario}: {found}")

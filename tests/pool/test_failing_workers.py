@@ -150,15 +150,21 @@ def test_what_a_worker_has_taken_as_it_fails_another_has(
     wait_until(lambda: one.service.closed == (where == "elsewhere"))
 
 
-def test_a_part_is_left_when_there_is_a_server_to_be_told(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def without_server(served: Served) -> tuple[Pool, Index, rpc.Client]:
+    """A worker that waits for no server, its service, and who has called it; there is no server."""
     worker = served.client("worker")
     index = Index(worker)
     client = served.client("caller").client("index", timeout=LONG)
     assert client.lookup(1) == b"1"
     served.stop()
     worker._connection.patience = 0
+    return worker, index, client
+
+
+def test_a_part_is_left_when_there_is_a_server_to_be_told(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, index, client = without_server(served)
     pending = client.wait.start(2)
     assert index.began.acquire(timeout=LONG)
     waiting = client.lookup.start(3)
@@ -173,12 +179,7 @@ def test_a_part_is_left_when_there_is_a_server_to_be_told(
 
 
 def test_a_close_that_no_server_has_heard_of_can_be_said_again(served: Served) -> None:
-    worker = served.client("worker")
-    index = Index(worker)
-    client = served.client("caller").client("index", timeout=LONG)
-    assert client.lookup(1) == b"1"
-    served.stop()
-    worker._connection.patience = 0
+    worker, index, client = without_server(served)
     with pytest.raises(NoServer):
         index.service.close()
     served.start()
